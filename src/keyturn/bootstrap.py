@@ -1,0 +1,104 @@
+"""Wires settings, store, vault, catalogue, executor and engine. No logic."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from keyturn.catalog import Catalog
+from keyturn.engine.embedded import Embedded, worker_name
+from keyturn.errors import Conflict, VaultSealed
+from keyturn.executor.executor import Executor
+from keyturn.executor.hub import Hub
+from keyturn.settings import Settings
+from keyturn.storage.database import Store, open_store
+from keyturn.vault import sources
+from keyturn.vault.envelope import Kek
+from keyturn.vault.keyring import Keyring
+from keyturn.vault.roots import ROOTS_IDENTITY, Roots, new_roots
+from keyturn.vault.secrets import Secrets
+
+
+@dataclass(frozen=True)
+class Keyturn:
+    """A wired hub: what every operation takes."""
+
+    settings: Settings
+    store: Store
+    secrets: Secrets
+    roots: Roots
+    catalog: Catalog
+    hub: Hub
+    engine: Embedded
+
+    def close(self) -> None:
+        """Ends threads and connections."""
+        self.engine.stop()
+        self.store.close()
+
+
+def kek_source(settings: Settings) -> sources.KekSource:
+    """Where master keys come from."""
+    folder = str(settings.home)
+    database = (
+        settings.database.removeprefix("sqlite:///") if settings.database.startswith("sqlite:///") else None
+    )
+    return sources.parse(settings.kek, environ=settings.environment, config_dir=folder, database=database)
+
+
+def open_hub(settings: Settings, *, create: bool = False, catalog: Catalog | None = None) -> Keyturn:
+    """Opens the hub. `create` makes a master key and the root secret where there are none.
+
+    Raises: VaultSealed when the master key is missing or wrong, StoreUnavailable when the database is.
+    """
+    source = kek_source(settings)
+    if settings.database.startswith("sqlite:///"):
+        Path(settings.home).mkdir(mode=0o700, parents=True, exist_ok=True)
+    keyring = Keyring(_keys(source, create=create))
+    store = open_store(settings.database)
+    secrets = Secrets(store, keyring)
+    roots = _roots(secrets, create=create)
+    if catalog is None:
+        catalog = Catalog(lambda wanted: _definition(store, wanted))
+    hub = Hub(
+        store=store,
+        secrets=secrets,
+        rows=catalog,
+        fingerprint=roots.fingerprint,
+        clock=time.time,
+        worker=worker_name(),
+        network=settings.network,
+        redirect_uri=f"{settings.public_url}/oauth/callback",
+        patience=settings.patience,
+        spool=str(settings.home / "spool"),
+        spool_key=roots.spool_public,
+    )
+    engine = Embedded(Executor(hub), store, time.time, settings.workers)
+    hub = replace(hub, wake=engine.wake)
+    engine._executor.hub = hub  # noqa: SLF001 - the two know each other; wired here and nowhere else
+    return Keyturn(settings, store, secrets, roots, catalog, hub, engine)
+
+
+def _keys(source: sources.KekSource, *, create: bool) -> tuple[Kek, ...]:
+    if create:
+        with suppress(Conflict):  # there is a key already: a second `init` changes nothing
+            source.create()
+    return source.load()
+
+
+def _roots(secrets: Secrets, *, create: bool) -> Roots:
+    found = secrets.find(ROOTS_IDENTITY)
+    if found is None:
+        if not create:
+            raise VaultSealed("this hub is not initialised", hint="Run `keyturn init`.")
+        found = new_roots()
+        secrets.store.write(secrets.sealing(ROOTS_IDENTITY, found, time.time()))
+        found = secrets.get(ROOTS_IDENTITY)
+    return Roots(found)
+
+
+def _definition(store: Store, wanted: str) -> str | None:
+    row = store.read(lambda tx: tx.one("SELECT text FROM definition WHERE hash = ?", wanted))
+    return str(row[0]) if row else None

@@ -1,0 +1,1 @@
+"""PostgreSQL roles with a password: one role, or two that take turns."""

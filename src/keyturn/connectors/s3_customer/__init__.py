@@ -1,0 +1,1 @@
+"""Customer-managed S3 buckets: access keys of an IAM user."""

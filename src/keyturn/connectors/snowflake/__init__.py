@@ -1,0 +1,1 @@
+"""Snowflake users that log in with an RSA key pair."""

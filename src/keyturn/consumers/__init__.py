@@ -1,0 +1,1 @@
+"""Who uses a connection: leases, declared consumers, and the gate that keeps an old credential alive for them."""

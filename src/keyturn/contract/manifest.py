@@ -1,0 +1,125 @@
+"""What a system's definition says, typed. Read from `connectors/<system>/definition.yaml` by `definitions.system`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keyturn.model.card import Card
+
+
+@dataclass(frozen=True)
+class Field:
+    """One form field: the CLI prompt, the web form, the API schema and the docs page all come from it.
+
+    Fields with `secret` or `part` become parts of the credential's material; `part` without `secret` is a public part
+    (a user name, a key id). `group` "admin" puts them in the administrator's material instead.
+    """
+
+    name: str
+    label: str
+    help: str = ""
+    example: str = ""
+    pattern: str = ""
+    kind: str = "text"  # text | integer | boolean | choice | file
+    choices: tuple[str, ...] = ()
+    default: Any = None
+    required: bool = True
+    secret: bool = False
+    part: bool = False
+    group: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a vendor fact comes from and when it was checked (ISO date)."""
+
+    title: str
+    url: str = ""
+    checked: str = ""
+    unconfirmed: bool = False
+
+
+@dataclass(frozen=True)
+class Permission:
+    """A right somebody needs: the vendor's own name for it, who needs it, what for, and how to grant it."""
+
+    right: str
+    who: str
+    why: str
+    grant: str = ""
+
+
+@dataclass(frozen=True)
+class GuideStep:
+    """One instruction to a person. Texts may hold `${input.x}`, `${current.x}`, `${pending.x}`, `${retiring.x}`."""
+
+    text: str
+    ui_path: tuple[str, ...] = ()
+    button: str = ""
+    url: str = ""
+    warning: str = ""
+    hint: str = ""
+    who: str = ""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Another card for the same method, chosen by the value of a field (one role or two, one agent or two)."""
+
+    name: str
+    field: str
+    equals: str
+    card: Card
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row: how one authenticates to a system by this method."""
+
+    name: str
+    title: str
+    direction: str  # outbound | inbound
+    summary: str
+    fields: tuple[Field, ...]
+    card: Card
+    principal: tuple[str, ...]  # the fields that together name the remote identity
+    variants: tuple[Variant, ...] = ()
+    create_steps: tuple[GuideStep, ...] = ()
+    revoke_steps: tuple[GuideStep, ...] = ()
+    recovery_steps: tuple[GuideStep, ...] = ()
+    paste_fields: tuple[str, ...] = ()
+    requires_pause: bool = False
+    permissions: tuple[Permission, ...] = ()
+    sources: tuple[Source, ...] = ()
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)  # variables of `keyturn lease`: NAME -> expression
+    rest: Any = None  # a definitions.Definition where the row is declarative
+
+    def card_for(self, settings: Mapping[str, Any]) -> Card:
+        """The card that holds for these settings."""
+        for variant in self.variants:
+            if str(settings.get(variant.field, "")) == variant.equals:
+                return variant.card
+        return self.card
+
+    def field(self, name: str) -> Field | None:
+        """The field of this name, if any."""
+        return next((f for f in self.fields if f.name == name), None)
+
+
+@dataclass(frozen=True)
+class System:
+    """A vendor or kind of endpoint with its methods."""
+
+    name: str
+    title: str
+    summary: str
+    docs: tuple[str, ...]
+    methods: tuple[Method, ...]
+
+    def method(self, name: str) -> Method | None:
+        """The method of this name, if any."""
+        return next((m for m in self.methods if m.name == name), None)

@@ -1,0 +1,1 @@
+"""The declarative side of connectors: reader, expression set, lint and interpreter of `rest-credential/v1`."""

@@ -1,0 +1,341 @@
+"""One run in one worker's hands: what it knows, and the buffer that becomes one durable commit.
+
+Lines and writes are collected and committed together at barriers: before a call that changes something (its INTENT must
+be durable first), after a raw answer was sealed (its RECEIPT must be durable before anybody reads it), and when the run
+waits or ends. Everything between two barriers is only local knowledge; after a crash it is found out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from keyturn import boundary
+from keyturn.contract.values import Access, Candidate
+from keyturn.errors import (
+    CapReached,
+    CredentialRejected,
+    InvalidInput,
+    KeyturnError,
+    LeaseLost,
+    OutcomeUnknown,
+    PermissionMissing,
+    ValueRefused,
+    VendorThrottled,
+    VendorUnavailable,
+    unexpected,
+)
+from keyturn.executor.hub import Hub, RowOf
+from keyturn.model.credential import Connection, Provenance, State, Version
+from keyturn.model.ids import DebtId, VersionId, new_id
+from keyturn.model.plan import Step
+from keyturn.model.policy import Policy
+from keyturn.model.run import Debt, Line, LineKind, Outcome, Run, Track
+from keyturn.model.secret import Material
+from keyturn.model.verdict import Probe, Verdict
+from keyturn.storage import debts, journal, principals, runs, sealed, versions
+from keyturn.storage.database import Tx
+from keyturn.vault.secrets import admin_row, receipt_row, version_row
+
+T = TypeVar("T")
+LEASE_S = 60.0
+NOT_APPLIED = (
+    VendorUnavailable,
+    VendorThrottled,
+    ValueRefused,
+    CapReached,
+    PermissionMissing,
+    CredentialRejected,
+    InvalidInput,
+)
+
+
+class Context:
+    """The run, its connection and row, its versions by id, and the lines written so far."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        run: Run,
+        connection: Connection,
+        row: RowOf,
+        epoch: int,
+        known: list[Version],
+        lines: list[Line],
+        has_admin: bool,
+    ) -> None:
+        self.hub, self.run, self.connection, self.row, self.epoch = hub, run, connection, row, epoch
+        self.card, self.can = row.card, row.can
+        self.policy = Policy.read(connection.policy)
+        self.versions = {version.id: version for version in known}
+        self.new_id = run.new_version_id
+        self.cursor, self.track = run.cursor, run.track
+        self.has_admin = has_admin
+        self.said: list[tuple[str, LineKind, dict[str, Any], float]] = [
+            (line.step, line.kind, dict(line.facts), line.at) for line in lines
+        ]
+        self._entries: list[journal.Entry] = []
+        self._writes: list[Callable[[Tx], None]] = []
+        self._columns: dict[str, Any] = {}
+        self._materials: dict[str, Material] = {}
+        self.held_until = 0.0
+        self.owing = False
+
+    # -- versions and values -------------------------------------------------------------------------------------
+
+    @property
+    def old(self) -> Version | None:
+        """The version that was current when the run started."""
+        return self.versions.get(self.run.old_version_id) if self.run.old_version_id else None
+
+    @property
+    def new(self) -> Version | None:
+        """The candidate."""
+        return self.versions.get(self.new_id) if self.new_id else None
+
+    def material(self, version: Version) -> Material:
+        """A version's value, opened from the vault as it is stored (not as we remember it)."""
+        found = self._materials.get(version.id)
+        if found is None:
+            found = self._materials[version.id] = self.hub.secrets.material(version_row(version.id))
+        return found
+
+    def access(self, acting: Version | None = None, marker: str = "") -> Access:
+        """With what a connector acts: the administrator where there is one, else `acting` (default: what serves)."""
+        admin = None
+        if self.has_admin:
+            admin = self._materials.get("admin")
+            if admin is None:
+                admin = self._materials["admin"] = self.hub.secrets.material(admin_row(self.connection.id))
+        chosen = acting or self.serving()
+        return Access(
+            settings=self.connection.settings,
+            acting=self.material(chosen) if chosen else None,
+            admin=admin,
+            deadline_s=self.policy.deadline(self.card),
+            network=self.hub.network,
+            marker=marker,
+        )
+
+    def serving(self) -> Version | None:
+        """The version consumers get now."""
+        return next((v for v in self.versions.values() if v.state is State.CURRENT), self.old)
+
+    def add_version(self, candidate: Candidate, state: State, provenance: Provenance) -> Version:
+        """Seals a candidate and buffers its row. Its value is only reachable through the vault from here on."""
+        now = self.hub.clock()
+        version = Version(
+            id=VersionId(new_id("ver")),
+            connection_id=self.connection.id,
+            principal_id=self.connection.principal_id,
+            number=1 + max((v.number for v in self.versions.values()), default=0),
+            state=state,
+            ref=candidate.ref,
+            fingerprint=self.fingerprint(candidate.material),
+            provenance=provenance,
+            born_at=now,
+            expires_at=candidate.expires_at,
+            changed_at=now,
+        )
+        self.later(self.hub.secrets.sealing(version_row(version.id), candidate.material.to_bytes(), now))
+        self.later(lambda tx: versions.add(tx, version))
+        self.versions[version.id] = version
+        self.new_id = version.id
+        self._columns["new_version_id"] = version.id
+        return version
+
+    def fingerprint(self, material: Material) -> str:
+        """The keyed fingerprint of a value's secret parts."""
+        return self.hub.fingerprint("\0".join(sorted(material.secrets())))
+
+    def move(self, version: Version, state: State) -> Version:
+        """Buffers a change of a version's state; a dead one's ciphertext is planned for destruction."""
+        now = self.hub.clock()
+        changed = Version(**{**version.__dict__, "state": state, "changed_at": now})
+        self.versions[version.id] = changed
+        self.later(lambda tx: versions.move(tx, version.id, state, now))
+        if state is State.DEAD:
+            row, at = version_row(version.id), now + self.policy.retention_s
+            if self.policy.retention_s:
+                self.later(lambda tx: sealed.destroy_later(tx, row, at))
+            else:
+                self.later(lambda tx: sealed.destroy(tx, row))
+        return changed
+
+    # -- the journal ---------------------------------------------------------------------------------------------
+
+    def key(self, step: Step) -> str:
+        """A step's name in the journal; rolling back has its own names."""
+        return step.key if self.track is Track.FORWARD else f"rollback.{step.key}"
+
+    def line(self, step: Step, kind: LineKind, **facts: Any) -> None:
+        """Buffers a journal line."""
+        boundary.reach(f"line:{kind.value}:{step.key}:before")
+        now = self.hub.clock()
+        key = self.key(step)
+        self.said.append((key, kind, facts, now))
+        self._entries.append(journal.Entry(now, self.run.id, key, kind, self.epoch, facts))
+        boundary.reach(f"line:{kind.value}:{step.key}:after")
+
+    def lines(self, step: Step, kind: LineKind) -> list[tuple[dict[str, Any], float]]:
+        """What this step has said so far, of one kind, in order, with instants."""
+        key = self.key(step)
+        return [(facts, at) for said, each, facts, at in self.said if said == key and each is kind]
+
+    def open_intent(self, step: Step) -> tuple[dict[str, Any], float] | None:
+        """The step's last INTENT if its outcome is not known: sent or not, nobody can tell yet."""
+        key, found = self.key(step), None
+        for said, kind, facts, at in self.said:
+            if said != key:
+                continue
+            if kind is LineKind.INTENT:
+                found = (facts, at)
+            elif kind is LineKind.OUTCOME and facts.get("outcome") != Outcome.UNKNOWN.value:
+                found = None
+        return found
+
+    def zombie_until(self, intent: tuple[dict[str, Any], float]) -> float:
+        """Until when a call that may have been sent can still take effect."""
+        facts, at = intent
+        return at + float(facts.get("deadline_s", 0.0)) + self.policy.lag(self.card)
+
+    # -- commits -------------------------------------------------------------------------------------------------
+
+    def later(self, write: Callable[[Tx], None]) -> None:
+        """Buffers a write for the next commit."""
+        self._writes.append(write)
+
+    def column(self, **columns: Any) -> None:
+        """Buffers columns of the run's row."""
+        self._columns.update(columns)
+
+    def commit(self, *, ends: bool = False, releases: bool = False) -> None:
+        """Makes everything buffered durable at once, if this worker still holds the principal.
+
+        Raises: LeaseLost, StoreUnavailable. Either way the run must be picked up anew from the journal.
+        """
+        entries, writes, columns = self._entries, self._writes, self._columns
+        self._entries, self._writes, self._columns = [], [], {}
+        columns.setdefault("cursor", self.cursor)
+        until = self.hub.clock() + max(LEASE_S, 3 * self.policy.deadline(self.card))
+        principal_id, epoch = self.connection.principal_id, self.epoch
+
+        def work(tx: Tx) -> None:
+            principals.hold(tx, principal_id, epoch, until)
+            for write in writes:
+                write(tx)
+            if entries:
+                journal.append(tx, self.connection.id, entries)
+            runs.change(tx, self.run.id, columns)
+            if ends or releases:
+                principals.let_go(tx, principal_id, epoch, ended=ends)
+
+        self.hub.store.write(work)
+        self.held_until = until
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def act(self, step: Step, send: Callable[[], T], **facts: Any) -> T:
+        """One call that changes something: INTENT durable first, then the call, then its OUTCOME (buffered).
+
+        Raises what the call raised when nothing was changed; OutcomeUnknown for everything else, whatever it was.
+        """
+        deadline = self.policy.deadline(self.card)
+        self.line(step, LineKind.INTENT, deadline_s=deadline, **facts)
+        self.commit()
+        return self.send(step, send)
+
+    def send(self, step: Step, send: Callable[[], T]) -> T:
+        """The sending half of `act`, for callers that read the committed candidate back in between."""
+        if self.hub.clock() > self.held_until - 2 * self.policy.deadline(self.card):
+            raise LeaseLost("this worker slept too long to send safely", hint="The run goes on by itself.")
+        boundary.reach(f"call:{step.key}:before")
+        try:
+            result = send()
+        except NOT_APPLIED as error:
+            boundary.reach(f"call:{step.key}:after")
+            self.line(step, LineKind.OUTCOME, outcome=Outcome.NOT_APPLIED.value, why=error.message)
+            raise
+        except LeaseLost:
+            raise
+        except Exception as error:
+            boundary.reach(f"call:{step.key}:after")
+            self.line(step, LineKind.OUTCOME, outcome=Outcome.UNKNOWN.value, why=unexpected(error))
+            if isinstance(error, OutcomeUnknown):
+                raise
+            raise OutcomeUnknown(unexpected(error), hint=getattr(error, "hint", "")) from None
+        boundary.reach(f"call:{step.key}:after")
+        return result
+
+    def applied(self, step: Step, **facts: Any) -> None:
+        """Buffers that the step's call took effect."""
+        self.line(step, LineKind.OUTCOME, outcome=Outcome.APPLIED.value, **facts)
+
+    def receipt(self, step: Step, attempt: int, raw: bytes) -> None:
+        """Seals a raw answer and makes it durable before anybody reads it; spools it when the store refuses."""
+        from keyturn.executor.spooling import spool_receipt
+
+        row = receipt_row(self.run.id, self.key(step), attempt)
+        self.later(self.hub.secrets.sealing(row, raw, self.hub.clock()))
+        self.line(step, LineKind.RECEIPT, attempt=attempt)
+        try:
+            self.commit()
+        except KeyturnError:
+            spool_receipt(self.hub, row, raw)
+            raise
+
+    def probe(self, step: Step, version: Version, *, what: str, may_fail: bool = False) -> Probe:
+        """One fresh test of a version. `may_fail` tests are refused when the lock-out budget is nearly spent."""
+        return self.probe_material(step, self.material(version), what=what, may_fail=may_fail)
+
+    def probe_material(self, step: Step, material: Material, *, what: str, may_fail: bool = False) -> Probe:
+        """One fresh test of a value, counted against the principal's lock-out budget when it is refused."""
+        lockout = self.card.lockout
+        now = self.hub.clock()
+        if lockout and may_fail:
+            spent = self.hub.store.read(
+                lambda tx: principals.refusals(tx, self.connection.principal_id, now - lockout.window_s)
+            )
+            if lockout.max_failures - spent < 2:
+                return Probe(
+                    Verdict.UNKNOWN, code="budget", detail="not tried: the account would come near its lock"
+                )
+        boundary.reach(f"probe:{what}:before")
+        found = self.row.can.verifier.verify(self.access(), material)
+        boundary.reach(f"probe:{what}:after")
+        if found.verdict is Verdict.REJECTED and lockout:
+            self.later(lambda tx: principals.note_refusal(tx, self.connection.principal_id, now))
+        self.line(step, LineKind.OBSERVED, what=what, **found.as_facts())
+        return found
+
+    def owe(self, kind: str, why: str, version: Version | None, **facts: Any) -> None:
+        """Buffers a debt: owned, clocked, never closed by itself alone. The same debt twice is one debt."""
+        now = self.hub.clock()
+        if version is not None:
+            facts = {"ref": version.ref.as_json(), **facts}
+        debt = Debt(
+            id=DebtId(new_id("dbt")),
+            connection_id=self.connection.id,
+            version_id=version.id if version else None,
+            run_id=self.run.id,
+            kind=kind,
+            why=why,
+            facts=facts,
+            owner=self.connection.owner,
+            tries=0,
+            next_try_at=now + 3600 * self.hub.patience,
+            created_at=now,
+            closed_at=None,
+            closed_by="",
+            closed_why="",
+        )
+
+        def work(tx: Tx) -> None:
+            same = [
+                d for d in debts.of_run(tx, self.run.id) if (d.kind, d.version_id) == (kind, debt.version_id)
+            ]
+            if not same:
+                debts.add(tx, debt)
+
+        self.later(work)
+        self.owing = True

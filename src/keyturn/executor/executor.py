@@ -1,0 +1,205 @@
+"""Advances one run: takes its principal, rebuilds what is known from the journal, and does step after step."""
+
+from __future__ import annotations
+
+from keyturn.errors import (
+    CallInsideTransaction,
+    KeyturnError,
+    LeaseLost,
+    OutcomeUnknown,
+    Retry,
+    StoreUnavailable,
+    UnexpectedAnswer,
+    unexpected,
+)
+from keyturn.executor.context import LEASE_S, Context
+from keyturn.executor.hub import Hub
+from keyturn.executor.moves import Abort, Back, Done, Move, Wait
+from keyturn.executor.retries import soon
+from keyturn.executor.steps import STEPS
+from keyturn.model.credential import Connection, State, Version
+from keyturn.model.ids import RunId
+from keyturn.model.plan import Kind, Step
+from keyturn.model.run import TERMINAL, Line, LineKind, Run, RunState, TaskState, Track
+from keyturn.storage import connections, debts, journal, principals, runs, tasks, versions
+from keyturn.storage.database import Tx
+from keyturn.vault.secrets import admin_row
+
+_BLOCKED_S = 3600.0
+_MOST_MOVES = 200  # a run that neither waits nor ends within this many steps is our bug
+
+
+class Executor:
+    """One executor for every strategy; a strategy is a shape of plan."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def advance(self, run_id: RunId) -> None:
+        """Does what can be done now. Returns when the run waits, ended, or is in another worker's hands.
+
+        Called twice, by two workers, or after a crash at any point: the journal decides what is left to do.
+        """
+        ctx = self._take(run_id)
+        if ctx is None:
+            return
+        try:
+            for _ in range(_MOST_MOVES):
+                if not self._step(ctx):
+                    return
+            raise RuntimeError("the run makes no progress")
+        except LeaseLost:
+            return
+        except StoreUnavailable:
+            return  # nothing of this round was kept; it is due again and starts from the journal
+
+    def _take(self, run_id: RunId) -> Context | None:
+        """Claims the principal and loads everything in one transaction; None when somebody else has it."""
+        hub, now = self.hub, self.hub.clock()
+
+        def work(
+            tx: Tx,
+        ) -> tuple[Run, Connection, int, list[Version], list[Line], bool] | None:
+            run = runs.by_id(tx, run_id)
+            if run is None or run.state in TERMINAL:
+                return None
+            epoch = principals.take(tx, run.principal_id, hub.worker, run_id, now, now + LEASE_S)
+            connection = connections.by_id(tx, run.connection_id)
+            if epoch is None or connection is None:
+                return None
+            if run.started_at is None:
+                runs.change(tx, run_id, {"started_at": now, "state": RunState.RUNNING.value})
+            known = versions.of_connection(tx, connection.id)
+            lines = journal.of_run(tx, run_id) if run.started_at is not None else []
+            admin = tx.one("SELECT 1 FROM sealed WHERE id = ?", admin_row(connection.id)) is not None
+            return run, connection, epoch, known, lines, admin
+
+        found = hub.store.write(work)
+        if found is None:
+            return None
+        run, connection, epoch, known, lines, admin = found
+        ctx = Context(hub, run, connection, hub.rows.row_of(connection), epoch, known, lines, admin)
+        ctx.held_until = now + LEASE_S
+        return ctx
+
+    def _step(self, ctx: Context) -> bool:
+        """One step or the end. False: the run waits or ended."""
+        steps = ctx.run.plan.steps if ctx.track is Track.FORWARD else ctx.run.plan.rollback
+        if ctx.cursor >= len(steps):
+            self._end(ctx)
+            return False
+        step = steps[ctx.cursor]
+        move = self._try(ctx, step)
+        if isinstance(move, Done):
+            ctx.cursor += 1
+            ctx.column(attempts=0)
+            return True
+        if isinstance(move, Back):
+            ctx.line(step, LineKind.DECISION, decision="back", to=move.to, why=move.why)
+            ctx.cursor = next(i for i, each in enumerate(steps) if each.key == move.to)
+            return True
+        if isinstance(move, Abort):
+            return self._abort(ctx, step, move.why)
+        self._wait(ctx, move)
+        return False
+
+    def _try(self, ctx: Context, step: Step) -> Move:
+        """A step's move; errors become moves by their retry class, so that no exception ends a run silently."""
+        try:
+            return STEPS[step.kind](ctx, step)
+        except (LeaseLost, StoreUnavailable, CallInsideTransaction):
+            raise
+        except (OutcomeUnknown, UnexpectedAnswer) as error:
+            return soon(ctx, f"checking what happened: {error.message}", state=RunState.RESOLVING)
+        except KeyturnError as error:
+            if error.retry is Retry.LATER:
+                return soon(ctx, error.message, float(error.facts.get("wait_s", 0.0) or 0.0))
+            return self._refused(ctx, step, error)
+        except Exception as error:
+            ctx.line(step, LineKind.DECISION, decision="stopped", why=unexpected(error))
+            return Wait(ctx.hub.clock() + _BLOCKED_S * ctx.hub.patience, unexpected(error), RunState.BLOCKED)
+
+    def _refused(self, ctx: Context, step: Step, error: KeyturnError) -> Move:
+        """A definite no. Before anything was made: blocked, the old one serves. After: undo what was made."""
+        why = f"{error.message}. {error.hint}".strip() if error.hint else error.message
+        ctx.line(step, LineKind.DECISION, decision="refused", error=type(error).__name__, why=why)
+        made = ctx.new is not None and ctx.new.state not in {State.REFUSED, State.DEAD}
+        if made and ctx.track is Track.FORWARD and not self._past_return(ctx):
+            return Abort(why)
+        return Wait(ctx.hub.clock() + _BLOCKED_S * ctx.hub.patience, why, RunState.BLOCKED)
+
+    def _past_return(self, ctx: Context) -> bool:
+        """Whether something that cannot be undone has begun: an irreversible step with an INTENT in the journal."""
+        return any(
+            not step.reversible
+            and any(key == step.key and kind is LineKind.INTENT for key, kind, _, _ in ctx.said)
+            for step in ctx.run.plan.steps
+        )
+
+    def _abort(self, ctx: Context, step: Step, why: str) -> bool:
+        ctx.line(step, LineKind.DECISION, decision="abort", why=why)
+        ctx.column(outcome=why)
+        if ctx.track is Track.ROLLBACK or not ctx.run.plan.rollback:
+            if ctx.new is None or ctx.new.state in {State.REFUSED, State.DEAD} or not self._past_return(ctx):
+                self._drop_candidate(ctx)
+                self._end(ctx, aborted=True)
+            else:
+                self._wait(ctx, Wait(ctx.hub.clock() + _BLOCKED_S * ctx.hub.patience, why, RunState.BLOCKED))
+            return False
+        if self._past_return(ctx):
+            self._wait(ctx, Wait(ctx.hub.clock() + _BLOCKED_S * ctx.hub.patience, why, RunState.BLOCKED))
+            return False
+        ctx.track, ctx.cursor = Track.ROLLBACK, 0
+        ctx.column(track=Track.ROLLBACK.value, attempts=0)
+        return True
+
+    def _drop_candidate(self, ctx: Context) -> None:
+        """A candidate that never reached the vendor is simply refused; it stays sealed until another is proven."""
+        if ctx.new is not None and ctx.new.state in {
+            State.SEALED,
+            State.REQUESTED,
+            State.ISSUED,
+            State.PROVEN,
+        }:
+            ctx.owe("unproven", "a candidate may exist at the vendor", ctx.new)
+
+    def _wait(self, ctx: Context, move: Wait) -> None:
+        ctx.column(state=move.state.value, due_at=move.until, waiting_for=move.why)
+        ctx.commit(releases=True)
+        ctx.hub.wake(ctx.run.id, move.until)
+
+    def _end(self, ctx: Context, *, aborted: bool = False) -> None:
+        """Terminal: COMPLETE only without debts and with the wanted proof; the rest says what is owed."""
+        aborted = aborted or ctx.track is Track.ROLLBACK
+        owed = (
+            ctx.hub.store.read(lambda tx: [d for d in debts.of_run(tx, ctx.run.id) if d.closed_at is None])
+            if self._may_owe(ctx)
+            else []
+        )
+        fresh = ctx.owing
+        if aborted:
+            state = RunState.ABORTED_WITH_DEBT if owed or fresh else RunState.ABORTED_CLEAN
+        else:
+            state = RunState.COMPLETE_WITH_DEBT if owed or fresh else RunState.COMPLETE
+        now = ctx.hub.clock()
+        last = ctx.run.plan.steps[-1] if ctx.run.plan.steps else Step("end", Kind.CLOSE, "end")
+        ctx.line(last, LineKind.DECISION, decision="ended", state=state.value)
+        ctx.column(state=state.value, due_at=None, ended_at=now, waiting_for="")
+        if self._had_tasks(ctx):
+            ctx.later(lambda tx: _close_tasks(tx, ctx.run.id))
+        ctx.commit(ends=True)
+
+    def _may_owe(self, ctx: Context) -> bool:
+        """A run that never waited and never owed has no rows to read: saves a query on the happy path."""
+        return bool(ctx.run.attempts) or ctx.run.started_at is not None or ctx.owing
+
+    def _had_tasks(self, ctx: Context) -> bool:
+        return any(step.who == "person" for step in (*ctx.run.plan.steps, *ctx.run.plan.rollback))
+
+
+def _close_tasks(tx: Tx, run_id: RunId) -> None:
+    for task in tasks.of_run(tx, run_id):
+        if task.state is TaskState.SUBMITTED:
+            tasks.change(tx, task.id, state=TaskState.DONE.value)
+        elif task.state in tasks.OPEN_STATES:
+            tasks.change(tx, task.id, state=TaskState.CANCELLED.value, why="the run ended")

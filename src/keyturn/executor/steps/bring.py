@@ -1,0 +1,140 @@
+"""Steps in which a person brings the new credential: pasted into a task, or consented to in a browser."""
+
+from __future__ import annotations
+
+import json
+
+from keyturn.contract.values import Candidate
+from keyturn.errors import CredentialRejected, InvalidInput, OutcomeUnknown, UnexpectedAnswer, ValueRefused
+from keyturn.executor.context import Context
+from keyturn.executor.moves import Abort, Done, Move, Wait
+from keyturn.executor.tasking import open_task, task_of, waiting_for
+from keyturn.keymaking import pkce
+from keyturn.model.card import Strategy
+from keyturn.model.credential import Provenance, Ref, State
+from keyturn.model.plan import Step
+from keyturn.model.run import LineKind, Task, TaskState
+from keyturn.model.secret import Material
+from keyturn.model.verdict import Verdict
+from keyturn.storage import tasks
+from keyturn.vault.secrets import receipt_row, task_row
+
+POLL_S = 5.0  # how often the old credential is looked at while a person may have ended it
+
+
+def ask(ctx: Context, step: Step) -> Move:
+    """S5, S6: instructions with this connection's names, write-only fields; the paste is sealed before it is looked at."""
+    if ctx.new is not None and ctx.new.state in {State.ISSUED, State.PROVEN, State.CURRENT}:
+        return Done()
+    task = task_of(ctx, step)
+    if task is None:
+        return open_task(ctx, step, kind="supply", title=step.title)
+    if task.state is TaskState.SUBMITTED:
+        return _take(ctx, step, task)
+    if task.state in {TaskState.EXPIRED, TaskState.CANCELLED}:
+        return Abort(f"the task was {task.state.value}: {task.title}")
+    _watch_old(ctx, step)
+    return waiting_for(ctx, step, task, poll_s=POLL_S if _old_may_die(ctx) else None)
+
+
+def _take(ctx: Context, step: Step, task: Task) -> Move:
+    parts: dict[str, str] = json.loads(ctx.hub.secrets.get(task_row(task.id)))
+    public = frozenset(f.name for f in ctx.row.method.fields if f.part and not f.secret)
+    base = ctx.material(ctx.old) if ctx.old else Material({})
+    kept = {name: value for name, value in base.items() if name in public}
+    material = Material({**kept, **parts}, public)
+    ref = Ref(id=parts.get("key_id", ""), label=parts.get("key_name", parts.get("name", "")))
+    ctx.add_version(Candidate(ref, material), State.ISSUED, Provenance.HUMAN)
+    ctx.line(step, LineKind.RECEIPT, task=task.id, by=task.claimed_by)
+    return Done()
+
+
+def _old_may_die(ctx: Context) -> bool:
+    return ctx.card.strategy is Strategy.REGENERATE
+
+
+def _watch_old(ctx: Context, step: Step) -> None:
+    """While a person resets a one-slot credential, the old one is looked at so that the outage clock is exact."""
+    if not _old_may_die(ctx) or ctx.old is None:
+        return
+    if any(facts.get("what") == "outage" for facts, _ in ctx.lines(step, LineKind.OBSERVED)):
+        return
+    found = ctx.probe(step, ctx.old, what="old_while_waiting", may_fail=True)
+    if found.verdict is Verdict.REJECTED:
+        ctx.line(
+            step,
+            LineKind.OBSERVED,
+            what="outage",
+            why="the old credential is refused; the new one is not here yet",
+        )
+
+
+def consent(ctx: Context, step: Step) -> Move:
+    """S7: the session is sealed, a person consents, the code is exchanged once; the raw answer is sealed unread."""
+    authorizer = ctx.can.authorizer
+    if authorizer is None:
+        return Abort("this connector has no consent page")
+    if ctx.new is not None and ctx.new.state in {State.ISSUED, State.PROVEN, State.CURRENT}:
+        return Done()
+    task = task_of(ctx, step)
+    if task is None:
+        session = {
+            "state": pkce.state(),
+            "code_verifier": pkce.verifier(),
+            "redirect_uri": ctx.hub.redirect_uri,
+        }
+        url = authorizer.begin(ctx.access(), session)
+        returned = [
+            facts["why"] for facts, _ in ctx.lines(step, LineKind.DECISION) if facts["decision"] == "returned"
+        ]
+        why = returned[-1] if returned else ""
+        return open_task(ctx, step, kind="consent", title=step.title, url=url, session=session, why=why)
+    if task.state is not TaskState.SUBMITTED:
+        if task.state in {TaskState.EXPIRED, TaskState.CANCELLED}:
+            return Abort(f"the task was {task.state.value}: {task.title}")
+        return waiting_for(ctx, step, task)
+    attempt = len(ctx.lines(step, LineKind.INTENT))
+    access = ctx.access()
+    if ctx.open_intent(step) is not None:
+        raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
+        if raw is not None:
+            return _granted(ctx, step, raw)
+        ctx.owe(
+            "unknown_grant", "a consent was answered and the answer lost; the grant cannot be named", None
+        )
+        return _return(ctx, step, task, "the answer to the consent was lost; please consent once more")
+    session = json.loads(ctx.hub.secrets.get(f"{task_row(task.id)}:session"))
+    callback = json.loads(ctx.hub.secrets.get(task_row(task.id)))["callback_url"]
+    try:
+        raw = ctx.act(step, lambda: authorizer.exchange(access, session, callback), task=task.id)
+    except (InvalidInput, ValueRefused, CredentialRejected) as error:
+        return _return(ctx, step, task, error.message)
+    except (OutcomeUnknown, UnexpectedAnswer) as error:
+        ctx.owe(
+            "unknown_grant", "a consent was answered and the answer lost; the grant cannot be named", None
+        )
+        ctx.line(
+            step, LineKind.OUTCOME, outcome="not_applied", why="a code works once; the person is asked again"
+        )
+        return _return(ctx, step, task, f"the exchange failed ({error.message}); please consent once more")
+    ctx.receipt(step, attempt + 1, raw)
+    return _granted(ctx, step, raw)
+
+
+def _granted(ctx: Context, step: Step, raw: bytes) -> Move:
+    authorizer = ctx.can.authorizer
+    if authorizer is None:
+        return Abort("this connector has no consent page")
+    candidate = authorizer.read(ctx.access(), raw, None)
+    ctx.applied(step)
+    ctx.add_version(candidate, State.ISSUED, Provenance.GRANT)
+    return Done()
+
+
+def _return(ctx: Context, step: Step, task: Task, why: str) -> Move:
+    """Gives the task back with a fresh consent page: a state and a code work once."""
+    if ctx.open_intent(step) is not None:
+        ctx.line(step, LineKind.OUTCOME, outcome="not_applied", why=why)
+    ctx.line(step, LineKind.DECISION, decision="returned", why=why)
+    ctx.later(lambda tx: tasks.change(tx, task.id, state=TaskState.CANCELLED.value, why=why))
+    return Wait(ctx.hub.clock(), why)

@@ -1,0 +1,183 @@
+"""Looking before acting, and proving before switching."""
+
+from __future__ import annotations
+
+from keyturn.contract.values import Remote
+from keyturn.errors import CapReached, CredentialRejected, WrongAccount
+from keyturn.executor.context import Context
+from keyturn.executor.moves import Abort, Back, Done, Move, Wait
+from keyturn.executor.retries import soon
+from keyturn.model.card import Strategy
+from keyturn.model.credential import LIVE, State, Version
+from keyturn.model.plan import Kind, Step
+from keyturn.model.run import LineKind, RunState, TaskState
+from keyturn.model.verdict import Probe, Verdict, mismatch
+from keyturn.storage import tasks
+from keyturn.storage.database import Tx
+
+
+def preflight(ctx: Context, step: Step) -> Move:
+    """No mutation. With an administrator's path the inventory shows that it works; else the current one must.
+
+    Raises what the vendor says; CredentialRejected when the current credential is dead and nothing else can set one.
+    """
+    lenient = bool(step.params.get("lenient"))
+    old = ctx.old
+    supplied = any(s.kind in {Kind.ASK, Kind.CONSENT} for s in ctx.run.plan.steps)
+    if ctx.can.lister is not None and ctx.card.inventory and (old is not None or ctx.has_admin):
+        _compare(ctx, step, ctx.can.lister.list(ctx.access()))
+    if old is None or lenient or (ctx.has_admin and ctx.card.inventory):
+        return Done()
+    found = ctx.probe(step, old, what="current", may_fail=True)
+    if found.verdict is Verdict.ACCEPTED:
+        wrong = mismatch(ctx.connection.identity, found.identity)
+        if wrong:
+            raise WrongAccount(
+                f"the current credential belongs to another account ({', '.join(wrong)} differ)",
+                hint="Nothing was changed. Check the connection's settings, or reconnect it on purpose.",
+            )
+        return Done()
+    if found.verdict is Verdict.UNKNOWN:
+        return soon(
+            ctx, f"no clear answer about the current credential ({found.code or 'no answer'})", found.wait_s
+        )
+    if ctx.has_admin or supplied:
+        ctx.line(step, LineKind.DECISION, decision="repair", why="the current credential is refused already")
+        return Done()
+    raise CredentialRejected(
+        f"the current credential is refused ({found.code}) and there is no other way to set a new one",
+        hint=f"Use `keyturn reconnect {ctx.connection.name}` with a credential that works.",
+    )
+
+
+def _compare(ctx: Context, step: Step, inventory: tuple[Remote, ...]) -> None:
+    """Inventory against the ledger: room for one more, and the current one where we believe it is."""
+    ours = [v for v in ctx.versions.values() if v.state in LIVE]
+    strangers = [r for r in inventory if not any(v.ref.same_place(r.ref) for v in ours)]
+    ctx.line(
+        step,
+        LineKind.OBSERVED,
+        what="inventory",
+        count=len(inventory),
+        strangers=[r.ref.as_json() for r in strangers],
+    )
+    slot = ctx.run.plan.target_slot
+    if slot:
+        occupant = next((r for r in inventory if r.ref.slot == slot and r.active and r.ref.fingerprint), None)
+        leftover = next((v for v in ours if v.ref.slot == slot), None)
+        if occupant is not None and leftover is None:
+            raise CapReached(
+                f"slot {slot} holds a credential that is not ours",
+                hint="Find out whose it is and clear the slot at the vendor, then retry the run.",
+                slot=slot,
+            )
+    elif ctx.card.cap and len(inventory) >= ctx.card.cap and ctx.card.strategy is Strategy.MANY_IDS:
+        names = ", ".join(r.ref.id for r in strangers) or "all of them ours"
+        raise CapReached(
+            f"the vendor allows {ctx.card.cap} credentials and {len(inventory)} exist ({names})",
+            hint="Delete one that is not used at the vendor, then retry the run.",
+        )
+
+
+def prove(ctx: Context, step: Step) -> Move:
+    """The new version is PROVEN after a fresh ACCEPTED test with the pinned identity and all rights (P2, I3)."""
+    new = ctx.new
+    if new is None:
+        return Abort("there is no new credential to prove")
+    if new.state in {State.PROVEN, State.CURRENT}:
+        return Done()
+    for _ in range(ctx.card.prove_times):
+        found = ctx.probe(step, new, what="new")
+        if found.verdict is not Verdict.ACCEPTED:
+            return _not_accepted(ctx, step, new, found)
+        wrong = mismatch(ctx.connection.identity, found.identity)
+        if wrong:
+            return _not_ours(ctx, step, found, wrong)
+        missing = _rights_wanted(ctx) - found.rights
+        if missing:
+            return _turned_down(
+                ctx, step, f"the new credential lacks rights the old one has: {', '.join(sorted(missing))}"
+            )
+    ctx.move(new, State.PROVEN)
+    return Done()
+
+
+def _rights_wanted(ctx: Context) -> frozenset[str]:
+    pinned = ctx.connection.identity.get("rights_label", "")
+    return frozenset(pinned.split()) if pinned else frozenset()
+
+
+def _not_accepted(ctx: Context, step: Step, new: Version, found: Probe) -> Move:
+    now = ctx.hub.clock()
+    settled = new.changed_at + ctx.policy.settle_create(ctx.card)
+    if found.verdict is Verdict.UNKNOWN:
+        return soon(
+            ctx, f"no clear answer about the new credential ({found.code or 'no answer'})", found.wait_s
+        )
+    if now < settled:
+        return Wait(
+            min(settled, now + max(0.02, ctx.policy.settle_create(ctx.card) / 8)),
+            "the new credential settles",
+        )
+    return _turned_down(ctx, step, f"the new credential is refused ({found.code})")
+
+
+def _not_ours(ctx: Context, step: Step, found: Probe, wrong: tuple[str, ...]) -> Move:
+    seen = found.identity.get("principal_label") or found.identity.get("principal", "?")
+    pinned = ctx.connection.identity.get("principal_label") or ctx.connection.identity.get("principal", "?")
+    why = f"the new credential belongs to {seen}, this connection to {pinned} ({', '.join(wrong)} differ)"
+    return _turned_down(ctx, step, why)
+
+
+def _turned_down(ctx: Context, step: Step, why: str) -> Move:
+    """Definitely not good enough: back to the person who brought it, or undo, or (no way back) try another way."""
+    ctx.line(step, LineKind.DECISION, decision="turned_down", why=why)
+    stage = next(s for s in ctx.run.plan.steps if s.kind in _STAGES)
+    new = ctx.new
+    if new is not None and stage.kind in {Kind.ASK, Kind.CONSENT} and not _given_up(ctx):
+        _quarantine(ctx, new, why)
+        _hand_back(ctx, stage, why)
+        return Back(stage.key, why)
+    if stage.reversible:
+        return Abort(why)
+    if ctx.has_admin and len(ctx.lines(stage, LineKind.INTENT)) < _TRIES:
+        if new is not None:
+            ctx.move(new, State.REFUSED)
+        ctx.new_id = None
+        ctx.column(new_version_id=None)
+        return Back(stage.key, f"{why}; a fresh value is set by the administrator")
+    return Wait(ctx.hub.clock() + 3600, f"LOST: {why}", RunState.LOST)
+
+
+_STAGES = frozenset({Kind.SET, Kind.ISSUE, Kind.ASK, Kind.CONSENT, Kind.REFRESH})
+_TRIES = 4
+
+
+def _given_up(ctx: Context) -> bool:
+    returned = [
+        t for t in ctx.hub.store.read(lambda tx: tasks.of_run(tx, ctx.run.id)) if t.state is TaskState.EXPIRED
+    ]
+    return bool(returned)
+
+
+def _quarantine(ctx: Context, new: Version, why: str) -> None:
+    """What a person brought and is not good enough stays sealed, is never served, and is owed until proven dead."""
+    ctx.move(new, State.REFUSED)
+    if new.ref.id or ctx.card.strategy is Strategy.CONSENT:
+        ctx.owe("unwanted", f"brought by a person and turned down: {why}", new)
+    ctx.new_id = None
+    ctx.column(new_version_id=None)
+
+
+def _hand_back(ctx: Context, stage: Step, why: str) -> None:
+    """Returns the last submitted task of the stage with the reason."""
+    key = ctx.key(stage)
+
+    def work(tx: Tx) -> None:
+        last = [t for t in tasks.of_run(tx, ctx.run.id, key) if t.state is TaskState.SUBMITTED]
+        if last:
+            tasks.change(
+                tx, last[-1].id, state=TaskState.RETURNED.value, why=why, claimed_by="", claimed_until=0.0
+            )
+
+    ctx.later(work)

@@ -1,0 +1,238 @@
+"""Proving that a credential is dead, to the grade the policy asks for, with both controls (P6)."""
+
+from __future__ import annotations
+
+from keyturn.errors import KeyturnError, VendorThrottled, VendorUnavailable
+from keyturn.executor.context import Context
+from keyturn.executor.moves import Back, Done, Move, Wait
+from keyturn.executor.retries import soon
+from keyturn.executor.steps.retire import targets
+from keyturn.model.card import Proof, Strategy
+from keyturn.model.credential import State, Version
+from keyturn.model.plan import Kind, Step
+from keyturn.model.run import LineKind, RunState, TaskState, Track
+from keyturn.model.verdict import Probe, Verdict
+from keyturn.planner.shapes import ONE_SLOT
+from keyturn.storage import tasks
+from keyturn.storage.database import Tx
+
+REFUSALS = 3
+
+
+def prove_dead(ctx: Context, step: Step) -> Move:
+    """Observes until the wanted grade is reached; what cannot be proven becomes a debt, never a success."""
+    wanted = ctx.run.plan.proof
+    for version in targets(ctx, step):
+        if version.state is State.DEAD:
+            continue
+        if version.state is not State.REVOKED:
+            continue  # still to be ended by a debt or a later run
+        move = _one(ctx, step, version, wanted)
+        if move is not None:
+            return move
+    return _siblings_alive(ctx, step) if ctx.track is Track.FORWARD else Done()
+
+
+def _one(ctx: Context, step: Step, version: Version, wanted: Proof) -> Move | None:
+    grade = Proof.D0
+    absent = _absent(ctx, step, version)
+    if absent:
+        grade = Proof.D1
+    if not grade.reaches(wanted) or wanted is Proof.D2:
+        refused = _refused(ctx, step, version)
+        if isinstance(refused, Wait):
+            return refused
+        if refused is None:
+            return _still_alive(ctx, step, version)
+        grade = Proof.D2
+    if wanted is Proof.D3:
+        until = version.changed_at + ctx.card.derived_ttl_s
+        if ctx.hub.clock() < until:
+            return Wait(until, "tokens or sessions made from the old credential run out")
+        grade = Proof.D3
+    if absent is False:
+        return _still_alive(ctx, step, version)
+    ctx.line(step, LineKind.DECISION, decision="dead", version=version.id, proof=grade.value)
+    ctx.column(proof=grade.value)
+    ctx.move(version, State.DEAD)
+    return None
+
+
+def _absent(ctx: Context, step: Step, version: Version) -> bool | None:
+    """D1: the inventory no longer shows it, or its one slot was just seen to hold another value. None: cannot tell."""
+    serving = ctx.serving()
+    if ctx.card.strategy in ONE_SLOT and serving is not None and serving.id != version.id:
+        proven = any(
+            facts.get("what") == "new" and facts.get("verdict") == Verdict.ACCEPTED.value
+            for _, kind, facts, _ in ctx.said
+            if kind is LineKind.OBSERVED
+        )
+        if proven:
+            ctx.line(step, LineKind.OBSERVED, what="slot", holds="the new value", version=version.id)
+            return True
+    if ctx.can.lister is None or not ctx.card.inventory:
+        return None
+    try:
+        inventory = ctx.can.lister.list(ctx.access(serving or version))
+    except (VendorUnavailable, VendorThrottled):
+        raise
+    except KeyturnError:
+        return None  # nobody left who may list
+    here = any(version.ref.same_place(remote.ref) and remote.active for remote in inventory)
+    ctx.line(step, LineKind.OBSERVED, what="inventory", shows=here, version=version.id)
+    return not here
+
+
+def _refused(ctx: Context, step: Step, version: Version) -> Wait | bool | None:
+    """D2: refused three times across the settle time, in one go with both controls. None: it is accepted."""
+    now = ctx.hub.clock()
+    key = f"death:{version.id}"
+    seen = [
+        at
+        for facts, at in ctx.lines(step, LineKind.OBSERVED)
+        if facts.get("what") == key and facts.get("counts")
+    ]
+    if ctx.card.old_counts and seen:
+        return True  # one refused login is all this account can bear
+    settle = ctx.policy.settle_revoke(ctx.card)
+    gap = settle / REFUSALS
+    needed = REFUSALS - len(seen)
+    if seen and now < seen[-1] + gap:
+        return Wait(seen[-1] + gap, f"refused {len(seen)} of {REFUSALS} times")
+    found: Probe | None = None
+    while needed > 0:
+        found = ctx.probe(step, version, what="old", may_fail=True)
+        if found.verdict is Verdict.ACCEPTED:
+            return None
+        if found.verdict is Verdict.UNKNOWN:
+            return soon(
+                ctx, f"no clear answer about the old credential ({found.code or 'no answer'})", found.wait_s
+            )
+        ctx.line(step, LineKind.OBSERVED, what=key, counts=True, code=found.code)
+        needed -= 1
+        if needed and gap > 0.0:
+            return Wait(now + gap, f"refused {REFUSALS - needed} of {REFUSALS} times")
+        if ctx.card.old_counts:
+            break
+    return _controls(ctx, step, found.code if found else "")
+
+
+def _controls(ctx: Context, step: Step, code: str) -> Wait | bool:
+    """In the same minute: what serves is accepted, and a bogus credential is refused in the same way."""
+    serving = ctx.serving()
+    if serving is not None and serving.state is State.CURRENT:
+        live = ctx.probe(step, serving, what="control_live")
+        if live.verdict is Verdict.UNKNOWN:
+            return soon(
+                ctx,
+                "the control login got no clear answer; an outage must not look like a death",
+                live.wait_s,
+            )
+        if live.verdict is Verdict.REJECTED:
+            return True  # handled by _siblings_alive: the old one is dead, and so is more
+        bogus = ctx.can.verifier.bogus(ctx.material(serving))
+        fake = ctx.probe_material(step, bogus, what="control_bogus", may_fail=True)
+        if fake.verdict is Verdict.ACCEPTED:
+            ctx.owe("proves_nothing", "the test accepts a made-up credential: it proves nothing", None)
+            return soon(
+                ctx,
+                "the test accepts a made-up credential, so a death cannot be proven",
+                state=RunState.BLOCKED,
+            )
+        if fake.verdict is Verdict.UNKNOWN and fake.code != "budget":
+            return soon(ctx, "the bogus control got no clear answer", fake.wait_s)
+    ctx.line(step, LineKind.DECISION, decision="refused", code=code)
+    return True
+
+
+def _still_alive(ctx: Context, step: Step, version: Version) -> Move | None:
+    """Accepted or listed although it should be gone: wait out the lag, then ask again, then owe it."""
+    now = ctx.hub.clock()
+    settle = ctx.policy.settle_revoke(ctx.card)
+    if now < version.changed_at + settle:
+        return Wait(
+            min(version.changed_at + settle, now + max(0.02, settle / 8)), "the vendor may lag behind"
+        )
+    steps = ctx.run.plan.steps if ctx.track is Track.FORWARD else ctx.run.plan.rollback
+    enders = [s for s in steps if s.kind in {Kind.REVOKE, Kind.TELL, Kind.REMOVE} and s.target == step.target]
+    tries = len(
+        [1 for facts, _ in ctx.lines(step, LineKind.DECISION) if facts.get("decision") == "end_again"]
+    )
+    if ctx.card.strategy is Strategy.REGENERATE and not enders:
+        return _same_key(ctx, step, version, tries)
+    if enders and tries < REFUSALS:
+        ctx.line(step, LineKind.DECISION, decision="end_again", version=version.id)
+        ctx.move(version, State.REVOKING)
+        if enders[0].kind is Kind.TELL:
+            _return_task(
+                ctx, enders[0], "the old credential still works: it was not deleted, or another one was"
+            )
+        return Back(enders[0].key, "the old credential still works")
+    ctx.owe("alive", "it should be dead and is still accepted or listed", version)
+    ctx.line(step, LineKind.DECISION, decision="owed", version=version.id)
+    return None
+
+
+def _same_key(ctx: Context, step: Step, version: Version, tries: int) -> Move | None:
+    """A person pasted a new key and the old still works: it was not reset."""
+    if tries < REFUSALS:
+        ctx.line(step, LineKind.DECISION, decision="end_again", version=version.id)
+        return Wait(ctx.hub.clock() + 60 * ctx.hub.patience, "the old key still works; was it really reset?")
+    ctx.owe("alive", "the old key is still accepted although a new one is in use", version)
+    return None
+
+
+def _return_task(ctx: Context, step: Step, why: str) -> None:
+    key = ctx.key(step)
+
+    def work(tx: Tx) -> None:
+        done = [
+            t for t in tasks.of_run(tx, ctx.run.id, key) if t.state in {TaskState.DONE, TaskState.SUBMITTED}
+        ]
+        if done:
+            tasks.change(
+                tx, done[-1].id, state=TaskState.RETURNED.value, why=why, claimed_by="", claimed_until=0.0
+            )
+
+    ctx.later(work)
+
+
+def _siblings_alive(ctx: Context, step: Step) -> Move:
+    """After an end, what serves is tested again: some vendors end more than was asked."""
+    serving = ctx.serving()
+    if serving is None or serving.state is not State.CURRENT or step.target == "all":
+        return Done()
+    checked = any(
+        facts.get("what") in {"control_live", "sibling"} for facts, _ in ctx.lines(step, LineKind.OBSERVED)
+    )
+    one_slot = ctx.card.strategy in ONE_SLOT
+    if checked or one_slot:
+        if not _last_live_rejected(ctx, step):
+            return Done()
+    else:
+        found = ctx.probe(step, serving, what="sibling")
+        if found.verdict is Verdict.UNKNOWN:
+            return soon(ctx, "no clear answer about what serves now", found.wait_s)
+        if found.verdict is Verdict.ACCEPTED:
+            return Done()
+    return _make_again(ctx, step, serving)
+
+
+def _last_live_rejected(ctx: Context, step: Step) -> bool:
+    live = [f for f, _ in ctx.lines(step, LineKind.OBSERVED) if f.get("what") in {"control_live", "sibling"}]
+    return bool(live) and live[-1].get("verdict") == Verdict.REJECTED.value
+
+
+def _make_again(ctx: Context, step: Step, serving: Version) -> Move:
+    """The end took what serves with it. One more round of the same plan brings a new one; nothing is left to kill."""
+    stage = ctx.run.plan.steps[1] if len(ctx.run.plan.steps) > 1 else None
+    again = [1 for facts, _ in ctx.lines(step, LineKind.DECISION) if facts.get("decision") == "sibling_died"]
+    ctx.line(step, LineKind.DECISION, decision="sibling_died", version=serving.id)
+    if stage is None or len(again) >= REFUSALS:
+        return Wait(
+            ctx.hub.clock() + 3600, "LOST: ending the old credential ended the new one too", RunState.LOST
+        )
+    ctx.owe("sibling_died", "the vendor ended a credential that nobody asked it to end", serving)
+    ctx.new_id = None
+    ctx.column(new_version_id=None)
+    return Back(stage.key, "the vendor ended the new credential together with the old one; another is made")

@@ -1,0 +1,275 @@
+"""Making the new credential without a person: set a value of ours, have the vendor issue one, refresh a grant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keyturn.contract.values import Candidate, Remote
+from keyturn.errors import (
+    CredentialRejected,
+    OutcomeUnknown,
+    UnexpectedAnswer,
+    ValueRefused,
+    VendorThrottled,
+    VendorUnavailable,
+)
+from keyturn.executor.context import Context
+from keyturn.executor.moves import Abort, Back, Done, Move, Wait
+from keyturn.executor.retries import soon
+from keyturn.model.card import Strategy
+from keyturn.model.credential import ConnectionState, Provenance, Ref, State, Version
+from keyturn.model.plan import Step
+from keyturn.model.run import LineKind, RunState
+from keyturn.model.verdict import Verdict
+from keyturn.storage import connections
+from keyturn.vault.secrets import receipt_row
+
+MAX_VALUES = 3
+CLOCK_SKEW_S = 120.0
+
+
+def set_value(ctx: Context, step: Step) -> Move:
+    """S1, S4, S8: the value is sealed and its INTENT durable before the vendor hears of it (P1)."""
+    setter, maker = ctx.can.setter, ctx.can.maker
+    if setter is None or maker is None:
+        return Abort("this connector cannot set a value")
+    new = ctx.new
+    if new is not None and new.state in {State.ISSUED, State.PROVEN, State.CURRENT}:
+        return Done()
+    intent = ctx.open_intent(step)
+    if intent is not None and new is not None:
+        move = _resolve_set(ctx, step, new, intent)
+        if move is not None:
+            return move
+    if new is None:
+        if len(ctx.lines(step, LineKind.INTENT)) >= MAX_VALUES + 1:
+            return Abort("the vendor refused every value that was offered")
+        slot = str(step.params.get("slot", ""))
+        candidate = maker.make(ctx.access(), Ref(id=slot, slot=slot) if slot else _same_place(ctx))
+        new = ctx.add_version(candidate, State.REQUESTED, Provenance.OURS)
+    ctx.line(
+        step,
+        LineKind.INTENT,
+        deadline_s=ctx.policy.deadline(ctx.card),
+        version=new.id,
+        ref=new.ref.as_json(),
+        fingerprint=new.fingerprint,
+    )
+    ctx.commit()
+    value, ref = ctx.material(new), new.ref  # read back: what is sent is what the vault holds
+    try:
+        ctx.send(step, lambda: setter.set(ctx.access(), ref, value))
+    except ValueRefused as error:
+        ctx.move(new, State.REFUSED)
+        ctx.new_id = None
+        ctx.column(new_version_id=None)
+        return Back(step.key, f"the vendor refused the value ({error.message}); another is made")
+    ctx.applied(step, version=new.id)
+    ctx.move(new, State.ISSUED)
+    return Done()
+
+
+def _same_place(ctx: Context) -> Ref:
+    return ctx.old.ref if ctx.old else Ref()
+
+
+def _resolve_set(ctx: Context, step: Step, new: Version, intent: tuple[dict[str, Any], float]) -> Move | None:
+    """Applied or not? Observe first; None means: send the same candidate again."""
+    if ctx.card.set_is_absolute and ctx.has_admin:
+        return None  # re-asserting the same value is safe at any time
+    until = ctx.zombie_until(intent)
+    if ctx.hub.clock() < until:
+        return Wait(until, "an unanswered call may still take effect", RunState.RESOLVING)
+    if ctx.can.lister is not None and new.ref.fingerprint:
+        here = any(
+            r.ref.same_place(new.ref) and r.ref.fingerprint == new.ref.fingerprint for r in _inventory(ctx)
+        )
+        ctx.line(step, LineKind.OBSERVED, what="slot", holds_candidate=here)
+        return _was_applied(ctx, step, new) if here else None
+    found = ctx.probe(step, new, what="candidate", may_fail=True)
+    if found.verdict is Verdict.ACCEPTED:
+        return _was_applied(ctx, step, new)
+    if found.verdict is Verdict.UNKNOWN:
+        return soon(
+            ctx, "it is not known whether the new value took effect", found.wait_s, RunState.RESOLVING
+        )
+    old = ctx.old
+    if old is None or ctx.card.strategy is Strategy.TWO_SLOTS:
+        return None
+    before = ctx.probe(step, old, what="current", may_fail=True)
+    if before.verdict is Verdict.ACCEPTED:
+        return None
+    if before.verdict is Verdict.UNKNOWN:
+        return soon(
+            ctx, "it is not known whether the new value took effect", before.wait_s, RunState.RESOLVING
+        )
+    return _older_or_lost(ctx, step, (new, old))
+
+
+def _older_or_lost(ctx: Context, step: Step, tried: tuple[Version, ...]) -> Move | None:
+    """Candidate and current are refused: try the other sealed values, newest first; else reconcile, else LOST."""
+    for version in sorted(ctx.versions.values(), key=lambda v: -v.number):
+        if version in tried or version.state is State.DEAD:
+            continue
+        if ctx.probe(step, version, what="older", may_fail=True).verdict is Verdict.ACCEPTED:
+            ctx.line(step, LineKind.DECISION, decision="serve_older", version=version.id)
+            return Abort("an older value is the one that works; it was kept")
+    if ctx.has_admin:
+        return None
+    return Wait(
+        ctx.hub.clock() + 3600,
+        "no known value is accepted; follow the vendor's recovery steps and submit what works",
+        RunState.LOST,
+    )
+
+
+def _was_applied(ctx: Context, step: Step, new: Version) -> Move:
+    ctx.applied(step, version=new.id, how="observed")
+    ctx.move(new, State.ISSUED)
+    return Done()
+
+
+def issue(ctx: Context, step: Step) -> Move:
+    """S2, S3, S5 by API: the pre-image is durable before the call, the raw answer sealed before it is read (P1, P4)."""
+    issuer = ctx.can.issuer
+    if issuer is None:
+        return Abort("this connector cannot ask for a credential")
+    new = ctx.new
+    if new is not None and new.state in {State.ISSUED, State.PROVEN, State.CURRENT}:
+        return Done()
+    attempt = len(ctx.lines(step, LineKind.INTENT))
+    intent = ctx.open_intent(step)
+    if intent is not None:
+        raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
+        if raw is not None:
+            return _accept(ctx, step, issuer.read(ctx.access(), raw))
+        move = _resolve_issue(ctx, step, intent)
+        if move is not None:
+            return move
+    if attempt >= MAX_VALUES + 1:
+        return Abort("the vendor's answer was lost again and again")
+    slot = str(step.params.get("slot", ""))
+    before = _inventory(ctx) if ctx.can.lister is not None else ()
+    marker = f"keyturn-{ctx.run.id[-10:]}-{attempt + 1}"
+    access = ctx.access(marker=marker)
+    raw = ctx.act(
+        step,
+        lambda: issuer.issue(access, Ref(id=slot, slot=slot) if slot else Ref()),
+        marker=marker,
+        slot=slot,
+        before=[r.ref.as_json() for r in before],
+    )
+    ctx.receipt(step, attempt + 1, raw)
+    return _accept(ctx, step, issuer.read(access, raw))
+
+
+def _accept(ctx: Context, step: Step, candidate: Candidate) -> Move:
+    ctx.applied(step, ref=candidate.ref.as_json())
+    ctx.add_version(candidate, State.ISSUED, Provenance.VENDOR)
+    return Done()
+
+
+def _resolve_issue(ctx: Context, step: Step, intent: tuple[dict[str, Any], float]) -> Move | None:
+    """The value is gone with the answer, so what was made is useless: find it, end it, ask again (None)."""
+    facts, at = intent
+    until = ctx.zombie_until(intent)
+    if ctx.hub.clock() < until:
+        return Wait(until, "an unanswered call may still take effect", RunState.RESOLVING)
+    if facts.get("slot") or ctx.card.strategy is Strategy.REGENERATE:
+        return None  # the same idle (or already dead) slot is simply made anew
+    if ctx.can.lister is None or ctx.can.revoker is None:
+        ctx.owe(
+            "orphan_unknown",
+            "a create call went unanswered and the vendor cannot list what exists",
+            None,
+            **facts,
+        )
+        return (
+            None
+            if len(ctx.lines(step, LineKind.INTENT)) < 2
+            else Abort("a create call went unanswered twice")
+        )
+    known = [Ref.from_json(each) for each in facts.get("before", [])]
+    ledger = [v.ref for v in ctx.versions.values()]
+    fresh = [r for r in _inventory(ctx) if not any(r.ref.same_place(k) for k in (*known, *ledger))]
+    ours = [r for r in fresh if _is_ours(ctx, r, facts, at, until)]
+    ctx.line(step, LineKind.OBSERVED, what="orphans", fresh=[r.ref.as_json() for r in fresh], ours=len(ours))
+    if len(ours) < len(fresh):
+        ctx.owe(
+            "perhaps_ours",
+            "appeared at the vendor during a call of ours and cannot be told apart from somebody else's",
+            None,
+            refs=[r.ref.as_json() for r in fresh if r not in ours],
+        )
+    for remote in ours:
+        end_orphan(ctx, step, remote)
+    ctx.line(
+        step,
+        LineKind.OUTCOME,
+        outcome="not_applied",
+        why="what it made was found and ended" if ours else "nothing new",
+    )
+    return None
+
+
+def end_orphan(ctx: Context, step: Step, remote: Remote) -> None:
+    """Ends a credential that is ours for certain and whose value nobody has. Idempotent, so no resolving is needed."""
+    revoker = ctx.can.revoker
+    if revoker is None:
+        return
+    ctx.line(step, LineKind.DECISION, decision="end_orphan", ref=remote.ref.as_json())
+    ctx.commit()
+    try:
+        revoker.revoke(ctx.access(), remote.ref, None)
+    except (OutcomeUnknown, VendorUnavailable, VendorThrottled, UnexpectedAnswer):
+        ctx.owe(
+            "orphan", "a lost answer left a credential whose value nobody has", None, ref=remote.ref.as_json()
+        )
+
+
+def _is_ours(ctx: Context, remote: Remote, facts: dict[str, Any], at: float, until: float) -> bool:
+    """Certain: our marker is on it, or it was in no pre-image and was born inside the call's window."""
+    marker = facts.get("marker", "")
+    if ctx.card.label_field:
+        return bool(marker) and marker in (remote.ref.label or "")
+    if remote.created_at is None:
+        return False
+    return at - CLOCK_SKEW_S <= remote.created_at <= until + CLOCK_SKEW_S
+
+
+def _inventory(ctx: Context) -> tuple[Remote, ...]:
+    lister = ctx.can.lister
+    return lister.list(ctx.access()) if lister is not None else ()
+
+
+def refresh(ctx: Context, step: Step) -> Move:
+    """The grant's own refresh: the used token's fingerprint is journaled, the answer sealed before it is read."""
+    authorizer, old = ctx.can.authorizer, ctx.old
+    if authorizer is None or old is None:
+        return Abort("there is no grant to refresh")
+    if ctx.new is not None and ctx.new.state in {State.ISSUED, State.PROVEN, State.CURRENT}:
+        return Done()
+    attempt = len(ctx.lines(step, LineKind.INTENT))
+    access, used = ctx.access(old), ctx.material(old)
+    if ctx.open_intent(step) is not None:
+        raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
+        if raw is not None:
+            return _refreshed(ctx, step, authorizer.read(access, raw, used))
+        # The answer was lost: the vendor's leeway is there for sending the same token once more.
+    try:
+        raw = ctx.act(step, lambda: authorizer.refresh(access, used), used=old.fingerprint)
+    except CredentialRejected as error:
+        if attempt < MAX_VALUES - 1:
+            return soon(ctx, f"the grant was refused ({error.message}); asked again before giving up")
+        state = ConnectionState.NEEDS_REAUTH.value
+        ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=state))
+        ctx.line(step, LineKind.DECISION, decision="needs_reauth", why=error.message)
+        return Abort(f"the grant is dead: {error.message}")
+    ctx.receipt(step, attempt + 1, raw)
+    return _refreshed(ctx, step, authorizer.read(access, raw, used))
+
+
+def _refreshed(ctx: Context, step: Step, candidate: Candidate) -> Move:
+    ctx.applied(step)
+    ctx.add_version(candidate, State.ISSUED, Provenance.GRANT)
+    return Done()

@@ -1,0 +1,118 @@
+"""The pointer: forward, back, and the bookkeeping at the end of a goal."""
+
+from __future__ import annotations
+
+from keyturn.errors import Conflict
+from keyturn.executor.context import Context
+from keyturn.executor.moves import Abort, Done, Move, Wait
+from keyturn.executor.retries import soon
+from keyturn.model.card import Strategy
+from keyturn.model.credential import ConnectionState, State
+from keyturn.model.ids import VersionId
+from keyturn.model.plan import Step
+from keyturn.model.run import LineKind, RunState
+from keyturn.model.verdict import Verdict
+from keyturn.planner.shapes import ONE_SLOT
+from keyturn.storage import connections
+from keyturn.storage.database import Tx
+
+
+def cutover(ctx: Context, step: Step) -> Move:
+    """One local transaction: new CURRENT, old DRAINING (or already ended), generation up by one (P2, P3)."""
+    new = ctx.new
+    if new is None or new.state not in {State.PROVEN, State.CURRENT}:
+        return Abort("there is nothing proven to switch to")
+    if new.state is State.CURRENT:
+        return Done()
+    old = ctx.serving()
+    if old is not None and old.id != new.id:
+        ctx.move(old, State.REVOKED if ctx.card.strategy in ONE_SLOT else State.DRAINING)
+    ctx.move(new, State.CURRENT)
+    _flip(ctx, new.id)
+    ctx.line(
+        step,
+        LineKind.DECISION,
+        decision="cutover",
+        to=new.id,
+        of=old.id if old else None,
+        generation=ctx.connection.generation + 1,
+    )
+    return Done()
+
+
+def _flip(ctx: Context, to: VersionId) -> None:
+    def work(tx: Tx) -> None:
+        now = connections.by_id(tx, ctx.connection.id)
+        if now is None or not connections.flip(tx, now, to):
+            raise Conflict("the connection was switched by somebody else")
+        if now.state is ConnectionState.NEEDS_REAUTH:
+            connections.change(tx, now.id, state=ConnectionState.ACTIVE.value)
+
+    ctx.later(work)
+
+
+def flip_back(ctx: Context, step: Step) -> Move:
+    """Rollback after the cut-over: only to an old version that a fresh test accepts; re-enabled if it was off."""
+    old, new = ctx.old, ctx.new
+    if new is None or new.state is not State.CURRENT or old is None:
+        return Done()  # the pointer never moved
+    if old.state is State.DISABLED and ctx.can.disabler is not None:
+        disabler = ctx.can.disabler
+        access, ref = ctx.access(new), old.ref
+        ctx.act(step, lambda: disabler.enable(access, ref), ref=ref.as_json(), what="enable")
+        ctx.applied(step)
+        old = ctx.move(old, State.DRAINING)
+    found = ctx.probe(step, old, what="old", may_fail=True)
+    if found.verdict is Verdict.ACCEPTED:
+        ctx.move(new, State.DRAINING)
+        ctx.move(old, State.CURRENT)
+        _flip(ctx, old.id)
+        ctx.line(step, LineKind.DECISION, decision="flipped_back", to=old.id, of=new.id)
+        return Done()
+    if found.verdict is Verdict.UNKNOWN or ctx.hub.clock() < old.changed_at + ctx.policy.settle_create(
+        ctx.card
+    ):
+        return soon(ctx, f"no clear answer about the old credential ({found.code})", found.wait_s)
+    return Wait(
+        ctx.hub.clock() + 3600,
+        f"the old credential is refused ({found.code}); the new one stays in use",
+        RunState.BLOCKED,
+    )
+
+
+def remove(ctx: Context, step: Step) -> Move:
+    """Rollback: takes the candidate away at the vendor. Not found counts as done."""
+    new, revoker = ctx.new, ctx.can.revoker
+    if new is None or revoker is None or new.state in {State.DEAD, State.REVOKED}:
+        return Done()
+    if new.state is State.CURRENT:
+        return Abort("the new credential is in use")
+    if ctx.card.strategy is Strategy.CONSENT and ctx.card.revoke_scope.value != "credential":
+        ctx.owe("unrevocable_grant", "revoking it would end the old grant too", new)
+        return Done()
+    material, acting = ctx.material(new), ctx.old
+    ctx.act(
+        step,
+        lambda: revoker.revoke(ctx.access(acting), new.ref, material),
+        version=new.id,
+        ref=new.ref.as_json(),
+    )
+    ctx.applied(step)
+    ctx.move(new, State.REVOKED)
+    return Done()
+
+
+def close(ctx: Context, step: Step) -> Move:
+    """The last line of a goal that changes what the connection is."""
+    if step.params.get("supersede") and ctx.old is not None and ctx.old.state is State.DRAINING:
+        ctx.move(ctx.old, State.DEAD)
+    state = step.params.get("state")
+    if state:
+        for version in list(ctx.versions.values()):
+            if state != ConnectionState.ACTIVE.value and version.state is State.CURRENT:
+                ctx.move(version, State.REVOKED)
+        ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=state))
+        if state != ConnectionState.ACTIVE.value:
+            ctx.later(lambda tx: connections.change(tx, ctx.connection.id, current_version_id=None))
+    ctx.line(step, LineKind.DECISION, decision="closed", state=state or "superseded")
+    return Done()

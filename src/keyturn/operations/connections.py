@@ -1,0 +1,331 @@
+"""Connecting, testing, listing, discovering: a connection is tested before it is saved."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keyturn.bootstrap import Keyturn
+from keyturn.contract.values import Access, Found
+from keyturn.errors import Conflict, CredentialRejected, InvalidInput, NotFound, VendorUnavailable
+from keyturn.executor.hub import RowOf
+from keyturn.model.card import Strategy
+from keyturn.model.credential import Connection, ConnectionState, Provenance, Ref, State, Version
+from keyturn.model.ids import ConnectionId, PrincipalId, VersionId, new_id
+from keyturn.model.policy import Policy
+from keyturn.model.run import LineKind
+from keyturn.model.secret import Material
+from keyturn.model.verdict import Probe, Verdict, mismatch
+from keyturn.operations.forms import read_form
+from keyturn.storage import connections, journal, principals, sealed, versions
+from keyturn.storage.database import Tx
+from keyturn.vault.secrets import admin_row, version_row
+
+_NAME = re.compile(r"[^\W_][\w .@/-]{0,78}[\w]|[^\W_]", re.UNICODE)
+
+
+@dataclass(frozen=True)
+class Connected:
+    """A new connection and what its first test saw."""
+
+    connection: Connection
+    probe: Probe
+    negative_control: str
+
+
+def connect(
+    hub: Keyturn,
+    system: str,
+    method: str,
+    name: str,
+    values: Mapping[str, str],
+    *,
+    owner: str = "",
+    policy: Mapping[str, Any] | None = None,
+    definition: str = "",
+) -> Connected:
+    """Tests, then saves. Nothing is stored when the test does not pass.
+
+    OAuth rows that need a person's consent are saved without a credential, in state `revoked`: authorize them next.
+    Raises: InvalidInput or Conflict (field named), CredentialRejected, VendorUnavailable.
+    """
+    name = check_name(hub, name)
+    own = dict(policy or {})
+    Policy.read(own)
+    hub.catalog.method(system, method)
+    row = hub.catalog.row(system, method, values, definition)
+    settings, material, admin = read_form(f"{system}/{method}", row.method, values)
+    row = hub.catalog.row(system, method, settings, definition)
+    now = time.time()
+    connection = Connection(
+        id=ConnectionId(new_id("con")),
+        name=name,
+        system=system,
+        method=method,
+        settings=settings,
+        principal_id=PrincipalId(""),
+        owner=owner or hub.settings.actor,
+        policy=own,
+        identity={},
+        state=ConnectionState.ACTIVE,
+        generation=0,
+        current_version_id=None,
+        definition_hash=definition,
+        created_at=now,
+    )
+    access = Access(settings, material, admin, row.card.call_deadline_s, hub.settings.network)
+    if (
+        row.card.strategy is Strategy.CONSENT
+        and "refresh_token" not in material
+        and "access_token" not in material
+    ):
+        waiting = Connection(**{**connection.__dict__, "state": ConnectionState.REVOKED})
+        saved = _save(hub, row, waiting, None, Ref(), admin or _client_parts(material), now, {})
+        return Connected(saved, Probe(Verdict.UNKNOWN, detail="waits for consent"), "not needed")
+    probe = row.can.verifier.verify(access, material)
+    if probe.verdict is Verdict.REJECTED:
+        raise CredentialRejected(
+            f"{system} refused the credential ({probe.code})" + (f": {probe.detail}" if probe.detail else ""),
+            hint="Nothing was saved. Check the values and that the account is not locked.",
+            code=probe.code,
+        )
+    if probe.verdict is Verdict.UNKNOWN:
+        raise VendorUnavailable(
+            f"{system} gave no clear answer ({probe.code or 'no answer'})"
+            + (f": {probe.detail}" if probe.detail else ""),
+            hint="Nothing was saved. Check host, port and network, then try again.",
+        )
+    control = negative_control(row, access, material)
+    ref = locate(row, access, material)
+    identity = dict(probe.identity)
+    if probe.rights:
+        identity["rights_label"] = " ".join(sorted(probe.rights))
+    facts = {"what": "connect", **probe.as_facts(), "negative_control": control}
+    full = Connection(**{**connection.__dict__, "identity": identity})
+    return Connected(_save(hub, row, full, material, ref, admin, now, facts), probe, control)
+
+
+def check_name(hub: Keyturn, name: str) -> str:
+    """A free, well-formed name. Raises: InvalidInput, Conflict."""
+    name = name.strip()
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            "name must be 1 to 80 letters, digits, spaces or . _ @ / -, starting with a letter or digit",
+            field="name",
+        )
+    if hub.store.read(lambda tx: connections.by_name(tx, name)):
+        raise Conflict(
+            f"there is a connection named {name} already", hint="Choose another name.", field="name"
+        )
+    return name
+
+
+def _client_parts(material: Material) -> Material | None:
+    return material if len(material) else None
+
+
+def negative_control(row: RowOf, access: Access, material: Material) -> str:
+    """Whether a made-up credential is refused: "refused", "unclear" or "skipped". Raises when it is accepted."""
+    if row.card.strategy is Strategy.ISSUED:
+        return "skipped"
+    try:
+        bogus = row.can.verifier.bogus(material)
+    except LookupError:
+        return "skipped"
+    found = row.can.verifier.verify(access, bogus)
+    if found.verdict is Verdict.ACCEPTED:
+        raise InvalidInput(
+            "the test accepts a made-up credential, so it proves nothing",
+            hint="The endpoint is open or trusts this address (pg_hba trust, a public URL). Nothing was saved.",
+            field="test",
+        )
+    return "refused" if found.verdict is Verdict.REJECTED else "unclear"
+
+
+def locate(row: RowOf, access: Access, material: Material) -> Ref:
+    """Where a credential that came from outside sits at the vendor."""
+    finder = getattr(row.can.verifier, "locate", None)
+    if finder is not None:
+        found: Ref = finder(access, material)
+        return found
+    return Ref(id=material.get("key_id", ""))
+
+
+def _save(
+    hub: Keyturn,
+    row: RowOf,
+    connection: Connection,
+    material: Material | None,
+    ref: Ref,
+    admin: Material | None,
+    now: float,
+    facts: Mapping[str, Any],
+) -> Connection:
+    named = [str(connection.settings.get(field, "")) for field in row.method.principal]
+    identity = "/".join([connection.system, connection.method, *named])
+    if not any(named):
+        identity = f"{connection.system}/{connection.method}/{connection.id}"
+    version_id = VersionId(new_id("ver"))
+    seals = []
+    if material is not None:
+        seals.append(hub.secrets.sealing(version_row(version_id), material.to_bytes(), now))
+    if admin is not None:
+        seals.append(hub.secrets.sealing(admin_row(connection.id), admin.to_bytes(), now))
+
+    def work(tx: Tx) -> Connection:
+        if connections.by_name(tx, connection.name):
+            raise Conflict(f"there is a connection named {connection.name} already", field="name")
+        principal_id = principals.ensure(tx, identity)
+        current = version_id if material is not None else None
+        whole = Connection(
+            **{**connection.__dict__, "principal_id": principal_id, "current_version_id": current}
+        )
+        connections.add(tx, whole)
+        for seal in seals:
+            seal(tx)
+        entries = [
+            journal.Entry(
+                now,
+                "",
+                "connect",
+                LineKind.DECISION,
+                0,
+                {
+                    "decision": "connected",
+                    "by": hub.settings.actor,
+                    "system": whole.system,
+                    "method": whole.method,
+                },
+            )
+        ]
+        if material is not None:
+            version = Version(
+                id=version_id,
+                connection_id=whole.id,
+                principal_id=principal_id,
+                number=1,
+                state=State.CURRENT,
+                ref=ref,
+                fingerprint=hub.roots.fingerprint("\0".join(sorted(material.secrets()))),
+                provenance=Provenance.HUMAN,
+                born_at=None,
+                expires_at=None,
+                changed_at=now,
+            )
+            versions.add(tx, version)
+            entries.insert(
+                0, journal.Entry(now, "", "connect", LineKind.OBSERVED, 0, {**facts, "version": version_id})
+            )
+        journal.append(tx, whole.id, entries)
+        return whole
+
+    return hub.store.write(work)
+
+
+def find(hub: Keyturn, name: str) -> Connection:
+    """A connection by name or id. Raises: NotFound."""
+    found = hub.store.read(
+        lambda tx: connections.by_name(tx, name) or connections.by_id(tx, ConnectionId(name))
+    )
+    if found is None:
+        raise NotFound(f"there is no connection named {name}", hint="`keyturn list` shows all.", field="name")
+    return found
+
+
+def every(hub: Keyturn) -> list[Connection]:
+    """All connections."""
+    return hub.store.read(connections.every)
+
+
+def access_of(hub: Keyturn, connection: Connection) -> tuple[RowOf, Access, Version | None]:
+    """A connection's row and with what it acts now."""
+    row = hub.catalog.row_of(connection)
+    known = hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
+    current = next((v for v in known if v.id == connection.current_version_id), None)
+    admin = hub.secrets.find(admin_row(connection.id))
+    access = Access(
+        settings=connection.settings,
+        acting=hub.secrets.material(version_row(current.id)) if current else None,
+        admin=Material.from_bytes(admin) if admin else None,
+        deadline_s=Policy.read(connection.policy).deadline(row.card),
+        network=hub.settings.network,
+    )
+    return row, access, current
+
+
+def test(hub: Keyturn, name: str) -> Probe:
+    """A fresh test of what serves now; journaled. The identity must still be the pinned one."""
+    connection = find(hub, name)
+    row, access, current = access_of(hub, connection)
+    if current is None or access.acting is None:
+        raise Conflict(f"{name} has no credential", hint=f"Use `keyturn reconnect {name}`.")
+    probe = row.can.verifier.verify(access, access.acting)
+    wrong = mismatch(connection.identity, probe.identity) if probe.verdict is Verdict.ACCEPTED else ()
+    facts = {"what": "test", "by": hub.settings.actor, **probe.as_facts(), "wrong_account": list(wrong)}
+    entry = journal.Entry(time.time(), "", "test", LineKind.OBSERVED, 0, facts)
+    hub.store.write(lambda tx: journal.append(tx, connection.id, [entry]))
+    if wrong:
+        return Probe(
+            Verdict.UNKNOWN,
+            identity=probe.identity,
+            code="wrong_account",
+            detail=f"{', '.join(wrong)} differ from the pin",
+        )
+    return probe
+
+
+def discover(hub: Keyturn, name: str) -> tuple[Found, ...]:
+    """What the credential can see at the vendor. Raises: InvalidInput when the row cannot look."""
+    connection = find(hub, name)
+    row, access, _ = access_of(hub, connection)
+    if row.can.discoverer is not None:
+        return row.can.discoverer.discover(access)
+    if row.can.lister is not None:
+        remotes = row.can.lister.list(access)
+        return tuple(
+            Found(
+                name=r.ref.id or r.ref.slot,
+                kind="credential",
+                facts={
+                    "label": r.ref.label,
+                    "active": r.active,
+                    "created_at": r.created_at,
+                    "last_used_at": r.last_used_at,
+                },
+            )
+            for r in remotes
+        )
+    why = (
+        row.method.unsupported.get("discover")
+        or row.method.unsupported.get("list")
+        or "the vendor offers no listing"
+    )
+    raise InvalidInput(f"{name} cannot discover: {why}", field="name")
+
+
+def forget(hub: Keyturn, name: str) -> None:
+    """Deletes a connection's stored secrets once nothing of it is alive. Its history stays.
+
+    Raises: Conflict while anything may still be alive at the vendor.
+    """
+    connection = find(hub, name)
+    known = hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
+    alive = [v for v in known if v.state not in {State.DEAD, State.REFUSED}]
+    if alive:
+        raise Conflict(
+            f"{name} still has {len(alive)} live credential(s)",
+            hint=f"Use `keyturn disconnect {name}` first.",
+        )
+
+    def work(tx: Tx) -> None:
+        for version in known:
+            sealed.destroy(tx, version_row(version.id))
+        sealed.destroy(tx, admin_row(connection.id))
+
+    hub.store.write(work)
+
+
+__all__ = ["connect", "discover", "every", "find", "forget", "test"]

@@ -1,0 +1,103 @@
+"""What people do: see, claim, submit. A submission is sealed before anything looks at it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from keyturn.bootstrap import Keyturn
+from keyturn.errors import Conflict, InvalidInput, NotFound
+from keyturn.model.ids import TaskId
+from keyturn.model.run import LineKind, Task, TaskState
+from keyturn.operations.forms import read_parts
+from keyturn.storage import connections, journal, runs, tasks, versions
+from keyturn.storage.database import Tx
+from keyturn.vault.secrets import task_row
+
+CLAIM_S = 1800.0
+
+
+def waiting(hub: Keyturn) -> list[Task]:
+    """Tasks somebody should do, most urgent first."""
+    return hub.store.read(tasks.waiting)
+
+
+def get(hub: Keyturn, task_id: str) -> Task:
+    """A task. Raises: NotFound."""
+    found = hub.store.read(lambda tx: tasks.by_id(tx, TaskId(task_id)))
+    if found is None:
+        raise NotFound(
+            f"there is no task {task_id}", hint="`keyturn tasks` shows the open ones.", field="task"
+        )
+    return found
+
+
+def claim(hub: Keyturn, task_id: str, who: str = "") -> Task:
+    """Says who works on it, for half an hour. Raises: Conflict while somebody else does."""
+    task, who, now = _open(hub, task_id), who or hub.settings.actor, time.time()
+    if task.claimed_by and task.claimed_by != who and task.claimed_until > now:
+        raise Conflict(
+            f"{task.claimed_by} works on {task_id}", hint="Ask them, or wait until their claim runs out."
+        )
+    hub.store.write(
+        lambda tx: tasks.change(
+            tx, task.id, state=TaskState.CLAIMED.value, claimed_by=who, claimed_until=now + CLAIM_S
+        )
+    )
+    return get(hub, task_id)
+
+
+def submit(hub: Keyturn, task_id: str, values: Mapping[str, str], who: str = "") -> Task:
+    """Takes a person's answer: checked for shape and for being the old value, sealed, then the machine check follows.
+
+    Raises: InvalidInput naming the field; the task stays open and nothing is stored.
+    """
+    task, who, now = _open(hub, task_id), who or hub.settings.actor, time.time()
+    connection = hub.store.read(lambda tx: connections.by_id(tx, task.connection_id))
+    if connection is None:
+        raise NotFound("the task's connection is gone")
+    method = hub.catalog.row_of(connection).method
+    body = read_parts(method, task.fields, values)
+    if task.kind == "supply":
+        _not_known_already(hub, task, values)
+    seal = hub.secrets.sealing(task_row(task.id), body, now)
+    facts = {"decision": "submitted", "task": task.id, "by": who}
+
+    def work(tx: Tx) -> None:
+        now_is = tasks.by_id(tx, task.id)
+        if now_is is None or now_is.state not in tasks.OPEN_STATES:
+            raise Conflict(f"{task_id} was answered by somebody else meanwhile")
+        seal(tx)
+        tasks.change(tx, task.id, state=TaskState.SUBMITTED.value, claimed_by=who, why="")
+        journal.append(
+            tx, task.connection_id, [journal.Entry(now, task.run_id, task.step, LineKind.DECISION, 0, facts)]
+        )
+        runs.wake(tx, task.run_id, now)
+
+    hub.store.write(work)
+    hub.engine.wake(task.run_id, now)
+    return get(hub, task_id)
+
+
+def _open(hub: Keyturn, task_id: str) -> Task:
+    task = get(hub, task_id)
+    if task.state not in tasks.OPEN_STATES:
+        raise Conflict(f"{task_id} is {task.state.value}", hint="`keyturn tasks` shows the open ones.")
+    return task
+
+
+def _not_known_already(hub: Keyturn, task: Task, values: Mapping[str, str]) -> None:
+    """The same value again, pasted by mistake, is caught before any vendor call (keyed comparison)."""
+    secret = {str(each["name"]) for each in task.fields if each.get("secret")}
+    typed = sorted(value.strip() for name, value in values.items() if name in secret)
+    fingerprint = hub.roots.fingerprint("\0".join(typed))
+    for version in hub.store.read(lambda tx: versions.by_fingerprint(tx, fingerprint)):
+        if version.connection_id == task.connection_id:
+            raise InvalidInput(
+                f"this is the value of version {version.number}, not a new one",
+                hint="Create or reset the credential at the vendor, then paste what it shows.",
+                field=next(iter(sorted(secret)), "value"),
+            )
+
+
+__all__ = ["claim", "get", "submit", "waiting"]

@@ -1,0 +1,1 @@
+"""From card, connection, inventory, goal and policy to a plan: pure functions, no I/O."""

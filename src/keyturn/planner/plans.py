@@ -1,0 +1,141 @@
+"""One function per goal; the shapes of strategies S1 to S8 are in `shapes.py`."""
+
+from __future__ import annotations
+
+from keyturn.errors import Conflict, InvalidInput
+from keyturn.model.card import Strategy
+from keyturn.model.credential import ConnectionState
+from keyturn.model.plan import Goal, Kind, Plan, Step
+from keyturn.planner import shapes
+from keyturn.planner.situation import Situation
+
+
+def plan(situation: Situation, goal: Goal) -> Plan:
+    """The plan for a goal. Raises: InvalidInput or Conflict when the goal makes no sense for this connection."""
+    builder = _BUILDERS.get(goal)
+    if builder is None:
+        raise InvalidInput(f"{goal.value} is not available for {situation.method.title}", field="goal")
+    _check_state(situation, goal)
+    return builder(situation, goal)
+
+
+def _check_state(situation: Situation, goal: Goal) -> None:
+    connection = situation.connection
+    gone = connection.state in {ConnectionState.DISCONNECTED, ConnectionState.REVOKED}
+    if goal is Goal.RECONNECT and not gone:
+        raise Conflict(
+            f"{connection.name} is connected",
+            hint=f"Use `keyturn rotate {connection.name}` to replace its credential.",
+        )
+    if goal not in {Goal.RECONNECT, Goal.REAUTHORIZE} and gone:
+        raise Conflict(
+            f"{connection.name} is {connection.state.value}",
+            hint=f"Use `keyturn reconnect {connection.name}` first.",
+        )
+
+
+def _make(situation: Situation, goal: Goal, steps: tuple[Step, ...], rollback: tuple[Step, ...] = ()) -> Plan:
+    card = situation.card
+    return Plan(
+        goal=goal,
+        system=situation.connection.system,
+        method=situation.connection.method,
+        strategy=card.strategy,
+        gap_class=card.gap_class,
+        proof=situation.policy.grade(card),
+        steps=steps,
+        rollback=rollback,
+        warnings=shapes.warnings(situation, goal),
+        target_slot=shapes.free_slot(situation),
+    )
+
+
+def _rotate(situation: Situation, goal: Goal) -> Plan:
+    steps = (
+        shapes.preflight(situation),
+        *shapes.stage(situation),
+        *shapes.switch(),
+        *shapes.retire(situation),
+    )
+    return _make(situation, goal, steps, shapes.rollback(situation))
+
+
+def _reauthorize(situation: Situation, goal: Goal) -> Plan:
+    if situation.card.strategy is not Strategy.CONSENT:
+        raise InvalidInput(
+            f"{situation.method.title} has nothing to authorize in a browser",
+            hint=f"Use `keyturn rotate {situation.connection.name}`.",
+            field="goal",
+        )
+    if situation.connection.state is ConnectionState.REVOKED:
+        return _reconnect(situation, goal)
+    return _rotate(situation, goal)
+
+
+def _refresh(situation: Situation, goal: Goal) -> Plan:
+    if "authorizer" not in situation.can:
+        raise InvalidInput(f"{situation.method.title} has no refresh token", field="goal")
+    refresh = Step(
+        "refresh",
+        Kind.REFRESH,
+        "Refresh the grant",
+        call="token endpoint, grant_type=refresh_token",
+        reversible=False,
+    )
+    close = Step("close", Kind.CLOSE, "Retire the used refresh token", params={"supersede": True})
+    return _make(situation, goal, (refresh, *shapes.switch(), close))
+
+
+def _contain(situation: Situation, goal: Goal) -> Plan:
+    retire = tuple(step for step in shapes.retire(situation) if step.kind not in {Kind.DRAIN, Kind.SOAK})
+    steps = (
+        Step("preflight", Kind.PREFLIGHT, "Look at what is alive", params={"lenient": True}),
+        *shapes.stage(situation),
+        *shapes.switch(),
+        *retire,
+        *shapes.other_doors(situation),
+    )
+    return _make(situation, goal, steps)
+
+
+def _disconnect(situation: Situation, goal: Goal) -> Plan:
+    steps = [shapes.release(), *shapes.kill_all(situation)]
+    if situation.policy.drop_principal and "dropper" in situation.can:
+        steps.append(
+            Step(
+                "drop",
+                Kind.REVOKE,
+                "Delete the remote identity",
+                call=f"delete {situation.connection.identity.get('principal', 'the user')}",
+                target="principal",
+                reversible=False,
+            )
+        )
+    state = ConnectionState.REVOKED if goal is Goal.REVOKE else ConnectionState.DISCONNECTED
+    steps.append(
+        Step("close", Kind.CLOSE, f"Mark the connection {state.value}", params={"state": state.value})
+    )
+    return _make(situation, goal, tuple(steps))
+
+
+def _reconnect(situation: Situation, goal: Goal) -> Plan:
+    steps = (
+        Step("preflight", Kind.PREFLIGHT, "Check the way in", params={"lenient": True}),
+        *shapes.stage(situation),
+        *shapes.switch(),
+        Step(
+            "close", Kind.CLOSE, "Mark the connection active", params={"state": ConnectionState.ACTIVE.value}
+        ),
+    )
+    return _make(situation, goal, steps, shapes.rollback(situation))
+
+
+_BUILDERS = {
+    Goal.ROTATE: _rotate,
+    Goal.REAUTHORIZE: _reauthorize,
+    Goal.REFRESH: _refresh,
+    Goal.CONTAIN: _contain,
+    Goal.DISCONNECT: _disconnect,
+    Goal.REVOKE: _disconnect,
+    Goal.RECONNECT: _reconnect,
+}

@@ -1,0 +1,228 @@
+"""The parts plans are put together from, one small function each: what differs between strategies lives here."""
+
+from __future__ import annotations
+
+from keyturn.model.card import GapClass, Hands, RevokeScope, Strategy
+from keyturn.model.credential import State
+from keyturn.model.plan import Goal, Kind, Step
+from keyturn.planner.situation import Situation
+
+ONE_SLOT = frozenset({Strategy.SET_ONE, Strategy.REGENERATE})
+
+
+def preflight(situation: Situation) -> Step:
+    """Look only: nothing is changed before this is green."""
+    looks = (
+        ["administrator's access works"]
+        if situation.has_admin
+        else ["current credential works, as the right account"]
+    )
+    if situation.card.inventory:
+        looks.append("inventory matches the ledger")
+    if situation.card.slots != 1:
+        looks.append("a slot is free")
+    return Step("preflight", Kind.PREFLIGHT, "Check before anything changes", call=", ".join(looks))
+
+
+def free_slot(situation: Situation) -> str:
+    """The named slot a new credential goes to: the one the current version is not in."""
+    names = situation.card.slot_names
+    current = situation.current
+    used = current.ref.slot if current else ""
+    return next((name for name in names if name != used), "")
+
+
+def stage(situation: Situation) -> tuple[Step, ...]:
+    """How the new credential comes to be."""
+    card, slot = situation.card, free_slot(situation)
+    where = f" in slot {slot}" if slot else ""
+    final = card.strategy in ONE_SLOT and card.new_kills_old
+    if card.strategy in {Strategy.TWO_SLOTS, Strategy.SET_ONE, Strategy.ISSUED}:
+        one = card.strategy is Strategy.SET_ONE
+        by = "administrator" if situation.has_admin else "the credential itself"
+        return (
+            Step(
+                "stage",
+                Kind.SET,
+                f"Seal a new value, then set it{where}",
+                call=f"set the value{where}, signed in as {by}"
+                if card.strategy is not Strategy.ISSUED
+                else "",
+                reversible=not one,
+                params={"slot": slot},
+            ),
+        )
+    if card.strategy is Strategy.CONSENT:
+        return (
+            Step(
+                "stage",
+                Kind.CONSENT,
+                "A person consents in the browser; the answer is sealed, then checked",
+                who="person",
+                call="authorization page, then token endpoint",
+            ),
+        )
+    if card.hands is Hands.GUIDED or "issuer" not in situation.can:
+        return (
+            Step(
+                "stage",
+                Kind.ASK,
+                f"A person {'resets' if final else 'creates'} the credential and pastes it",
+                who="person",
+                reversible=not final,
+                params={"pause": situation.method.requires_pause},
+            ),
+        )
+    return (
+        Step(
+            "stage",
+            Kind.ISSUE,
+            f"Ask the vendor for a new credential{where}",
+            call=f"create{where}, labelled in {card.label_field}" if card.label_field else f"create{where}",
+            reversible=not final,
+            params={"slot": slot},
+        ),
+    )
+
+
+def switch() -> tuple[Step, ...]:
+    """Proof, then the pointer."""
+    return (
+        Step(
+            "prove", Kind.PROVE, "Log in afresh with the new one; same account, same rights", call="test call"
+        ),
+        Step("cutover", Kind.CUTOVER, "Switch consumers to the new one (one local transaction)"),
+    )
+
+
+def retire(situation: Situation) -> tuple[Step, ...]:
+    """How the old one goes: only after its users are gone, reversibly first where that exists, then proven dead."""
+    card = situation.card
+    dead = Step(
+        "prove_dead", Kind.PROVE_DEAD, "Prove that the old one is dead", call="test call", target="old"
+    )
+    if card.strategy in ONE_SLOT:
+        return (dead,)  # the new value killed it
+    drain = Step("drain", Kind.DRAIN, "Wait until nobody uses the old one", who="consumer", target="old")
+    if card.strategy is Strategy.CONSENT and (
+        card.revoke_scope is not RevokeScope.CREDENTIAL or "revoker" not in situation.can
+    ):
+        return (drain, dead)
+    steps = [drain]
+    if card.disable_first and "disabler" in situation.can:
+        steps.append(
+            Step("disable", Kind.DISABLE, "Turn the old one off (reversible)", call="disable", target="old")
+        )
+        if situation.policy.soak_s:
+            steps.append(Step("soak", Kind.SOAK, "Wait for complaints", target="old"))
+    if "revoker" in situation.can:
+        steps.append(
+            Step("revoke", Kind.REVOKE, "End the old one", call="revoke", target="old", reversible=False)
+        )
+    else:
+        steps.append(
+            Step(
+                "revoke",
+                Kind.TELL,
+                "A person deletes the old one",
+                who="person",
+                target="old",
+                reversible=False,
+            )
+        )
+    return (*steps, dead)
+
+
+def other_doors(situation: Situation) -> tuple[Step, ...]:
+    """Emergency: every other live version on the principal is ended too."""
+    current = situation.current
+    others = [v for v in situation.alive() if current is None or v.id != current.id]
+    if not others or "revoker" not in situation.can:
+        return ()
+    return (
+        Step(
+            "revoke_others",
+            Kind.REVOKE,
+            "End every other live version",
+            call="revoke",
+            target="others",
+            reversible=False,
+        ),
+        Step(
+            "prove_others_dead",
+            Kind.PROVE_DEAD,
+            "Prove that the others are dead",
+            call="test call",
+            target="others",
+        ),
+    )
+
+
+def release() -> Step:
+    """Before a disconnect: nobody may be using it."""
+    return Step("drain", Kind.DRAIN, "Wait until nobody uses it", who="consumer", target="all")
+
+
+def kill_all(situation: Situation) -> tuple[Step, ...]:
+    """Disconnect: disable, then end, then prove, for every live version."""
+    steps: list[Step] = []
+    if situation.card.disable_first and "disabler" in situation.can:
+        steps.append(Step("disable", Kind.DISABLE, "Turn it off (reversible)", call="disable", target="all"))
+    if "revoker" in situation.can:
+        steps.append(Step("revoke", Kind.REVOKE, "End it", call="revoke", target="all", reversible=False))
+    else:
+        steps.append(
+            Step(
+                "revoke",
+                Kind.TELL,
+                "A person ends it at the vendor",
+                who="person",
+                target="all",
+                reversible=False,
+            )
+        )
+    steps.append(Step("prove_dead", Kind.PROVE_DEAD, "Prove that it is dead", call="test call", target="all"))
+    return tuple(steps)
+
+
+def rollback(situation: Situation) -> tuple[Step, ...]:
+    """Undoing, before the point of no return: point back, take the candidate away, prove it dead."""
+    if situation.card.strategy in ONE_SLOT:
+        return ()
+    if "revoker" in situation.can:
+        remove = Step("remove", Kind.REMOVE, "Take the new one away again", call="revoke", target="new")
+    else:
+        remove = Step("remove", Kind.TELL, "A person deletes the new one", who="person", target="new")
+    return (
+        Step("flip_back", Kind.FLIP_BACK, "Point consumers back at the old one", target="old"),
+        remove,
+        Step(
+            "candidate_dead",
+            Kind.PROVE_DEAD,
+            "Prove that the new one is dead",
+            call="test call",
+            target="new",
+        ),
+    )
+
+
+def warnings(situation: Situation, goal: Goal) -> tuple[str, ...]:
+    """What somebody must know before saying yes."""
+    card = situation.card
+    said: list[str] = []
+    if card.dies_on:
+        said.append(f"The vendor withdraws this method on {card.dies_on}.")
+    if card.gap_class is GapClass.Z2 and goal in {Goal.ROTATE, Goal.CONTAIN}:
+        said.append(
+            "The old credential stops working before the new one is stored: consumers are paused meanwhile."
+        )
+    if card.strategy in ONE_SLOT and not situation.has_admin and card.lockout:
+        said.append("No administrator path and the vendor locks accounts: a lost answer may need a person.")
+    if card.revoke_scope is not RevokeScope.CREDENTIAL and goal in {Goal.REVOKE, Goal.DISCONNECT}:
+        said.append("Revoking ends every credential of the same grant, here and elsewhere.")
+    if goal in {Goal.REVOKE, Goal.DISCONNECT}:
+        said.append("Jobs on this connection fail from then on, until it is reconnected.")
+    lost = [v for v in situation.versions if v.state is State.ORPHAN]
+    if lost:
+        said.append(f"{len(lost)} credential(s) are alive at the vendor without a known value.")
+    return tuple(said)

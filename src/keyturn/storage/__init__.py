@@ -1,0 +1,1 @@
+"""Our own tables, on SQLite and PostgreSQL alike: the truth of runs, versions, journal, tasks and debts."""

@@ -1,0 +1,95 @@
+"""Rows of `connection`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keyturn.model.credential import Connection, ConnectionState
+from keyturn.model.ids import ConnectionId, PrincipalId, VersionId
+from keyturn.storage.database import Row, Tx
+from keyturn.storage.rows import dump, load
+
+_COLUMNS = (
+    "id, name, system, method, settings, principal_id, owner, policy, identity, state, generation,"
+    " current_version_id, definition_hash, created_at"
+)
+
+
+def _read(row: Row) -> Connection:
+    return Connection(
+        id=ConnectionId(row[0]),
+        name=row[1],
+        system=row[2],
+        method=row[3],
+        settings=load(row[4]),
+        principal_id=PrincipalId(row[5]),
+        owner=row[6],
+        policy=load(row[7]),
+        identity=load(row[8]),
+        state=ConnectionState(row[9]),
+        generation=row[10],
+        current_version_id=VersionId(row[11]) if row[11] else None,
+        definition_hash=row[12],
+        created_at=row[13],
+    )
+
+
+def add(tx: Tx, connection: Connection) -> None:
+    """Inserts a connection with an empty journal. The caller has checked that the name is free."""
+    tx.run(
+        f"INSERT INTO connection ({_COLUMNS}, journal_count, journal_hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,'')",
+        connection.id,
+        connection.name,
+        connection.system,
+        connection.method,
+        dump(dict(connection.settings)),
+        connection.principal_id,
+        connection.owner,
+        dump(dict(connection.policy)),
+        dump(dict(connection.identity)),
+        connection.state.value,
+        connection.generation,
+        connection.current_version_id,
+        connection.definition_hash,
+        connection.created_at,
+    )
+
+
+def by_id(tx: Tx, connection_id: ConnectionId) -> Connection | None:
+    """The connection of this id."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM connection WHERE id = ?", connection_id)
+    return _read(row) if row else None
+
+
+def by_name(tx: Tx, name: str) -> Connection | None:
+    """The connection of this name."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM connection WHERE name = ?", name)
+    return _read(row) if row else None
+
+
+def every(tx: Tx) -> list[Connection]:
+    """All connections by name."""
+    return [_read(row) for row in tx.all(f"SELECT {_COLUMNS} FROM connection ORDER BY name")]
+
+
+def on_principal(tx: Tx, principal_id: PrincipalId) -> list[Connection]:
+    """The connections that share a remote identity."""
+    sql = f"SELECT {_COLUMNS} FROM connection WHERE principal_id = ? ORDER BY name"
+    return [_read(row) for row in tx.all(sql, principal_id)]
+
+
+def flip(tx: Tx, connection: Connection, to: VersionId) -> bool:
+    """Points the connection at another version: compare-and-swap on the generation. False: somebody was faster."""
+    return 1 == tx.run(
+        "UPDATE connection SET current_version_id = ?, generation = generation + 1 WHERE id = ? AND generation = ?",
+        to,
+        connection.id,
+        connection.generation,
+    )
+
+
+def change(tx: Tx, connection_id: ConnectionId, **columns: Any) -> None:
+    """Sets columns; mappings are stored as JSON."""
+    names = ", ".join(f"{name} = ?" for name in columns)
+    values = [dump(value) if isinstance(value, dict) else value for value in columns.values()]
+    tx.run(f"UPDATE connection SET {names} WHERE id = ?", *values, connection_id)

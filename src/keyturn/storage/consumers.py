@@ -1,0 +1,110 @@
+"""Rows of `consumer` and `lease`: who uses a connection, and who holds which version now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyturn.model.ids import ConnectionId, LeaseId, VersionId
+from keyturn.storage.database import Row, Tx
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A declared user of a connection. `kind`: live, cached, deploy-time, pushed or outside."""
+
+    id: str
+    connection_id: ConnectionId
+    name: str
+    kind: str
+    ttl_s: float
+    required: bool
+    seen_generation: int
+    seen_at: float | None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A consumer's hold on one version until a time."""
+
+    id: LeaseId
+    connection_id: ConnectionId
+    version_id: VersionId
+    consumer: str
+    taken_at: float
+    until_at: float
+    ended_at: float | None
+
+
+_CONSUMER = "id, connection_id, name, kind, ttl_s, required, seen_generation, seen_at"
+_LEASE = "id, connection_id, version_id, consumer, taken_at, until_at, ended_at"
+
+
+def _consumer(row: Row) -> Consumer:
+    return Consumer(row[0], ConnectionId(row[1]), row[2], row[3], row[4], bool(row[5]), row[6], row[7])
+
+
+def declare(tx: Tx, consumer: Consumer) -> None:
+    """Adds or changes a declared consumer; what was seen of it stays."""
+    tx.run(
+        f"INSERT INTO consumer ({_CONSUMER}) VALUES (?,?,?,?,?,?,?,?)"
+        " ON CONFLICT (connection_id, name) DO UPDATE SET kind = excluded.kind, ttl_s = excluded.ttl_s,"
+        " required = excluded.required",
+        consumer.id,
+        consumer.connection_id,
+        consumer.name,
+        consumer.kind,
+        consumer.ttl_s,
+        int(consumer.required),
+        consumer.seen_generation,
+        consumer.seen_at,
+    )
+
+
+def declared(tx: Tx, connection_id: ConnectionId) -> list[Consumer]:
+    """The declared consumers of a connection."""
+    sql = f"SELECT {_CONSUMER} FROM consumer WHERE connection_id = ? ORDER BY name"
+    return [_consumer(row) for row in tx.all(sql, connection_id)]
+
+
+def seen(tx: Tx, connection_id: ConnectionId, name: str, generation: int, at: float) -> None:
+    """Notes that a declared consumer has resolved this generation."""
+    tx.run(
+        "UPDATE consumer SET seen_generation = ?, seen_at = ? WHERE connection_id = ? AND name = ?",
+        generation,
+        at,
+        connection_id,
+        name,
+    )
+
+
+def add_lease(tx: Tx, lease: Lease) -> None:
+    """Inserts a lease."""
+    tx.run(
+        f"INSERT INTO lease ({_LEASE}) VALUES (?,?,?,?,?,?,?)",
+        lease.id,
+        lease.connection_id,
+        lease.version_id,
+        lease.consumer,
+        lease.taken_at,
+        lease.until_at,
+        lease.ended_at,
+    )
+
+
+def extend_lease(tx: Tx, lease_id: LeaseId, until: float) -> bool:
+    """Prolongs a lease that has not ended."""
+    return 1 == tx.run("UPDATE lease SET until_at = ? WHERE id = ? AND ended_at IS NULL", until, lease_id)
+
+
+def end_lease(tx: Tx, lease_id: LeaseId, at: float) -> None:
+    """Ends a lease; ending twice is fine."""
+    tx.run("UPDATE lease SET ended_at = ? WHERE id = ? AND ended_at IS NULL", at, lease_id)
+
+
+def holders(tx: Tx, version_id: VersionId, now: float) -> list[Lease]:
+    """Who holds this version now, longest first."""
+    sql = f"SELECT {_LEASE} FROM lease WHERE version_id = ? AND ended_at IS NULL AND until_at > ? ORDER BY until_at DESC"
+    return [
+        Lease(LeaseId(r[0]), ConnectionId(r[1]), VersionId(r[2]), r[3], r[4], r[5], r[6])
+        for r in tx.all(sql, version_id, now)
+    ]

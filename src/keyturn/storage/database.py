@@ -1,0 +1,318 @@
+"""The store: one way to read, one way to write, on SQLite and PostgreSQL.
+
+`write` runs a function inside a transaction and returns when it is durable. On SQLite one writer thread owns the only
+writing connection and commits whatever has queued up together (group commit), so that many runs share one fsync. On
+PostgreSQL each write is its own transaction and the server groups them.
+
+Statements are written once, with `?` marks; differences between the two live in this file and in `schema.py`.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+from keyturn import boundary
+from keyturn.errors import InvalidInput, KeyturnError, StoreUnavailable
+from keyturn.storage import schema
+
+T = TypeVar("T")
+Row = Sequence[Any]
+
+
+class Tx(Protocol):
+    """What a read or write function gets."""
+
+    def all(self, sql: str, *params: Any) -> list[Row]:
+        """Every row."""
+
+    def one(self, sql: str, *params: Any) -> Row | None:
+        """The first row, or None."""
+
+    def run(self, sql: str, *params: Any) -> int:
+        """Executes and returns the number of rows touched."""
+
+    def many(self, sql: str, rows: Sequence[Row]) -> None:
+        """Executes once per row."""
+
+    def lock(self, sql: str, *params: Any) -> Row | None:
+        """Like `one`, and on PostgreSQL keeps the row locked until the commit (SQLite has one writer anyway)."""
+
+
+class Store(Protocol):
+    """A database that holds our tables."""
+
+    dialect: str
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        """Runs `work` in a transaction; returns once it is durable. Raises StoreUnavailable with nothing changed,
+        unless the commit itself was cut off: then the caller reads the truth back before acting."""
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        """Runs `work` on a consistent view; never waits for writers on SQLite."""
+
+    def close(self) -> None:
+        """Ends threads and connections."""
+
+
+def open_store(url: str) -> Store:
+    """Opens (and migrates) the store at `sqlite:///path` or `postgresql://...`."""
+    if url.startswith("sqlite:///"):
+        return SqliteStore(Path(url.removeprefix("sqlite:///")))
+    if urlsplit(url).scheme in {"postgresql", "postgres"}:
+        return PostgresStore(url)
+    raise InvalidInput(
+        "the database URL is neither sqlite:/// nor postgresql://",
+        hint="Set KEYTURN_DATABASE, e.g. sqlite:////var/lib/keyturn/keyturn.db",
+        field="KEYTURN_DATABASE",
+    )
+
+
+class _SqliteTx:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def all(self, sql: str, *params: Any) -> list[Row]:
+        return self._connection.execute(sql, params).fetchall()
+
+    def one(self, sql: str, *params: Any) -> Row | None:
+        found: Row | None = self._connection.execute(sql, params).fetchone()
+        return found
+
+    lock = one
+
+    def run(self, sql: str, *params: Any) -> int:
+        return self._connection.execute(sql, params).rowcount
+
+    def many(self, sql: str, rows: Sequence[Row]) -> None:
+        self._connection.executemany(sql, rows)
+
+
+_Work = tuple[Callable[[Tx], Any], "Future[Any]"]
+
+
+class SqliteStore:
+    """SQLite in WAL mode with full durability; one writer thread, a reading connection per thread."""
+
+    dialect = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._closed = False
+        self._readers: list[sqlite3.Connection] = []
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            writer = self._connect()
+            schema.migrate(_SqliteTx(writer), self.dialect, _sqlite_transaction(writer))
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(
+                f"cannot open the database {path}: {_words(error)}",
+                hint="Check the path, its permissions and the free space.",
+            ) from None
+        if path.exists():
+            path.chmod(0o600)
+        self._thread = threading.Thread(
+            target=self._serve, args=(writer,), name="keyturn-writer", daemon=True
+        )
+        self._thread.start()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")  # a destroyed version leaves no bytes behind
+        return connection
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        if self._closed:
+            raise StoreUnavailable("the database is closed")
+        done: Future[T] = Future()
+        self._queue.put((work, done))
+        return done.result()
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+            self._readers.append(connection)
+        try:
+            connection.execute("BEGIN")
+            try:
+                return work(_SqliteTx(connection))
+            finally:
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the database cannot be read: {_words(error)}") from None
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            self._thread.join(timeout=10)
+            for connection in self._readers:
+                connection.close()
+
+    def _serve(self, connection: sqlite3.Connection) -> None:
+        tx = _SqliteTx(connection)
+        while True:
+            first = self._queue.get()
+            batch = [first]
+            while not self._queue.empty() and len(batch) < 256:
+                batch.append(self._queue.get())
+            ending = None in batch
+            self._commit(connection, tx, [item for item in batch if item is not None])
+            if ending:
+                connection.close()
+                return
+
+    def _commit(self, connection: sqlite3.Connection, tx: Tx, batch: list[_Work]) -> None:
+        """One transaction for the whole batch, a savepoint around each member, one fsync for all."""
+        results: list[tuple[Future[Any], Any]] = []
+        try:
+            with boundary.transaction():
+                connection.execute("BEGIN IMMEDIATE")
+                for work, done in batch:
+                    connection.execute("SAVEPOINT member")
+                    try:
+                        results.append((done, work(tx)))
+                        connection.execute("RELEASE member")
+                    except BaseException as error:  # the member's own failure is its caller's business
+                        connection.execute("ROLLBACK TO member")
+                        connection.execute("RELEASE member")
+                        if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                            raise
+                        done.set_exception(error)
+                boundary.reach("commit:before")
+                connection.execute("COMMIT")
+                boundary.reach("commit:after")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            failure = StoreUnavailable(
+                f"the database refused the commit: {_words(error)}",
+                hint="Nothing was changed. Check free space and that no other program holds the database.",
+            )
+            for _, done in batch:
+                if not done.done():
+                    done.set_exception(failure)
+            return
+        for done, value in results:
+            done.set_result(value)
+
+
+@contextmanager
+def _sqlite_transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _words(error: BaseException) -> str:
+    """An SQLite or OS message names files and tables, never values."""
+    return str(error)
+
+
+class _PostgresTx:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def _execute(self, sql: str, params: Row) -> Any:
+        return self._connection.execute(_percent(sql), params)
+
+    def all(self, sql: str, *params: Any) -> list[Row]:
+        found: list[Row] = self._execute(sql, params).fetchall()
+        return found
+
+    def one(self, sql: str, *params: Any) -> Row | None:
+        found: Row | None = self._execute(sql, params).fetchone()
+        return found
+
+    def lock(self, sql: str, *params: Any) -> Row | None:
+        return self.one(sql + " FOR UPDATE", *params)
+
+    def run(self, sql: str, *params: Any) -> int:
+        count: int = self._execute(sql, params).rowcount
+        return count
+
+    def many(self, sql: str, rows: Sequence[Row]) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.executemany(_percent(sql), rows)
+
+
+_translated: dict[str, str] = {}
+
+
+def _percent(sql: str) -> str:
+    found = _translated.get(sql)
+    if found is None:
+        found = _translated[sql] = re.sub(r"\?", "%s", sql.replace("%", "%%"))
+    return found
+
+
+class PostgresStore:
+    """PostgreSQL through a small pool; several processes and machines may share it."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: str, size: int = 16) -> None:
+        import psycopg
+        from psycopg_pool import ConnectionPool
+
+        self._errors = psycopg.Error
+        self._integrity = psycopg.IntegrityError
+        try:
+            with psycopg.connect(url, connect_timeout=10) as connection:
+                schema.migrate(_PostgresTx(connection), self.dialect, connection.transaction())
+        except psycopg.Error as error:
+            raise StoreUnavailable(
+                f"cannot open the PostgreSQL database: {type(error).__name__}",
+                hint="Check KEYTURN_DATABASE: host, database, user, password and the right to create tables.",
+            ) from None
+        self._pool = ConnectionPool(
+            url, min_size=1, max_size=size, open=True, kwargs={"autocommit": True, "prepare_threshold": 1}
+        )
+
+    def write(self, work: Callable[[Tx], T]) -> T:
+        try:
+            with self._pool.connection() as connection, boundary.transaction():
+                with connection.transaction():
+                    result = work(_PostgresTx(connection))
+                    boundary.reach("commit:before")
+                boundary.reach("commit:after")
+                return result
+        except KeyturnError:
+            raise
+        except self._integrity:
+            raise
+        except Exception as error:
+            if not isinstance(error, self._errors) and type(error).__module__.split(".")[0] != "psycopg_pool":
+                raise
+            raise StoreUnavailable(
+                f"the database refused the commit: {type(error).__name__}",
+                hint="Check that PostgreSQL is up and has free space.",
+            ) from None
+
+    def read(self, work: Callable[[Tx], T]) -> T:
+        try:
+            with self._pool.connection() as connection:
+                return work(_PostgresTx(connection))
+        except self._errors as error:
+            raise StoreUnavailable(f"the database cannot be read: {type(error).__name__}") from None
+
+    def close(self) -> None:
+        self._pool.close()

@@ -1,0 +1,86 @@
+"""Rows of `debt`: one row per thing left alive or unproven, with all that is needed to finish it."""
+
+from __future__ import annotations
+
+from keyturn.model.ids import ConnectionId, DebtId, RunId, VersionId
+from keyturn.model.run import Debt
+from keyturn.storage.database import Row, Tx
+from keyturn.storage.rows import dump, load
+
+_COLUMNS = (
+    "id, connection_id, version_id, run_id, kind, why, facts, owner, tries, next_try_at, created_at, closed_at,"
+    " closed_by, closed_why"
+)
+
+
+def _read(row: Row) -> Debt:
+    return Debt(
+        id=DebtId(row[0]),
+        connection_id=ConnectionId(row[1]),
+        version_id=VersionId(row[2]) if row[2] else None,
+        run_id=RunId(row[3]),
+        kind=row[4],
+        why=row[5],
+        facts=load(row[6]),
+        owner=row[7],
+        tries=row[8],
+        next_try_at=row[9],
+        created_at=row[10],
+        closed_at=row[11],
+        closed_by=row[12],
+        closed_why=row[13],
+    )
+
+
+def add(tx: Tx, debt: Debt) -> None:
+    """Inserts a debt."""
+    tx.run(
+        f"INSERT INTO debt ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        debt.id,
+        debt.connection_id,
+        debt.version_id,
+        debt.run_id,
+        debt.kind,
+        debt.why,
+        dump(dict(debt.facts)),
+        debt.owner,
+        debt.tries,
+        debt.next_try_at,
+        debt.created_at,
+        debt.closed_at,
+        debt.closed_by,
+        debt.closed_why,
+    )
+
+
+def by_id(tx: Tx, debt_id: DebtId) -> Debt | None:
+    """The debt of this id."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM debt WHERE id = ?", debt_id)
+    return _read(row) if row else None
+
+
+def open_debts(tx: Tx, connection_id: ConnectionId | None = None) -> list[Debt]:
+    """Debts not closed, oldest first."""
+    rows = tx.all(f"SELECT {_COLUMNS} FROM debt WHERE closed_at IS NULL ORDER BY created_at, id")
+    return [d for d in map(_read, rows) if connection_id is None or d.connection_id == connection_id]
+
+
+def of_run(tx: Tx, run_id: RunId) -> list[Debt]:
+    """What a run left, closed or not."""
+    return [_read(row) for row in tx.all(f"SELECT {_COLUMNS} FROM debt WHERE run_id = ? ORDER BY id", run_id)]
+
+
+def close(tx: Tx, debt_id: DebtId, at: float, by: str, why: str) -> None:
+    """Closes a debt, with who and why."""
+    tx.run(
+        "UPDATE debt SET closed_at = ?, closed_by = ?, closed_why = ? WHERE id = ? AND closed_at IS NULL",
+        at,
+        by,
+        why,
+        debt_id,
+    )
+
+
+def postpone(tx: Tx, debt_id: DebtId, next_try_at: float) -> None:
+    """Counts a try and sets the next: the slow ladder never ends."""
+    tx.run("UPDATE debt SET tries = tries + 1, next_try_at = ? WHERE id = ?", next_try_at, debt_id)

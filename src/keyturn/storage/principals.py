@@ -1,0 +1,81 @@
+"""Rows of `principal`: the lease and epoch that keep two workers apart, and the lock-out counter."""
+
+from __future__ import annotations
+
+from keyturn.errors import LeaseLost
+from keyturn.model.ids import PrincipalId, RunId, new_id
+from keyturn.storage.database import Tx
+
+
+def ensure(tx: Tx, identity: str) -> PrincipalId:
+    """The id of the principal with this identity text; made when new."""
+    row = tx.one("SELECT id FROM principal WHERE identity = ?", identity)
+    if row:
+        return PrincipalId(row[0])
+    principal_id = PrincipalId(new_id("prn"))
+    tx.run(
+        "INSERT INTO principal (id, identity, holder, epoch, lease_until) VALUES (?,?,'',0,0)",
+        principal_id,
+        identity,
+    )
+    return principal_id
+
+
+def take(
+    tx: Tx, principal_id: PrincipalId, holder: str, run_id: RunId, now: float, until: float
+) -> int | None:
+    """Takes the lease for a run: the new epoch, or None while another worker or another run has it.
+
+    A run keeps the principal (`active_run_id`) until it ends, also while it waits without a lease.
+    """
+    taken = tx.run(
+        "UPDATE principal SET holder = ?, epoch = epoch + 1, lease_until = ?, active_run_id = ?"
+        " WHERE id = ? AND (lease_until < ? OR holder = ?) AND (active_run_id IS NULL OR active_run_id = ?)",
+        holder,
+        until,
+        run_id,
+        principal_id,
+        now,
+        holder,
+        run_id,
+    )
+    if not taken:
+        return None
+    row = tx.one("SELECT epoch FROM principal WHERE id = ?", principal_id)
+    return int(row[0]) if row else None
+
+
+def hold(tx: Tx, principal_id: PrincipalId, epoch: int, until: float) -> None:
+    """Renews the lease inside a commit. Raises: LeaseLost when the epoch moved on: this worker must not write."""
+    if not tx.run(
+        "UPDATE principal SET lease_until = ? WHERE id = ? AND epoch = ?", until, principal_id, epoch
+    ):
+        raise LeaseLost(
+            "another worker took this run over", hint="Nothing to do: the other worker continues it."
+        )
+
+
+def let_go(tx: Tx, principal_id: PrincipalId, epoch: int, *, ended: bool) -> None:
+    """Gives the lease back; when the run ended, the principal too."""
+    if ended:
+        sql = "UPDATE principal SET lease_until = 0, active_run_id = NULL WHERE id = ? AND epoch = ?"
+    else:
+        sql = "UPDATE principal SET lease_until = 0 WHERE id = ? AND epoch = ?"
+    tx.run(sql, principal_id, epoch)
+
+
+def active_run(tx: Tx, principal_id: PrincipalId) -> str | None:
+    """The run that owns the principal now."""
+    row = tx.one("SELECT active_run_id FROM principal WHERE id = ?", principal_id)
+    return str(row[0]) if row and row[0] else None
+
+
+def note_refusal(tx: Tx, principal_id: PrincipalId, at: float) -> None:
+    """Counts one of our own refused logins against the lock-out budget."""
+    tx.run("INSERT INTO refused_login (principal_id, at) VALUES (?, ?)", principal_id, at)
+
+
+def refusals(tx: Tx, principal_id: PrincipalId, since: float) -> int:
+    """Our refused logins since then."""
+    row = tx.one("SELECT COUNT(*) FROM refused_login WHERE principal_id = ? AND at > ?", principal_id, since)
+    return int(row[0]) if row else 0

@@ -1,0 +1,127 @@
+"""Rows of `run`: the frozen plan and how far it got."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keyturn.model.ids import ConnectionId, PrincipalId, RunId, VersionId
+from keyturn.model.plan import Goal, Plan
+from keyturn.model.run import Run, RunState, Track
+from keyturn.storage.database import Row, Tx
+from keyturn.storage.rows import dump, load
+
+_COLUMNS = (
+    "id, connection_id, principal_id, goal, trigger_key, reason, plan, state, track, cursor, due_at, waiting_for,"
+    " old_version_id, new_version_id, attempts, proof, created_at, started_at, ended_at, outcome"
+)
+
+
+def _read(row: Row) -> Run:
+    return Run(
+        id=RunId(row[0]),
+        connection_id=ConnectionId(row[1]),
+        principal_id=PrincipalId(row[2]),
+        goal=Goal(row[3]),
+        trigger=row[4],
+        reason=row[5],
+        plan=Plan.from_json(load(row[6])),
+        state=RunState(row[7]),
+        track=Track(row[8]),
+        cursor=row[9],
+        due_at=row[10] or 0.0,
+        waiting_for=row[11],
+        old_version_id=VersionId(row[12]) if row[12] else None,
+        new_version_id=VersionId(row[13]) if row[13] else None,
+        attempts=row[14],
+        proof=row[15],
+        created_at=row[16],
+        started_at=row[17],
+        ended_at=row[18],
+        outcome=row[19],
+    )
+
+
+def add(tx: Tx, run: Run) -> None:
+    """Inserts a queued run."""
+    tx.run(
+        f"INSERT INTO run ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        run.id,
+        run.connection_id,
+        run.principal_id,
+        run.goal.value,
+        run.trigger,
+        run.reason,
+        dump(run.plan.as_json()),
+        run.state.value,
+        run.track.value,
+        run.cursor,
+        run.due_at,
+        run.waiting_for,
+        run.old_version_id,
+        run.new_version_id,
+        run.attempts,
+        run.proof,
+        run.created_at,
+        run.started_at,
+        run.ended_at,
+        run.outcome,
+    )
+
+
+def by_id(tx: Tx, run_id: RunId) -> Run | None:
+    """The run of this id."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM run WHERE id = ?", run_id)
+    return _read(row) if row else None
+
+
+def by_trigger(tx: Tx, connection_id: ConnectionId, trigger: str) -> Run | None:
+    """The run a trigger already made: a double click returns the same run."""
+    sql = f"SELECT {_COLUMNS} FROM run WHERE connection_id = ? AND trigger_key = ?"
+    row = tx.one(sql, connection_id, trigger)
+    return _read(row) if row else None
+
+
+def recent(tx: Tx, connection_id: ConnectionId | None = None, limit: int = 100) -> list[Run]:
+    """Runs, newest first."""
+    if connection_id is None:
+        rows = tx.all(f"SELECT {_COLUMNS} FROM run ORDER BY created_at DESC, id DESC LIMIT ?", limit)
+    else:
+        sql = f"SELECT {_COLUMNS} FROM run WHERE connection_id = ? ORDER BY created_at DESC, id DESC LIMIT ?"
+        rows = tx.all(sql, connection_id, limit)
+    return [_read(row) for row in rows]
+
+
+def due(tx: Tx, now: float, limit: int) -> list[tuple[RunId, float]]:
+    """Ids of runs that may go on now, longest due first, without those whose principal another run or worker has."""
+    rows = tx.all(
+        "SELECT r.id, r.due_at FROM run r JOIN principal p ON p.id = r.principal_id"
+        " WHERE r.due_at IS NOT NULL AND r.due_at <= ? AND p.lease_until < ?"
+        " AND (p.active_run_id IS NULL OR p.active_run_id = r.id) ORDER BY r.due_at LIMIT ?",
+        now,
+        now,
+        limit,
+    )
+    return [(RunId(row[0]), row[1]) for row in rows]
+
+
+def next_due(tx: Tx) -> float | None:
+    """When the earliest unfinished run wants to go on."""
+    row = tx.one("SELECT MIN(due_at) FROM run WHERE due_at IS NOT NULL")
+    return row[0] if row else None
+
+
+def unfinished(tx: Tx) -> int:
+    """How many runs have not ended."""
+    row = tx.one("SELECT COUNT(*) FROM run WHERE due_at IS NOT NULL")
+    return int(row[0]) if row else 0
+
+
+def change(tx: Tx, run_id: RunId, columns: dict[str, Any]) -> None:
+    """Sets columns of a run."""
+    names = ", ".join(f"{name} = ?" for name in columns)
+    tx.run(f"UPDATE run SET {names} WHERE id = ?", *columns.values(), run_id)
+
+
+def wake(tx: Tx, run_id: RunId, at: float) -> None:
+    """Makes an unfinished run due; a run that ended is left alone."""
+    tx.run("UPDATE run SET due_at = ? WHERE id = ? AND due_at IS NOT NULL AND due_at > ?", at, run_id, at)

@@ -1,0 +1,44 @@
+"""The migrations, in order, and the words in which the two dialects differ."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from importlib.resources import files
+from typing import Any, Protocol
+
+_WORDS = {
+    "sqlite": {"{blob}": "BLOB", "{real}": "REAL", "{int}": "INTEGER"},
+    "postgresql": {"{blob}": "BYTEA", "{real}": "DOUBLE PRECISION", "{int}": "BIGINT"},
+}
+
+
+class _Executes(Protocol):
+    def one(self, sql: str, *params: Any) -> Any: ...
+    def run(self, sql: str, *params: Any) -> int: ...
+
+
+def migrations() -> list[tuple[int, str]]:
+    """(number, SQL) of every migration shipped, ascending."""
+    folder = files("keyturn.storage") / "migrations"
+    found = [
+        (int(entry.name[:4]), entry.read_text()) for entry in folder.iterdir() if entry.name.endswith(".sql")
+    ]
+    return sorted(found)
+
+
+def migrate(tx: _Executes, dialect: str, transaction: AbstractContextManager[Any]) -> None:
+    """Brings the database to the newest schema, all or nothing. Two processes at once: the second waits."""
+    with transaction:
+        if dialect == "postgresql":
+            tx.one("SELECT pg_advisory_xact_lock(7236177)")  # an arbitrary number that is ours
+        tx.run("CREATE TABLE IF NOT EXISTS schema_version (number INTEGER NOT NULL)")
+        row = tx.one("SELECT MAX(number) FROM schema_version")
+        done = row[0] or 0
+        for number, text in migrations():
+            if number > done:
+                for old, new in _WORDS[dialect].items():
+                    text = text.replace(old, new)
+                for statement in text.split(";\n"):
+                    if statement.strip():
+                        tx.run(statement)
+                tx.run("INSERT INTO schema_version (number) VALUES (?)", number)

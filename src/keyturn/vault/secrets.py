@@ -1,0 +1,65 @@
+"""The one door to sealed values: puts and gets, by row id. Sealing happens outside the transaction, storing inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyturn.errors import VaultTampered
+from keyturn.model.secret import Material
+from keyturn.storage import sealed as rows
+from keyturn.storage.database import Store, Tx
+from keyturn.vault.envelope import Sealed
+from keyturn.vault.keyring import Keyring
+
+
+@dataclass
+class Secrets:
+    """Sealed values in our store. `keyring` is swapped when the master key is rotated."""
+
+    store: Store
+    keyring: Keyring
+
+    def sealing(self, row_id: str, plaintext: bytes, at: float) -> Callable[[Tx], None]:
+        """Seals now and returns the write that stores it, so that the commit holds ciphertext only."""
+        body = self.keyring.seal(plaintext, row_id)
+        kek_id = Sealed.from_bytes(body).kek_id
+        return lambda tx: rows.put(tx, row_id, kek_id, body, at)
+
+    def get(self, row_id: str) -> bytes:
+        """The plaintext of a row, read back from the store. Raises: VaultTampered, VaultSealed."""
+        body = self.store.read(lambda tx: rows.get(tx, row_id))
+        if body is None:
+            raise VaultTampered(
+                f"{row_id} is not in the vault", hint="It was destroyed, or the database was changed by hand."
+            )
+        return self.keyring.open(body, row_id)
+
+    def find(self, row_id: str) -> bytes | None:
+        """Like `get`, None when there is no such row."""
+        body = self.store.read(lambda tx: rows.get(tx, row_id))
+        return None if body is None else self.keyring.open(body, row_id)
+
+    def material(self, row_id: str) -> Material:
+        """The credential in a row."""
+        return Material.from_bytes(self.get(row_id))
+
+
+def version_row(version_id: str) -> str:
+    """Where a version's value is."""
+    return f"version:{version_id}"
+
+
+def admin_row(connection_id: str) -> str:
+    """Where a connection's administrator credential is."""
+    return f"admin:{connection_id}"
+
+
+def receipt_row(run_id: str, step: str, attempt: int) -> str:
+    """Where the raw answer to one call is."""
+    return f"receipt:{run_id}:{step}:{attempt}"
+
+
+def task_row(task_id: str) -> str:
+    """Where a person's submission is."""
+    return f"task:{task_id}"
