@@ -92,7 +92,7 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
     }.get(method)
     if found is None:
         raise InvalidInput(f"{SYSTEM} has no method {method!r}", field="method")
-    return found
+    return replace(found, locator=Places())
 
 
 def ref_of(material: Material) -> Ref:
@@ -197,10 +197,15 @@ def _method(name: str, card: Card) -> Method:
         principal=("address", "principal"),
         variants=_variants(name, card),
         create_steps=(GuideStep("Create a key for ${input.principal} and copy it"),),
-        revoke_steps=(GuideStep("Delete the key ${retiring.key_id} of ${input.principal}"),),
+        revoke_steps=(
+            GuideStep(f"Delete the key {_HANDLES.get(name, '${retiring.slot}')} of ${{input.principal}}"),
+        ),
         recovery_steps=(GuideStep("Ask the vendor's support to reset ${input.principal}"),),
         paste_fields=("key_id", "secret") if name == "supplied" else (),
     )
+
+
+_HANDLES = dict.fromkeys(("many_ids", "supplied", "grant"), "${retiring.key_id}")
 
 
 def _variants(name: str, card: Card) -> tuple[Variant, ...]:
@@ -308,6 +313,13 @@ class Keys:
             _call(access, "delete", id=ref.id, **held)
         except NotFound:
             return
+
+
+class Places:
+    """Every value here says itself where it sits."""
+
+    def locate(self, access: Access, material: Material) -> Ref:
+        return ref_of(material)
 
 
 class Slots:

@@ -122,6 +122,13 @@ class Discoverer(Protocol):
         """What the credential can see. Changes nothing."""
 
 
+class Locator(Protocol):
+    """Tells where a credential that came from outside sits at the vendor."""
+
+    def locate(self, access: Access, material: Material) -> Ref:
+        """The ref of `material`, by its own id or by looking its fingerprint up. Changes nothing."""
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What one method of a connector can really do. None means the vendor offers no such thing."""
@@ -136,3 +143,5 @@ class Capabilities:
     dropper: Dropper | None = None
     authorizer: Authorizer | None = None
     discoverer: Discoverer | None = None
+    locator: Locator | None = None
+    death: Verifier | None = None  # how a dead one is told where the plain test cannot (a used refresh token)

@@ -40,7 +40,7 @@ class Log:
         """Notes something that makes the document unusable."""
         self.findings.append(Finding(REFUSE, line, at, message, fix))
 
-    def warn(self, line: int, at: str, message: str, fix: str = "") -> None:
+    def remark(self, line: int, at: str, message: str, fix: str = "") -> None:
         """Notes something that works but is worse than it could be."""
         self.findings.append(Finding(WARN, line, at, message, fix))
 

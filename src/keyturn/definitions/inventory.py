@@ -55,7 +55,9 @@ class DeclaredLister:
         scopes = values(
             self.definition, access, signer(access, self.definition.rotation.actor) or access.acting
         )
-        request = build(self.definition, self.discover.request, scopes, sign(caller, scopes))
+        request = build(
+            self.definition, self.discover.request, scopes, sign(caller, scopes, self.discover.request)
+        )
         following: Request | None = (
             _numbered(request, pages.param, pages.start) if pages.kind == "page" else request
         )

@@ -25,7 +25,7 @@ _KINDS = (str.islower, str.isupper, str.isdigit)
 def _changed(caller: Caller, create: Create, scopes: Values, phase: str) -> Answer:
     """Sends the changing call and reads its refusals; the signing before it changes nothing."""
     definition = caller.definition
-    placed = sign(caller, scopes) if create.request.auth else ()
+    placed = sign(caller, scopes, create.request)
     answer = caller.send(build(definition, create.request, scopes, placed), changes=True)
     if any(holds(rule, answer, phase) for rule in create.cap_reached):
         raise CapReached(
@@ -148,7 +148,7 @@ class DeclaredRevoker:
                 scopes = values(self.definition, access, signer(access, self.block.actor))
                 scopes["retiring"] = retiring(self.definition, ref, material)
                 request = self.block.request
-                placed = sign(caller, scopes) if request.auth else ()
+                placed = sign(caller, scopes, request)
                 answer = caller.send(build(self.definition, request, scopes, placed), changes=True)
                 if answer.status in self.block.already_gone or succeeded(answer, self.block.success):
                     return

@@ -38,7 +38,7 @@ def _test(definition: Definition, log: Log) -> None:
             "Extract `principal`, or give a reason: identity: {none: why}.",
         )
     elif who.principal is None:
-        log.warning(
+        log.remark(
             test.line, "test.identity", "the principal is not told", "A key of another account would pass."
         )
     if test.request.method not in {"GET", "HEAD"}:
@@ -50,7 +50,7 @@ def _test(definition: Definition, log: Log) -> None:
                 "Use a GET if there is one.",
             )
         else:
-            log.warning(
+            log.remark(
                 test.line,
                 "test.request.method",
                 "the test is not a GET",
@@ -123,7 +123,7 @@ def _secret(place: Place, name: str, log: Log) -> None:
             "Use a header or body; where the vendor has no other way, set allow_secret_in_url: true.",
         )
     elif place.kind in {"url", "query"}:
-        log.warning(
+        log.remark(
             place.line, place.at, f"the secret {name} stands in a URL", "Vendors and proxies log URLs."
         )
     elif not place.secrets:
@@ -240,9 +240,7 @@ def _manual(definition: Definition, log: Log) -> None:
             "Say what a person does.",
         )
     elif rotation.mode in {"create_then_revoke", "in_place", "set_value"} and manual is None:
-        log.warning(
-            definition.line("rotation"), "manual", "there are no steps to fall back on", "Add manual."
-        )
+        log.remark(definition.line("rotation"), "manual", "there are no steps to fall back on", "Add manual.")
     if manual is not None:
         names = {p.name for p in definition.parts}
         for name in manual.paste_fields:
@@ -253,7 +251,7 @@ def _manual(definition: Definition, log: Log) -> None:
                 manual.line, "manual.paste_fields", "nothing is asked for", "List the parts a person pastes."
             )
         if manual.effect == "unknown":
-            log.warning(
+            log.remark(
                 manual.line,
                 "manual.effect",
                 "it is not told whether the old one dies at once",
@@ -264,25 +262,25 @@ def _manual(definition: Definition, log: Log) -> None:
 def _advice(definition: Definition, log: Log) -> None:
     kinds = {r.kind for r in definition.errors}
     if "rate_limited" not in kinds:
-        log.warning(
+        log.remark(
             definition.line("errors"), "errors", "no rule for rate limits", "429 is understood by default."
         )
     if definition.test.negative_control and not kinds & {"credential_invalid", "reauth_required"}:
-        log.warning(
+        log.remark(
             definition.line("errors"),
             "errors",
             "no answer is documented as a refusal",
             "Add a rule of class credential_invalid; without one only RFC 6750 challenges and OAuth errors count.",
         )
     if not definition.test.negative_control:
-        log.warning(
+        log.remark(
             definition.test.line,
             "test.negative_control",
             "a bogus credential is not tried",
             "Death cannot be proven by test.",
         )
     if not definition.expiry_told:
-        log.warning(
+        log.remark(
             definition.line("credential"),
             "credential.expiry",
             "the life of the credential is not told",
@@ -290,12 +288,12 @@ def _advice(definition: Definition, log: Log) -> None:
         )
     auth = definition.auth
     if isinstance(auth, OAuth) and auth.kind == "oauth2_code" and not auth.refresh.rotates:
-        log.warning(
+        log.remark(
             definition.line("auth"), "auth.refresh.rotates", "is not told", "Say always, sometimes or never."
         )
     for spec in requests(definition):
         if spec.url is not None and _is_input(spec.url):
-            log.warning(
+            log.remark(
                 spec.line,
                 f"{spec.at}.url",
                 "the address comes whole from a setting",

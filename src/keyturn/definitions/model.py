@@ -64,7 +64,7 @@ class Part:
 
 @dataclass(frozen=True)
 class RequestSpec:
-    """A request as declared. `auth` False sends none of the definition's own placement."""
+    """A request as declared. `auth` False sends it unsigned; `signed_as` is an auth block of the request's own."""
 
     method: str
     path: Template | None = None
@@ -74,6 +74,7 @@ class RequestSpec:
     json: Any = ABSENT  # JSON with templates at its leaves
     form: tuple[tuple[str, Template], ...] | None = None
     auth: bool = True
+    signed_as: Any = None
     safe: bool = False
     allow_secret_in_url: bool = False
     line: int = 0
@@ -138,6 +139,7 @@ class Extract:
     value: Template | None = None
     cardinality: str = "one"  # one | optional | many
     type: str = ""  # "" | string | int
+    split: str = ""  # one text that lists many, such as OAuth's scope
 
 
 @dataclass(frozen=True)

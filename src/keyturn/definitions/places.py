@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from keyturn.definitions.auth import Basic, Login, OAuth, Placed
+from keyturn.definitions.auth import Basic, Login, OAuth
 from keyturn.definitions.expressions import Reference, Template
 from keyturn.definitions.model import Definition, RequestSpec
 
@@ -77,20 +77,24 @@ def _request(spec: RequestSpec, scopes: frozenset[str], *, secrets: bool) -> Ite
         yield Place(template, "body", spec.line, f"{spec.at}.json", scopes, secrets)
     for name, template in spec.form or ():
         yield Place(template, "body", spec.line, f"{spec.at}.form.{name}", scopes, secrets)
+    yield from _signed(spec.signed_as, spec.line, f"{spec.at}.auth")
+
+
+def _signed(auth: Any, line: int, at: str) -> Iterator[Place]:
+    """The expressions of an auth block that needs no first call."""
+    opted = getattr(auth, "allow_secret_in_url", False)
+    for entry in getattr(auth, "place", ()):
+        kind = entry.where if entry.where in {"header", "query"} else "body"
+        yield Place(entry.format, kind, line, f"{at}.place.{entry.name}", _AUTH, secrets=True, opted_in=opted)
+    if isinstance(auth, Basic):
+        yield Place(auth.username, "header", line, f"{at}.username", _AUTH, secrets=True)
+        yield Place(auth.password, "header", line, f"{at}.password", _AUTH, secrets=True)
 
 
 def _auth(definition: Definition) -> Iterator[Place]:
     auth, line = definition.auth, definition.line("auth")
-    for entry in getattr(auth, "place", ()):
-        opted = getattr(auth, "allow_secret_in_url", False)
-        kind = entry.where if entry.where in {"header", "query"} else "body"
-        yield Place(entry.format, kind, line, f"auth.place.{entry.name}", _AUTH, secrets=True, opted_in=opted)
-    if isinstance(auth, Placed):
-        return
-    if isinstance(auth, Basic):
-        yield Place(auth.username, "header", line, "auth.username", _AUTH, secrets=True)
-        yield Place(auth.password, "header", line, "auth.password", _AUTH, secrets=True)
-    elif isinstance(auth, Login):
+    yield from _signed(auth, line, "auth")
+    if isinstance(auth, Login):
         yield from _request(auth.request, frozenset({"input", "secret", "admin", "job"}), secrets=True)
     elif isinstance(auth, OAuth):
         yield from _oauth(auth, line)

@@ -53,8 +53,7 @@ def read_request(at: Cursor) -> RequestSpec:
         at.refuse("needs exactly one of path and url", "Write `path: /...` for a path below base_url.")
     if path is not None and "?" in "".join(p for p in path.pieces if isinstance(p, str)):
         at.refuse("the path holds a query", "Move it to `query:`.")
-    json = at.get("json")
-    form = at.get("form")
+    json, form, signed_as = at.get("json"), at.get("form"), _own_auth(at)
     if json is not None and form is not None:
         at.refuse("has both json and form", "A body is one or the other.")
     return RequestSpec(
@@ -65,12 +64,29 @@ def read_request(at: Cursor) -> RequestSpec:
         headers=at.templates("headers"),
         json=ABSENT if json is None else _body(json),
         form=None if form is None else at.templates("form"),
-        auth=at.choice("auth", ("definition", "none"), "definition") == "definition",
+        auth=signed_as is not None or at.choice("auth", ("definition", "none"), "definition") == "definition",
+        signed_as=signed_as,
         safe=at.flag("safe"),
         allow_secret_in_url=at.flag("allow_secret_in_url"),
         line=at.line,
         at=at.path,
     )
+
+
+def _own_auth(at: Cursor) -> Any:
+    """An auth block inside the request, for an administrator who signs differently. Only kinds without a first call."""
+    inner = at.get("auth")
+    if inner is None or not inner.is_mapping():
+        return None
+    from keyturn.definitions.read_auth import read_auth
+
+    kind = inner.text("kind")
+    if kind not in {"api_key", "basic", "bearer"}:
+        inner.refuse(
+            "a request's own auth is api_key, basic or bearer", "Or write auth: none and set a header."
+        )
+        return None
+    return read_auth(inner)
 
 
 def _body(at: Cursor) -> Any:
@@ -201,7 +217,7 @@ def read_extract(at: Cursor | None, cardinality: str = "one") -> Extract | None:
         except PathRefused as error:
             at.refuse(str(error), "Write {json: $.x, cardinality: one}.")
             return None
-    at = at.keys("json", "header", "status", "text_regex", "value", "cardinality", "type")
+    at = at.keys("json", "header", "status", "text_regex", "value", "cardinality", "type", "split")
     given = [k for k in ("json", "header", "status", "text_regex", "value") if at.get(k) is not None]
     if len(given) != 1:
         at.refuse("needs exactly one source", "Give one of json, header, status, text_regex, value.")
@@ -220,4 +236,5 @@ def read_extract(at: Cursor | None, cardinality: str = "one") -> Extract | None:
         value=at.template("value"),
         cardinality=at.choice("cardinality", ("one", "optional", "many"), cardinality),
         type=at.choice("type", ("string", "int")),
+        split=at.text("split"),
     )

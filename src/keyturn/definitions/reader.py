@@ -97,6 +97,7 @@ def _definition(at: Cursor, name: str, title: str) -> Definition:
     overlap = overlap.keys("supported", "max_active") if overlap is not None else None
     lockout = credential.get("lockout") if credential is not None else None
     _ignored(at)
+    _once(at)
     return Definition(
         id=name,
         title=title,
@@ -129,6 +130,21 @@ def _definition(at: Cursor, name: str, title: str) -> Definition:
         where=at.log.where,
         lines={key: item.line for key, item in at.value.items()},
     )
+
+
+def _once(at: Cursor) -> None:
+    """A name must mean one field: inputs, parts and the administrator's parts share one form."""
+    seen: set[str] = set()
+    for block in ("inputs", "credential", "admin"):
+        inner = at.get(block)
+        named = [] if inner is None else inner.pairs() if block == "inputs" else inner.entries("parts")
+        for name, item in named:
+            if name in seen:
+                item.refuse(
+                    f"{name!r} is used twice",
+                    "Give the administrator's parts other names, such as admin_user.",
+                )
+            seen.add(name)
 
 
 def _default_mode(auth: object) -> str:

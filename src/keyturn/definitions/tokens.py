@@ -11,7 +11,7 @@ from keyturn.definitions.calls import Caller, Placed, basic, build, whole_url
 from keyturn.definitions.classify import Reading, Refused, read, succeeded
 from keyturn.definitions.expressions import ValueMissing
 from keyturn.definitions.extraction import one
-from keyturn.definitions.model import Condition, Placement
+from keyturn.definitions.model import Condition, Placement, RequestSpec
 from keyturn.definitions.scopes import Values
 from keyturn.errors import UnexpectedAnswer
 from keyturn.transport.http import Answer, Request
@@ -19,9 +19,11 @@ from keyturn.transport.http import Answer, Request
 _GOOD = (Condition(status_from=200, status_to=299),)
 
 
-def sign(caller: Caller, scopes: Values) -> tuple[Placed, ...]:
-    """The placed credential of `scopes["secret"]`. Raises: Refused when a token was refused."""
-    auth = caller.definition.auth
+def sign(caller: Caller, scopes: Values, spec: RequestSpec | None = None) -> tuple[Placed, ...]:
+    """The placed credential for a request. Raises: Refused when a token was refused."""
+    if spec is not None and not spec.auth:
+        return ()
+    auth = (spec.signed_as if spec is not None else None) or caller.definition.auth
     if isinstance(auth, NoAuth):
         return ()
     if isinstance(auth, PlacedAuth):

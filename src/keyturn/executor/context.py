@@ -35,7 +35,7 @@ from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict
 from keyturn.storage import debts, journal, principals, runs, sealed, versions
 from keyturn.storage.database import Tx
-from keyturn.vault.secrets import admin_row, receipt_row, version_row
+from keyturn.vault.secrets import admin_row, receipt_row, storing, version_row
 
 T = TypeVar("T")
 LEASE_S = 60.0
@@ -78,6 +78,7 @@ class Context:
         self._writes: list[Callable[[Tx], None]] = []
         self._columns: dict[str, Any] = {}
         self._materials: dict[str, Material] = {}
+        self._uncommitted: dict[str, bytes] = {}
         self.held_until = 0.0
         self.owing = False
 
@@ -97,7 +98,11 @@ class Context:
         """A version's value, opened from the vault as it is stored (not as we remember it)."""
         found = self._materials.get(version.id)
         if found is None:
-            found = self._materials[version.id] = self.hub.secrets.material(version_row(version.id))
+            row = version_row(version.id)
+            waiting = self._uncommitted.get(row)  # its receipt is durable; the row itself goes with the next barrier
+            if waiting is not None:
+                return Material.from_bytes(self.hub.secrets.keyring.open(waiting, row))
+            found = self._materials[version.id] = self.hub.secrets.material(row)
         return found
 
     def access(self, acting: Version | None = None, marker: str = "") -> Access:
@@ -137,7 +142,9 @@ class Context:
             expires_at=candidate.expires_at,
             changed_at=now,
         )
-        self.later(self.hub.secrets.sealing(version_row(version.id), candidate.material.to_bytes(), now))
+        row = version_row(version.id)
+        body = self._uncommitted[row] = self.hub.secrets.keyring.seal(candidate.material.to_bytes(), row)
+        self.later(storing(row, body, now))
         self.later(lambda tx: versions.add(tx, version))
         self.versions[version.id] = version
         self.new_id = version.id
@@ -231,6 +238,7 @@ class Context:
                 principals.let_go(tx, principal_id, epoch, ended=ends)
 
         self.hub.store.write(work)
+        self._uncommitted.clear()
         self.held_until = until
 
     # -- calls ---------------------------------------------------------------------------------------------------

@@ -147,10 +147,8 @@ def negative_control(row: RowOf, access: Access, material: Material) -> str:
 
 def locate(row: RowOf, access: Access, material: Material) -> Ref:
     """Where a credential that came from outside sits at the vendor."""
-    finder = getattr(row.can.verifier, "locate", None)
-    if finder is not None:
-        found: Ref = finder(access, material)
-        return found
+    if row.can.locator is not None:
+        return row.can.locator.locate(access, material)
     return Ref(id=material.get("key_id", ""))
 
 

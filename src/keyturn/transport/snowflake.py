@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -138,23 +137,19 @@ def _connect(login: Login, target: ssrf.Target, patience_s: int) -> Any:
         else {"password": login.password}
     )
     where = {
-        name: value
-        for name in ("role", "warehouse", "database", "schema")
-        if (value := getattr(login, name))
+        name: value for name in ("role", "warehouse", "database", "schema") if (value := getattr(login, name))
     }
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return connect(
-                account=login.account,
-                user=login.user,
-                host=target.host,
-                port=target.port,
-                protocol=target.scheme,
-                **who,
-                **where,
-                **_bounds(patience_s),
-            )
+        return connect(
+            account=login.account,
+            user=login.user,
+            host=target.host,
+            port=target.port,
+            protocol=target.scheme,
+            **who,
+            **where,
+            **_bounds(patience_s),
+        )
     except Exception as error:  # see Session.run
         raise _not_let_in(error, target.host) from None
 
@@ -184,11 +179,9 @@ def _bounds(patience_s: int) -> dict[str, Any]:
 
 def _close(connection: Any) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            connection.close(retry=False)
-    except Exception:  # noqa: S110 - the session dies by itself; its work is done and known
-        pass
+        connection.close(retry=False)
+    except Exception:
+        pass  # the session dies by itself; what it was opened for is done and known
 
 
 def _not_let_in(error: Exception, host: str) -> KeyturnError:
@@ -196,7 +189,9 @@ def _not_let_in(error: Exception, host: str) -> KeyturnError:
     facts = {"host": host, "operation": "login", "code": code}
     if code in REJECTED:
         return CredentialRejected(
-            f"Snowflake refuses the login ({code})", hint="The key or password is not this user's any more.", **facts
+            f"Snowflake refuses the login ({code})",
+            hint="The key or password is not this user's any more.",
+            **facts,
         )
     if code in _BAD_KEY:
         return InvalidInput(
@@ -204,7 +199,9 @@ def _not_let_in(error: Exception, host: str) -> KeyturnError:
         )
     if code in _HINTS:
         locked = {"locked": True} if code == LOCKED else {}
-        return VendorUnavailable(f"Snowflake did not let the user in ({code})", hint=_HINTS[code], **facts, **locked)
+        return VendorUnavailable(
+            f"Snowflake did not let the user in ({code})", hint=_HINTS[code], **facts, **locked
+        )
     return _lost(error, host, "login", changes=False)
 
 
@@ -212,16 +209,23 @@ def _refused(error: Exception, host: str, *, changes: bool, right: str) -> Keytu
     code, text = _code(error), _text(error)
     facts = {"host": host, "operation": right or "statement", "code": code}
     if code in _SESSION_GONE:
-        return VendorUnavailable("Snowflake ended the session", hint="The statement did not run; log in again.", **facts)
+        return VendorUnavailable(
+            "Snowflake ended the session", hint="The statement did not run; log in again.", **facts
+        )
     if not _is_definite(error, code):
         return _lost(error, host, right or "statement", changes=changes)
     if code == "3001":
         return PermissionMissing(
-            "the role lacks a privilege", hint="Grant it, or act with an administrator's user.", right=right, **facts
+            "the role lacks a privilege",
+            hint="Grant it, or act with an administrator's user.",
+            right=right,
+            **facts,
         )
     if code == "2003":
         return NotFound(
-            "Snowflake knows no such object, or hides it from this role", hint="Check the name and the role.", **facts
+            "Snowflake knows no such object, or hides it from this role",
+            hint="Check the name and the role.",
+            **facts,
         )
     if code == "3002" or "rejected by current" in text:
         return ValueRefused("a policy of the account refuses the value", hint="Nothing was changed.", **facts)
@@ -244,14 +248,21 @@ def _lost(error: Exception, host: str, operation: str, *, changes: bool) -> Keyt
     text = _text(error)
     found = _STATUS.search(text)
     status = int(found[1]) if found else 0
-    facts: dict[str, Any] = {"host": host, "operation": operation, "code": _code(error), "network": _kind(text)}
+    facts: dict[str, Any] = {
+        "host": host,
+        "operation": operation,
+        "code": _code(error),
+        "network": _kind(text),
+    }
     if status:
         facts["status"] = status
     if status == 429:
         return VendorThrottled("Snowflake asks to slow down", hint="Nothing was changed; try later.", **facts)
     if changes:
         return OutcomeUnknown(
-            f"{host} gave no clear answer", hint="The change may have happened; the user is looked at first.", **facts
+            f"{host} gave no clear answer",
+            hint="The change may have happened; the user is looked at first.",
+            **facts,
         )
     return VendorUnavailable(
         f"{host} gave no clear answer", hint="Nothing was changed; the call is made again later.", **facts
@@ -259,7 +270,13 @@ def _lost(error: Exception, host: str, operation: str, *, changes: bool) -> Keyt
 
 
 def _kind(text: str) -> str:
-    words = {"timed out": "timeout", "refused": "refused", "closed": "reset", "certificate": "tls", "dns": "dns"}
+    words = {
+        "timed out": "timeout",
+        "refused": "refused",
+        "closed": "reset",
+        "certificate": "tls",
+        "dns": "dns",
+    }
     return next((kind for word, kind in words.items() if word in text), "protocol")
 
 

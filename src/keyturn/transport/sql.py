@@ -14,6 +14,7 @@ import os
 import re
 import select
 import ssl
+import stat
 import sys
 import tempfile
 import threading
@@ -523,29 +524,39 @@ def _tail() -> bytes:
 
 
 _authorities = threading.Lock()
+_folder = ""
 
 
-@functools.lru_cache(maxsize=64)
 def _authority(pem: str) -> str:
-    """A file with the authorities to trust: libpq takes nothing else. Public certificates; private file all the same."""
+    """A file with the authorities to trust: libpq takes nothing else."""
+    global _folder
     if not pem.strip():
-        found = ssl.get_default_verify_paths().cafile
-        usual = (
-            "/etc/ssl/certs/ca-certificates.crt",
-            "/etc/pki/tls/certs/ca-bundle.crt",
-            "/etc/ssl/cert.pem",
-        )
-        return next((path for path in (found, *usual) if path and os.path.exists(path)), "system")
-    name = hashlib.sha256(pem.encode()).hexdigest()[:32]
-    path = os.path.join(_folder(), f"{name}.pem")
-    with _authorities, open(path, "w", encoding="ascii", errors="replace") as file:
-        file.write(pem)
+        return _system_authorities()
+    name = hashlib.sha256(pem.encode()).hexdigest()[:32] + ".pem"
+    with _authorities:
+        if not _folder or not _is_ours(_folder):  # the machine cleans old files out of its temporary folder
+            _folder = tempfile.mkdtemp(prefix="keyturn-ca-")
+        path = os.path.join(_folder, name)
+        if not os.path.exists(path):
+            with open(path, "w", encoding="ascii", errors="replace") as file:
+                file.write(pem)
     return path
 
 
+def _is_ours(folder: str) -> bool:
+    """Whether the folder is still the private one we made: whoever owns it chooses whom we trust."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
 @functools.cache
-def _folder() -> str:
-    return tempfile.mkdtemp(prefix="keyturn-ca-")
+def _system_authorities() -> str:
+    found = ssl.get_default_verify_paths().cafile
+    usual = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+    return next((path for path in (found, *usual) if path and os.path.exists(path)), "system")
 
 
 @functools.cache

@@ -22,9 +22,7 @@ class Secrets:
 
     def sealing(self, row_id: str, plaintext: bytes, at: float) -> Callable[[Tx], None]:
         """Seals now and returns the write that stores it, so that the commit holds ciphertext only."""
-        body = self.keyring.seal(plaintext, row_id)
-        kek_id = Sealed.from_bytes(body).kek_id
-        return lambda tx: rows.put(tx, row_id, kek_id, body, at)
+        return storing(row_id, self.keyring.seal(plaintext, row_id), at)
 
     def get(self, row_id: str) -> bytes:
         """The plaintext of a row, read back from the store. Raises: VaultTampered, VaultSealed."""
@@ -43,6 +41,12 @@ class Secrets:
     def material(self, row_id: str) -> Material:
         """The credential in a row."""
         return Material.from_bytes(self.get(row_id))
+
+
+def storing(row_id: str, body: bytes, at: float) -> Callable[[Tx], None]:
+    """The write that stores sealed bytes."""
+    kek_id = Sealed.from_bytes(body).kek_id
+    return lambda tx: rows.put(tx, row_id, kek_id, body, at)
 
 
 def version_row(version_id: str) -> str:

@@ -70,7 +70,7 @@ def _recall(index: bytes) -> ScramKeys | None:
         while _memo and next(iter(_memo.values()))[0] <= now:
             _memo.popitem(last=False)
         found = _memo.get(index)
-    return None if found is None else found[1]
+    return None if found is None or found[0] <= now else found[1]
 
 
 def _index(password: str, salt: bytes) -> bytes:

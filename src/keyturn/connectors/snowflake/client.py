@@ -85,14 +85,13 @@ def name_of(session: Session, access: Access) -> str:
     """
     if access.admin is None:
         return whoami(session)[0]
-    wanted = str(access.settings.get("user") or "")
-    shown = [str(row["name"]) for row in _shown(session, "USERS", wanted)]
-    for name in (wanted, wanted.upper()):
-        if name in shown:
-            return name
-    for row in _shown(session, "USERS", "%"):
-        if str(row.get("login_name") or "").upper() == wanted.upper():
-            return str(row["name"])
+    wanted = str(access.settings.get("user") or "").upper()
+    for like in (wanted, "%"):  # a NAME that differs from the login is found only by looking at everybody
+        for row in users(session, like):
+            name, login = str(row["name"]), str(row.get("login_name") or "").upper()
+            # The login name is hidden from roles without OWNERSHIP; what they may do with the user is little anyway.
+            if login == wanted or (not login and name.upper() == wanted):
+                return name
     raise NotFound("Snowflake knows no such user", hint="Check the user name.", field="user")
 
 
@@ -181,10 +180,16 @@ def _login(
             raise InvalidInput(f"the {name} is missing", hint="Enter it.", field=name)
     if not private_key and not password:
         raise InvalidInput(
-            "the administrator has neither a key nor a password", hint="Give one of them.", field="admin_private_key"
+            "the administrator has neither a key nor a password",
+            hint="Give one of them.",
+            field="admin_private_key",
         )
     protocol = str(settings.get("protocol") or "https")
-    own = {key: str(settings.get(key) or "") for key in ("warehouse", "database", "schema")} if role is None else {}
+    own = (
+        {key: str(settings.get(key) or "") for key in ("warehouse", "database", "schema")}
+        if role is None
+        else {}
+    )
     return Login(
         account=account,
         user=user,

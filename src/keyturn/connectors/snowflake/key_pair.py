@@ -34,7 +34,13 @@ def capabilities() -> Capabilities:
     """Everything a key pair can do; whose login makes a change is decided call by call."""
     slots = Slots()
     return Capabilities(
-        verifier=Prober(), lister=slots, maker=slots, setter=slots, revoker=slots, dropper=User(), discoverer=Account()
+        verifier=Prober(),
+        lister=slots,
+        maker=slots,
+        setter=slots,
+        revoker=slots,
+        dropper=User(),
+        discoverer=Account(),
     )
 
 
@@ -82,7 +88,9 @@ class Slots:
         """The filled slots with their fingerprints. Snowflake does not tell when a key was last used."""
         with client.acting_session(access) as session:
             found = client.slots_of(session, client.name_of(session, access))
-        return tuple(Remote(_ref(name, slot.fingerprint), created_at=slot.set_at) for name, slot in found.items())
+        return tuple(
+            Remote(_ref(name, slot.fingerprint), created_at=slot.set_at) for name, slot in found.items()
+        )
 
     def make(self, access: Access, slot: Ref) -> Candidate:
         """A fresh 2048-bit pair for a named slot; the private key stays an unencrypted PEM, the vault seals it."""
@@ -119,7 +127,9 @@ class Slots:
         """
         fingerprint = ref.fingerprint or (client.pair_of(material).fingerprint if material else "")
         if not fingerprint:
-            raise InvalidInput("the key's fingerprint is not known", hint="List the slots.", field="fingerprint")
+            raise InvalidInput(
+                "the key's fingerprint is not known", hint="List the slots.", field="fingerprint"
+            )
         with client.acting_session(access) as session:
             user = client.name_of(session, access)
             filled = client.slots_of(session, user)
@@ -141,7 +151,9 @@ class User:
     def drop(self, access: Access) -> None:
         """Disables and drops the user; its sessions end. Needs an administrator: nobody may drop himself."""
         if access.admin is None:
-            raise InvalidInput("this needs an administrator", hint="Add one to the connection.", field="admin_user")
+            raise InvalidInput(
+                "this needs an administrator", hint="Add one to the connection.", field="admin_user"
+            )
         with client.acting_session(access) as session:
             try:
                 name = client.name_of(session, access)

@@ -61,6 +61,8 @@ def disable(ctx: Context, step: Step) -> Move:
     for version in targets(ctx, step):
         if version.state in _ENDED or version.state is State.DISABLED:
             continue
+        if not ctx.has_admin and _acting(ctx, version) is version:
+            continue  # it has to sign its own end next, and a credential that is off signs nothing
         access, ref = ctx.access(_acting(ctx, version)), version.ref
         ctx.act(step, partial(disabler.disable, access, ref), version=version.id, ref=ref.as_json())
         ctx.applied(step, version=version.id)

@@ -77,6 +77,10 @@ class Client:
         """The result. Raises: Unanswered, Refused."""
         return result(self.ask(op, **params))
 
+    def arm(self, principal: str, kind: str, op: str = "*", **more: Any) -> Any:
+        """Arms a fault on one call, on `read`, `change` or all; `more` are the other fields of `faults.Fault`."""
+        return self.call("arm", principal=principal, kind=kind, hits=op, **more)
+
     def close(self) -> None:
         """Closes this thread's connection; the next call opens another."""
         sock = getattr(self._mine, "sock", None)

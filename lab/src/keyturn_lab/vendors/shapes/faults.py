@@ -9,6 +9,7 @@ READS = frozenset({"login", "list", "review"})
 MAKES = frozenset({"issue", "regenerate", "consent", "exchange"})
 ENDS = frozenset({"clear", "delete", "revoke"})
 CHANGES = MAKES | ENDS | frozenset({"set", "disable", "enable", "refresh", "drop"})
+GROUPS = frozenset({"*", "read", "change"})
 
 
 class Kind(StrEnum):
@@ -88,10 +89,10 @@ class Fault:
     def from_json(cls, data: Mapping[str, Any]) -> "Fault":
         """Reads an `arm` request. Raises: ValueError on an unknown kind or op, or one the kind never hits."""
         kind = Kind(data["kind"])
-        op = str(data.get("op", "*"))
+        op = str(data.get("hits", "*"))
         times = data.get("times", None if kind is Kind.ACCEPT_EVERYTHING else 1)
         reach = _REACH.get(kind, frozenset())
-        if kind not in STANDING and op not in {"*", "read", "change"} and op not in reach:
+        if kind not in STANDING and op not in GROUPS and op not in reach:
             raise ValueError(f"{kind} never hits {op}")
         return cls(
             op=op,

@@ -1,8 +1,9 @@
-"""Carries the vendor over a socket: one JSON object a line each way, a thread for each connection; no rules here."""
+"""Carries the vendor over a socket: one JSON object a line each way, a thread for each open connection; no rules here."""
 
 import contextlib
 import json
 import os
+import queue
 import socket
 import threading
 import time
@@ -29,6 +30,8 @@ class Server:
             self.address = f"{guard.LOOPBACK}:{self._listener.getsockname()[1]}"
         self._listener.listen(128)
         self._stopped = threading.Event()
+        self._idle = threading.Semaphore(0)
+        self._waiting: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Serves until `stop`."""
@@ -37,7 +40,10 @@ class Server:
                 sock, _ = self._listener.accept()
             except OSError:
                 break
-            threading.Thread(target=self._talk, args=(sock,), daemon=True).start()
+            if self._idle.acquire(blocking=False):
+                self._waiting.put(sock)
+            else:
+                threading.Thread(target=self._work, args=(sock,), daemon=True).start()
 
     def stop(self) -> None:
         """Accepts no more; open connections end with their clients."""
@@ -49,6 +55,13 @@ class Server:
         if self._path:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
+
+    def _work(self, sock: socket.socket) -> None:
+        """Serves one connection after another: starting a thread costs more than most answers."""
+        while True:
+            self._talk(sock)
+            self._idle.release()
+            sock = self._waiting.get()
 
     def _talk(self, sock: socket.socket) -> None:
         if sock.family == socket.AF_INET:

@@ -11,7 +11,7 @@ from keyturn_lab import guard
 from keyturn_lab.clock import Clock
 
 from . import grants, keys
-from .faults import CHANGES, OPS, STANDING, TRANSPORT, Fault, Kind, Twist
+from .faults import CHANGES, GROUPS, OPS, STANDING, TRANSPORT, Fault, Kind, Twist
 from .principal import No, Options, Principal
 
 Effect = Callable[[Principal, Mapping[str, Any], float, Twist], Any]
@@ -157,6 +157,8 @@ class Vendor:
     def _arm(self, r: Mapping[str, Any], now: float) -> Any:
         p = self._principal(r)
         fault = Fault.from_json(r)
+        if fault.op not in OPS[p.shape] | GROUPS:
+            raise ValueError(f"{p.shape} has no {fault.op}")
         if fault.kind not in STANDING:
             p.armed.faults.append(fault)
         elif fault.kind is Kind.LOCKOUT:
