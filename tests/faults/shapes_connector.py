@@ -212,6 +212,9 @@ def _variants(name: str, card: Card) -> tuple[Variant, ...]:
     if name == "grant":
         whole = replace(card, revoke_scope=RevokeScope.GRANT)
         return (Variant("whole grant", "revoke_scope", "grant", whole),)
+    if name in {"two_slots", "supplied"}:
+        locking = replace(card, lockout=LOCKOUT, old_counts=True, proof=Proof.D1)
+        return (Variant("locking", "lockout", "yes", locking),)
     if name in {"named_slots", "regenerate"}:
         return (Variant("reviewable", "reviewable", "yes", replace(card, secret_reviewable=True)),)
     return ()
@@ -223,6 +226,7 @@ _SETTINGS = (
     Field("by", "Name in the oracle's history", default="hub", required=False),
     Field("revoke_scope", "What a revoke ends", default="credential", required=False),
     Field("reviewable", "Values can be read again", default="no", required=False),
+    Field("lockout", "Wrong logins lock the account", default="no", required=False),
 )
 
 
@@ -237,8 +241,9 @@ def _parts(name: str) -> tuple[Field, ...]:
     if name in {"many_ids", "supplied"}:
         return (Field("key_id", "Key id", part=True), secret)
     slot = Field("slot", "Slot", part=True)
-    if name == "one_slot":
-        return (slot, secret, Field("admin_secret", "Administrator's secret", secret=True, group="admin"))
+    if name in {"one_slot", "regenerate"}:
+        admin = Field("admin_secret", "Administrator's secret", secret=True, group="admin", required=name == "one_slot")
+        return (slot, secret, admin)
     return (slot, secret)
 
 
@@ -545,6 +550,8 @@ def provision(client: Client, method: str, principal: str, **options: Any) -> Pr
         settings["revoke_scope"] = "grant"
     if chosen.get("reviewable"):
         settings["reviewable"] = "yes"
+    if chosen.get("lockout") and method != "one_slot_self":
+        settings["lockout"] = "yes"
     admin = Material({"admin_secret": said["admin"]}) if said["admin"] else None
     return Provisioned(settings, material, ref_of(material), admin, said)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,34 +27,33 @@ class _Locator:
         return shapes.ref_of(material)
 
 
-def external() -> SimpleNamespace:
-    """The shapes connector as an entry point would give it."""
+def external(**timing: float) -> SimpleNamespace:
+    """The shapes connector as an entry point would give it; `timing` are durations of its cards."""
 
     def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
         return replace(shapes.capabilities(method, settings), locator=_Locator())
 
-    return SimpleNamespace(system=shapes.system, capabilities=capabilities)
+    return SimpleNamespace(system=partial(shapes.system, **timing), capabilities=capabilities)
 
 
-def settings(folder: Path, database: str = "") -> Settings:
+def settings(folder: Path, database: str = "", patience: float = 0.02) -> Settings:
     """Settings of a hub that lives in one folder."""
     return Settings(
         home=folder / "home",
         database=database or f"sqlite:///{folder / 'home' / 'keyturn.db'}",
         kek=f"file:{folder / 'kek'}",
         network=NetworkPolicy(),
-        patience=0.02,
+        patience=patience,
         actor="matrix",
     )
 
 
-def open_world(folder: Path, database: str = "", *, create: bool = True) -> Keyturn:
+def open_world(
+    folder: Path, database: str = "", *, create: bool = True, patience: float = 0.02, **timing: float
+) -> Keyturn:
     """The hub with the shapes connector in its catalogue."""
-    store: list[Any] = []
-    catalog = Catalog(lambda _: None, extra={"shapes": external()})
-    hub = open_hub(settings(folder, database), create=create, catalog=catalog)
-    store.append(hub)
-    return hub
+    catalog = Catalog(lambda _: None, extra={"shapes": external(**timing)})
+    return open_hub(settings(folder, database, patience), create=create, catalog=catalog)
 
 
 def connect(hub: Keyturn, client: Client, method: str, name: str, **options: Any) -> shapes.Provisioned:
@@ -62,7 +62,7 @@ def connect(hub: Keyturn, client: Client, method: str, name: str, **options: Any
     values = {**made.settings, **dict(made.material), **dict(made.admin or {})}
     known = {f.name for f in shapes.system().method(method).fields}
     connections.connect(
-        hub, "shapes", method, name, {k: v for k, v in values.items() if k in known}, policy={"retention_s": 0.0}
+        hub, "shapes", method, name, {k: v for k, v in values.items() if k in known}, policy={"retention_s": 0.0, "drain_min_s": 0.02}
     )
     return made
 

@@ -73,7 +73,7 @@ def _handler(server):
             with contextlib.suppress(OSError):
                 self.wfile.write(data)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _serve
+        do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 - the names http.server looks for
 
     return Handler
 

@@ -19,7 +19,7 @@ SECRET = 'p@ss/w+rd "ü" 1234'
         quote(SECRET, safe=""),
         quote(SECRET),
         quote_plus(SECRET),
-        quote(SECRET, safe="").replace("%2F", "%2f").replace("%40", "%40"),
+        "p%40ss%2fw%2brd%20%22%c3%bc%22%201234",
         SECRET.encode().hex(),
         SECRET.encode().hex().upper(),
         base64.b64encode(SECRET.encode()).decode(),

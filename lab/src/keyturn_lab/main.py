@@ -154,6 +154,7 @@ def _start_postgres(stack: ExitStack, port: int | None) -> dict[str, Any]:
 
     cluster = stack.enter_context(PostgresCluster(port=port))
     rotator, single, pair = cluster.create_rotator(), cluster.create_role(), cluster.two_role_setup()
+    alone = cluster.create_role("app_self")
     cluster.create_database("keyturn")
     return {
         "host": cluster.host,
@@ -164,6 +165,7 @@ def _start_postgres(stack: ExitStack, port: int | None) -> dict[str, Any]:
         "superuser": {"name": cluster.superuser, "password": cluster.password},
         "rotator": asdict(rotator),
         "single": asdict(single),
+        "self": asdict(alone),
         "pair": asdict(pair),
     }
 

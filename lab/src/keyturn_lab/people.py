@@ -99,6 +99,14 @@ def aha_generate_key(url: str, user: str, name: str, *, host: str | None = None)
     return _shown_key(browser.post("/settings/api_keys", {"name": name}))
 
 
+def aha_key_names(url: str, user: str, *, host: str | None = None) -> list[str]:
+    """The names of the user's keys, as the page lists them."""
+    page = _signed_in_to_aha(url, user, host).get("/settings/api_keys")
+    rows = re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+    cells = [re.findall(r"<td>(.*?)</td>", row, re.DOTALL) for row in rows]
+    return [unescape(cell[0]) for cell in cells if cell]
+
+
 def aha_delete_key(url: str, user: str, name: str, *, host: str | None = None) -> None:
     """Delete the user's key of that name.
 

@@ -76,7 +76,7 @@ def why_closed(look: Looker, version: Version) -> Closed | None:
         ]
         if behind:
             return Closed(f"not seen on the new one yet: {', '.join(behind)}", again)
-    if look.card.last_used and look.can.lister is not None:
+    if look.card.last_used and look.can.lister is not None and version.state is State.DRAINING:
         for remote in look.can.lister.list(look.access()):
             used = remote.last_used_at
             if (

@@ -129,6 +129,17 @@ def ref_of(definition: Definition, parts: Mapping[str, str]) -> Ref:
     return Ref(id=parts.get(handle, "")) if handle else Ref()
 
 
+def principal_of(definition: Definition) -> tuple[str, ...]:
+    """The fields that name the account: as written, else the inputs and the public parts that no rotation changes."""
+    if definition.principal:
+        return definition.principal
+    create = definition.rotation.create
+    changed = set(create.extract) if create else set()
+    changed |= set(definition.manual.paste_fields) if definition.manual else set()
+    stable = tuple(p.name for p in definition.parts if not p.secret and p.name not in changed)
+    return (*(i.name for i in definition.inputs), *stable)
+
+
 def row_of(definition: Definition) -> str:
     """Which `custom-rest` method a user's definition belongs to."""
     if isinstance(definition.auth, NoAuth):

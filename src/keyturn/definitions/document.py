@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 MAX_BYTES = 262_144
 MAX_DEPTH = 24
 MAX_ITEMS = 20_000
@@ -64,6 +62,8 @@ def parse(text: str) -> Item:
         )
     if text.lstrip().startswith("{"):
         text = text.replace("\t", " ")  # tabs are lawful between JSON tokens and nowhere in YAML
+    import yaml
+
     loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
         node = yaml.compose(text, Loader=loader)
@@ -92,9 +92,9 @@ class _Reader:
             raise Malformed("the document is nested too deeply or repeats itself", line, "Write aliases out.")
         if node.tag not in _PLAIN_TAGS:
             raise Malformed("tags such as !!x are not read", line, "Remove the tag.")
-        if isinstance(node, yaml.MappingNode):
+        if node.id == "mapping":
             return Item(self.mapping(node, depth), line)
-        if isinstance(node, yaml.SequenceNode):
+        if node.id == "sequence":
             return Item([self.item(n, depth + 1) for n in node.value], line)
         return Item(node.value if node.style else scalar(node.value), line)
 
@@ -102,7 +102,7 @@ class _Reader:
         found: dict[str, Item] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
-            if not isinstance(key, yaml.ScalarNode):
+            if key.id != "scalar":
                 raise Malformed("a key must be a plain word", line, "Write it as text.")
             if key.value in found:
                 raise Malformed(f"the key {key.value!r} is given twice", line, "Keep one of the two.")

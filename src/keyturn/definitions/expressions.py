@@ -142,7 +142,7 @@ def compile_template(text: str) -> Template:
     return Template(tuple(pieces))
 
 
-def fill(text: str, scopes: Scopes, missing: str | None = None) -> str:
+def fill(text: str, scopes: Scopes, missing: str | None = "…") -> str:
     """Fills a guide text or a lease variable; `missing` stands in for absent values, None lets ValueMissing out.
 
     The caller decides what the scopes hold: for anything shown to a person, pass `shown(material)`, not the material.

@@ -28,7 +28,9 @@ def many(source: Extract, answer: Answer, scopes: Scopes) -> tuple[str, ...]:
         return (hit.group(1),) if hit and hit.group(1) else ()
     values = source.json.select(answer.json()) if source.json is not None else []
     texts = (_text(source, v, answer) for v in values if v is not None and v != "")
-    return tuple(piece for text in texts for piece in (text.split(source.split) if source.split else [text]) if piece)
+    return tuple(
+        piece for text in texts for piece in (text.split(source.split) if source.split else [text]) if piece
+    )
 
 
 def one(source: Extract, answer: Answer, scopes: Scopes, what: str) -> str:

@@ -13,12 +13,20 @@ from keyturn.definitions.lifecycle import (
     DeclaredSetter,
     TokenRevoker,
 )
+from keyturn.definitions.located import DeclaredLocator, RefreshDeath
 from keyturn.definitions.model import Definition, Generate
 from keyturn.definitions.verifier import DeclaredVerifier
+from keyturn.errors import InvalidInput
 
 
-def capabilities(definition: Definition) -> Capabilities:
-    """The capabilities that `definition` declares."""
+def capabilities(definition: Definition | str) -> Capabilities:
+    """The capabilities that `definition` declares. Raises: InvalidInput for the placeholder of a custom row."""
+    if isinstance(definition, str):
+        raise InvalidInput(
+            "this row is described by your own definition",
+            hint="Give a rest-credential/v1 document as `definition`.",
+            field="definition",
+        )
     rotation, auth = definition.rotation, definition.auth
     create = rotation.create
     issues = create is not None and rotation.mode in {"create_then_revoke", "in_place"}
@@ -32,7 +40,16 @@ def capabilities(definition: Definition) -> Capabilities:
         issuer=DeclaredIssuer(definition, create) if issues and create else None,
         revoker=_revoker(definition),
         authorizer=DeclaredAuthorizer(definition, auth) if consents and isinstance(auth, OAuth) else None,
+        locator=DeclaredLocator(definition) if create is not None and create.handle else None,
+        death=RefreshDeath(definition, auth)
+        if consents and isinstance(auth, OAuth) and _by_refresh(definition)
+        else None,
     )
+
+
+def _by_refresh(definition: Definition) -> bool:
+    check = definition.rotation.dead_check
+    return check is not None and "refresh_fails" in check.also
 
 
 def _revoker(definition: Definition) -> Revoker | None:

@@ -10,7 +10,7 @@ from typing import Any
 from keyturn.contract.manifest import Field, Method, System, Variant
 from keyturn.definitions.cards import read_card
 from keyturn.definitions.cursor import EMPTY, Cursor
-from keyturn.definitions.derive import card, fields
+from keyturn.definitions.derive import card, fields, principal_of
 from keyturn.definitions.document import Malformed, parse
 from keyturn.definitions.findings import Log, did_you_mean
 from keyturn.definitions.guide import read_permissions, read_sources, read_steps
@@ -103,7 +103,7 @@ def collect_system(text: str, log: Log) -> System:
     return System(name, top.text("title"), top.text("summary"), top.texts("docs"), tuple(methods))
 
 
-def bind(method: Method, definition: Definition) -> Method:
+def as_method(definition: Definition, method: Method) -> Method:
     """The row as the user's own definition makes it: its fields, card and guide take the placeholders' place."""
     names = {f.name for f in fields(definition)}
     kept = tuple(f for f in method.fields if f.name not in names)
@@ -112,7 +112,7 @@ def bind(method: Method, definition: Definition) -> Method:
         method,
         fields=(*kept, *fields(definition)),
         card=card(definition),
-        principal=definition.principal or method.principal,
+        principal=principal_of(definition) or method.principal or ("definition",),
         variants=(),
         create_steps=manual.create_steps if manual else (),
         revoke_steps=manual.revoke_steps if manual else (),

@@ -17,7 +17,7 @@ from keyturn.executor.hub import Hub
 from keyturn.executor.moves import Abort, Back, Done, Move, Wait
 from keyturn.executor.retries import soon
 from keyturn.executor.steps import STEPS
-from keyturn.model.credential import Connection, State, Version
+from keyturn.model.credential import Connection, ConnectionState, State, Version
 from keyturn.model.ids import RunId
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import TERMINAL, Line, LineKind, Run, RunState, TaskState, Track
@@ -186,7 +186,7 @@ class Executor:
         ctx.line(last, LineKind.DECISION, decision="ended", state=state.value)
         ctx.column(state=state.value, due_at=None, ended_at=now, waiting_for="")
         if self._had_tasks(ctx):
-            ctx.later(lambda tx: _close_tasks(tx, ctx.run.id))
+            ctx.later(lambda tx: _close_tasks(tx, ctx.run))
         ctx.commit(ends=True)
 
     def _may_owe(self, ctx: Context) -> bool:
@@ -197,8 +197,12 @@ class Executor:
         return any(step.who == "person" for step in (*ctx.run.plan.steps, *ctx.run.plan.rollback))
 
 
-def _close_tasks(tx: Tx, run_id: RunId) -> None:
-    for task in tasks.of_run(tx, run_id):
+def _close_tasks(tx: Tx, run: Run) -> None:
+    """Nobody is asked for anything any more, and nobody waits."""
+    now = connections.by_id(tx, run.connection_id)
+    if now is not None and now.state is ConnectionState.PAUSED:
+        connections.change(tx, now.id, state=ConnectionState.ACTIVE.value)
+    for task in tasks.of_run(tx, run.id):
         if task.state is TaskState.SUBMITTED:
             tasks.change(tx, task.id, state=TaskState.DONE.value)
         elif task.state in tasks.OPEN_STATES:

@@ -131,6 +131,7 @@ class ConnectionState(StrEnum):
     """What a person sees of a connection."""
 
     ACTIVE = "active"
+    PAUSED = "paused"  # consumers wait: a person is replacing the one credential there can be
     NEEDS_REAUTH = "needs_reauth"
     DISCONNECTED = "disconnected"
     REVOKED = "revoked"  # the grant was revoked; the row waits to be authorized again

@@ -15,7 +15,7 @@ class Policy:
     """Durations in seconds. Empty `proof` means what the card gives."""
 
     proof: str = ""
-    drain_min_s: float = 0.0
+    drain_min_s: float = 2.0  # whoever resolved the old one just before the switch gets to use it
     drain_max_s: float = 72 * 3600.0
     soak_s: float = 0.0
     retention_s: float = 7 * 86400.0  # how long the ciphertext of a dead version is kept

@@ -68,7 +68,8 @@ def try_again(hub: Keyturn, debt: Debt) -> bool:
     if connection is None:
         return False
     row, access, _ = access_of(hub, connection)
-    version = hub.store.read(lambda tx: versions.by_id(tx, debt.version_id)) if debt.version_id else None
+    owed = debt.version_id
+    version = hub.store.read(lambda tx: versions.by_id(tx, owed)) if owed else None
     paid, said = False, "nothing to try: a person decides"
     try:
         if version is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from keyturn.bootstrap import Keyturn
 from keyturn.definitions.expressions import fill
 from keyturn.errors import Conflict, InvalidInput
-from keyturn.model.credential import CANDIDATE, Connection, State, Version
+from keyturn.model.credential import CANDIDATE, Connection, ConnectionState, State, Version
 from keyturn.model.ids import LeaseId, new_id
 from keyturn.model.run import LineKind
 from keyturn.model.secret import Material
@@ -68,6 +68,12 @@ def _serving(tx: Tx, name: str) -> tuple[Connection, Version, Version | None]:
         state = connection.state.value if connection else "unknown"
         raise Conflict(
             f"{name} has no credential to lease ({state})", hint=f"Use `keyturn reconnect {name}`."
+        )
+    if connection.state is ConnectionState.PAUSED:
+        raise Conflict(
+            f"{name} is paused while a person replaces its credential",
+            hint="Wait; it resumes by itself as soon as the new one is proven.",
+            paused=True,
         )
     version = versions.by_id(tx, connection.current_version_id)
     if version is None or version.state is State.SUSPECT:

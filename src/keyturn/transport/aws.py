@@ -191,9 +191,13 @@ def connect(
 
 
 def _client(service: str, signer: Signer, region: str, endpoint: str, patience_s: float) -> Any:
-    from botocore import exceptions as sdk
-    from botocore.config import Config
-
+    try:
+        from botocore import exceptions as sdk
+        from botocore.config import Config
+    except ImportError:
+        raise InvalidInput(
+            "the AWS library is missing", hint="Install keyturn[aws].", field="method"
+        ) from None
     connect_s = min(_CONNECT_S, patience_s / 2)
     config = Config(
         connect_timeout=connect_s,

@@ -6,6 +6,7 @@ closed after it. The driver's texts may quote a statement and never leave; its c
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
@@ -51,6 +52,7 @@ _SESSION_GONE = frozenset({"390110", "390111", "390112", "390113", "390114", "39
 _UNFINISHED = frozenset({"603", "604", "630"})  # the server gave up on a statement it had begun
 _BAD_KEY = frozenset({"251007", "251008"})
 _STATUS = re.compile(r"last status (\d{3})")
+_OLDEST_DRIVER = 5
 _SHARE = 3  # login and two slow statements fit into a deadline
 
 
@@ -129,8 +131,7 @@ def session(login: Login, network: NetworkPolicy, deadline_s: float) -> Iterator
 def _connect(login: Login, target: ssrf.Target, patience_s: int) -> Any:
     # The driver asks cloud metadata addresses and ~/.aws where it runs, to tell the vendor; nobody asked for that.
     os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
-    from snowflake.connector import connect
-
+    connect = _driver()
     who: dict[str, Any] = (
         {"authenticator": "SNOWFLAKE_JWT", "private_key": login.private_key}
         if login.private_key
@@ -152,6 +153,25 @@ def _connect(login: Login, target: ssrf.Target, patience_s: int) -> Any:
         )
     except Exception as error:  # see Session.run
         raise _not_let_in(error, target.host) from None
+
+
+def _driver() -> Any:
+    """The driver's `connect`. Before 5 it sends a statement again by itself, three times and more, whatever it is told.
+
+    Raises: InvalidInput.
+    """
+    connector: Any
+    try:
+        connector = importlib.import_module("snowflake.connector")
+    except ImportError:
+        connector = None
+    if connector is None or int(connector.__version__.split(".")[0]) < _OLDEST_DRIVER:
+        raise InvalidInput(
+            f"the Snowflake driver is missing or older than {_OLDEST_DRIVER}",
+            hint="Install keyturn[snowflake].",
+            field="method",
+        )
+    return connector.connect
 
 
 def _bounds(patience_s: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The door to PostgreSQL: what a refused login means, what ends in time, and which sessions are used again."""
 
-import datetime
+import datetime as dt
 import ipaddress
 import os
 import socket
@@ -296,11 +296,11 @@ def test_a_trust_line_is_noticed(cluster, params, prefix):
 def authority(cluster):
     """The server speaks TLS with a certificate for 127.0.0.1 while the test runs; its PEM."""
     data = cluster.log_path.parent / "data"
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "keyturn test")])
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
     certificate = (
         builder.add_extension(names, False)
         .add_extension(x509.BasicConstraints(True, None), True)
@@ -326,7 +326,7 @@ def authority(cluster):
 
 
 def test_the_server_must_prove_its_name(cluster, role, params, authority):
-    """verify-full accepts the server only under the given authority; SCRAM keys work under TLS too."""
+    """verify-full accepts the server only under the given authority; SCRAM keys and the pool work under TLS too."""
     keys = scram_keys("correct-horse")
     with cluster.connect() as superuser:
         superuser.execute(f"ALTER ROLE {role.name} PASSWORD '{keys.verifier()}'")
@@ -335,5 +335,7 @@ def test_the_server_must_prove_its_name(cluster, role, params, authority):
     for more in ({}, {"keys": pair}):
         with sql.login(params(role.name, "correct-horse", **known, **more)) as session:
             assert session.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [("t",)]
+    ours = params(role.name, "correct-horse", **known)
+    assert pid_of(ours) == pid_of(ours)
     error = outcome(params(role.name, "correct-horse", sslmode="verify-full"))
     assert error.facts["code"] == "tls"

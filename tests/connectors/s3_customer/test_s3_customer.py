@@ -12,7 +12,7 @@ import pytest
 
 from keyturn import boundary
 from keyturn.connectors.s3_customer import client
-from keyturn.connectors.s3_customer.connector import capabilities, ref_of
+from keyturn.connectors.s3_customer.connector import capabilities
 from keyturn.contract.values import Access, NetworkPolicy
 from keyturn.definitions.system import read_system
 from keyturn.errors import (
@@ -23,6 +23,7 @@ from keyturn.errors import (
     InvalidInput,
     KeyturnError,
     NotFound,
+    NotPermitted,
     OutcomeUnknown,
     PermissionMissing,
     UnexpectedAnswer,
@@ -208,7 +209,7 @@ def test_a_whole_life_of_a_key(aws, own):
     """Rotator or self: made, listed, accepted, switched off and on, deleted; each step may be repeated."""
     ref, new = issue(aws, own=own)
     by = dataclasses.replace(access(aws, own=own))
-    assert ref_of(new) == ref
+    assert CAN.locator.locate(by, new) == ref
     assert new.public == {"access_key_id"}
     listed = {r.ref.id: r for r in CAN.lister.list(by)}
     assert set(listed) == {ref.id, aws.account.app.access_key_id}
@@ -302,6 +303,15 @@ def test_a_dead_rotator_is_rejected_not_unavailable(aws):
     )
     with pytest.raises(CredentialRejected):
         CAN.issuer.issue(by, Ref())
+
+
+def test_a_key_is_located_only_under_the_user_that_owns_it(aws):
+    """A mistyped user name is found at once, or another user's keys would be rotated."""
+    mine = material(aws.account.app)
+    assert CAN.locator.locate(access(aws), mine) == Ref(id=aws.account.app.access_key_id)
+    for user in (aws.account.rotator.user, "nobody"):
+        with pytest.raises(InvalidInput):
+            CAN.locator.locate(access(aws, user_name=user), mine)
 
 
 def test_an_unknown_user_is_not_found(aws):
@@ -398,6 +408,13 @@ def test_plain_http_needs_the_operators_word(aws):
     """Without an entry in the network policy the lab's http address is refused before anything is sent."""
     with pytest.raises(InvalidInput):
         CAN.lister.list(dataclasses.replace(access(aws), network=NetworkPolicy()))
+
+
+def test_a_private_address_needs_the_operators_word(aws):
+    """With https as well: an endpoint on loopback is not called."""
+    by = dataclasses.replace(access(aws, iam_endpoint="https://127.0.0.1:9"), network=NetworkPolicy())
+    with pytest.raises(NotPermitted):
+        CAN.lister.list(by)
 
 
 def test_secrets_stay_out_of_errors_and_logs(aws, caplog):

@@ -13,7 +13,7 @@ import pytest
 
 from keyturn import boundary
 from keyturn.connectors.snowflake import client
-from keyturn.connectors.snowflake.connector import capabilities, check_admin, ref_of
+from keyturn.connectors.snowflake.connector import capabilities, check
 from keyturn.contract.values import Access, NetworkPolicy
 from keyturn.definitions.system import read_system
 from keyturn.errors import (
@@ -23,6 +23,7 @@ from keyturn.errors import (
     InvalidInput,
     KeyturnError,
     NotFound,
+    NotPermitted,
     OutcomeUnknown,
     PermissionMissing,
     UnexpectedAnswer,
@@ -160,11 +161,11 @@ def test_an_encrypted_key_works_with_its_passphrase(lab):
 def test_a_text_that_is_no_key_names_its_field(text, field):
     """The check made before a key is saved tells which field is at fault, for the user and the administrator."""
     with pytest.raises(InvalidInput) as raised:
-        ref_of(Material({"private_key": text}))
+        check(Material({"private_key": text}))
     assert raised.value.facts["field"] == field
     if text:
         with pytest.raises(InvalidInput) as raised:
-            check_admin(Material({"admin_user": "A", "admin_private_key": text}))
+            check(Material({"admin_user": "A", "admin_private_key": text}))
         assert raised.value.facts["field"] == f"admin_{field}"
 
 
@@ -242,9 +243,10 @@ def test_the_wrong_identity_shows(lab):
 def test_the_live_slot_is_found_by_fingerprint(lab):
     """A supplied key tells its fingerprint; the slot that shows it is the live one, whichever it is."""
     lab.post("users", {"name": USER, FIRST: None, SECOND: pair(0).public_key})
-    mine = ref_of(material(0)).fingerprint
+    assert CAN.locator.locate(access(lab), material(0)) == ref(0, SECOND)
+    with pytest.raises(InvalidInput):
+        CAN.locator.locate(access(lab), material(1))
     listed = CAN.lister.list(access(lab))
-    assert [r.ref for r in listed if r.ref.fingerprint == mine] == [ref(0, SECOND)]
     assert len(listed) == 1
     assert listed[0].created_at is not None
 
@@ -256,7 +258,7 @@ def test_a_whole_rotation(lab, own):
     by = access(lab, own=own)
     candidate = CAN.maker.make(by, Ref(slot=SECOND))
     assert (candidate.ref.id, candidate.ref.slot) == (SECOND, SECOND)
-    assert candidate.ref.fingerprint == ref_of(candidate.material).fingerprint
+    assert candidate.ref.fingerprint == rsa.load(candidate.material["private_key"]).fingerprint
     assert CAN.verifier.verify(by, candidate.material).verdict is Verdict.REJECTED
     for _ in range(2):
         CAN.setter.set(by, candidate.ref, candidate.material)
@@ -445,6 +447,19 @@ def test_plain_http_needs_the_operators_word(lab, policy):
     """Without the host in the network policy nothing is sent."""
     with pytest.raises(InvalidInput):
         CAN.lister.list(dataclasses.replace(access(lab), network=policy))
+
+
+def test_a_private_address_needs_the_operators_word(lab):
+    """With https as well: a name that leads to loopback is not called."""
+    with pytest.raises(NotPermitted):
+        CAN.lister.list(dataclasses.replace(access(lab, protocol="https"), network=NetworkPolicy()))
+
+
+def test_an_old_driver_is_refused(lab, monkeypatch):
+    """Before version 5 the driver repeats statements by itself, so it is not used."""
+    monkeypatch.setattr("snowflake.connector.__version__", "4.8.1")
+    with pytest.raises(InvalidInput):
+        CAN.lister.list(access(lab))
 
 
 def test_every_session_is_closed(lab):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keyturn.connectors.postgresql.types import Role
-from keyturn.errors import Conflict, PermissionMissing
+from keyturn.errors import Conflict, OutcomeUnknown, PermissionMissing
 from keyturn.keymaking.scram import ScramKeys
 from keyturn.transport.sql import Row, Session
 
@@ -13,6 +13,8 @@ IDENTITY = "SELECT session_user, current_user, current_database()"
 SET_RIGHT = "CREATEROLE (PostgreSQL 16 and later: and ADMIN OPTION on the role)"
 END_RIGHT = "pg_signal_backend"
 DROP_RIGHT = "CREATEROLE and membership in the role"
+
+_LOOKS = 20
 
 # A role's own `role` setting for this database wins over the one for all databases.
 _ROLES = """
@@ -48,16 +50,23 @@ def alter(session: Session, role: str, options: str) -> None:
     session.change(session.compose(f"ALTER ROLE {{0}} {options}", role), right=SET_RIGHT)
 
 
-def end_sessions(session: Session, role: str) -> int:
-    """Ends the role's sessions and waits up to 3 s for each; they outlive every change of the role otherwise.
+def end_sessions(session: Session, role: str) -> None:
+    """Ends the role's sessions and waits until they are gone; they outlive every change of the role otherwise.
 
     The change that keeps the role out must be committed before, or a client simply comes back.
+    Raises: OutcomeUnknown when some are still there after a second more.
     """
     ask = (
         "pg_terminate_backend(pid, 3000)" if session.server_version >= 140000 else "pg_terminate_backend(pid)"
     )
     statement = f"SELECT {ask} FROM pg_stat_activity WHERE usename = {{role}} AND pid <> pg_backend_pid()"
-    return len(session.change(session.compose(statement, role=role), right=END_RIGHT)[0])
+    session.change(session.compose(statement, role=role), right=END_RIGHT)
+    for _ in range(_LOOKS):
+        live = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND pid <> pg_backend_pid()"
+        if session.query(live, role)[0][0] == "0":
+            return
+        session.query("SELECT pg_sleep(0.05)")
+    raise OutcomeUnknown(f"sessions of role {role} have not ended yet", code="sessions")
 
 
 def read_roles(session: Session, roles: Sequence[str], group_role: str = "") -> dict[str, Role]:

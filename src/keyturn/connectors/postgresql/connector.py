@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from keyturn.connectors.postgresql import client, scram_memo
@@ -52,7 +54,7 @@ class _Roles(ABC):
 
     def verify(self, access: Access, material: Material) -> Probe:
         """A fresh login with exactly this material; SQLSTATE as code."""
-        place = Place.of(access.settings)
+        place, until = Place.of(access.settings), time.monotonic() + access.deadline_s
         keys = scram_memo.recent_keys(material)
         try:
             if keys is not None:
@@ -61,16 +63,20 @@ class _Roles(ABC):
                 except CredentialRejected:
                     # Not yet a no: the same password may be stored under another salt. The password itself decides.
                     scram_memo.forget(material)
-            return self._enter(place, access, material, None)
+            return self._enter(place, _within(access, until), material, None)
         except CallInsideTransaction:
             raise
         except CredentialRejected as error:
-            return rejected(str(error.facts["code"]), _explain(place, access, material, error))
+            return rejected(
+                str(error.facts["code"]), _explain(place, _within(access, until), material, error)
+            )
         except KeyturnError as error:
             if "code" not in error.facts:
                 raise  # the settings are wrong; nothing was asked
             wait_s = 5.0 if error.facts["code"] in {"53300", "57P03"} else 0.0
-            return unknown(str(error.facts["code"]), _explain(place, access, material, error), wait_s)
+            return unknown(
+                str(error.facts["code"]), _explain(place, _within(access, until), material, error), wait_s
+            )
 
     def bogus(self, material: Material) -> Material:  # noqa: ARG002 - any well-formed one will do
         """A role that does not exist: no failed login counts against a real one."""
@@ -152,7 +158,7 @@ class OneRole(_Roles):
         After a rotation the slot holds the successor: then the value is gone already, and closing the role would kill
         the wrong one. So a value we still have is tried first.
         """
-        place = Place.of(access.settings)
+        place, until = Place.of(access.settings), time.monotonic() + access.deadline_s
         name = material["user"] if material is not None else self._role(place, access, ref)
         if material is not None:
             probe = self.verify(access, material)
@@ -163,7 +169,7 @@ class OneRole(_Roles):
                     f"whether the value still works is not known: {probe.detail}", code=probe.code
                 )
         need_admin(access, f"{client.SET_RIGHT}, {client.END_RIGHT}", "revoke its login")
-        _close(place, access, name)
+        _close(place, _within(access, until), name)
 
     def drop(self, access: Access) -> None:
         """Drops the role; what it owns in this database goes to the administrator."""
@@ -257,6 +263,11 @@ class TwoRoles(_Roles):
 
     def _role(self, place: Place, access: Access, slot: Ref) -> str:  # noqa: ARG002 - the slot says it
         return place.role_at(slot)
+
+
+def _within(access: Access, until: float) -> Access:
+    """The same access with what is left of its time."""
+    return replace(access, deadline_s=max(until - time.monotonic(), 0.05))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from keyturn.errors import (
     InvalidInput,
     KeyturnError,
     NotFound,
+    PermissionMissing,
     UnexpectedAnswer,
     VendorThrottled,
     VendorUnavailable,
@@ -33,10 +34,10 @@ _PUBLIC = frozenset({"access_key_id"})
 
 
 def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
-    """The capabilities of `access_key`; whose key signs is decided call by call. Raises: InvalidInput."""
+    """The capabilities of `access_key`; whose key signs is decided call by call. Raises: NotFound."""
     del settings
     if method != "access_key":
-        raise InvalidInput(f"s3-customer has no method {method!r}", hint="Use access_key.", field="method")
+        raise NotFound(f"s3-customer has no method {method!r}", hint="Use access_key.")
     keys = AccessKeys()
     return Capabilities(
         verifier=Prober(),
@@ -46,12 +47,8 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
         revoker=keys,
         dropper=User(),
         discoverer=User(),
+        locator=keys,
     )
-
-
-def ref_of(material: Material) -> Ref:
-    """Where a key a person typed in sits at AWS. No network."""
-    return Ref(id=material["access_key_id"])
 
 
 class Prober:
@@ -117,6 +114,25 @@ class AccessKeys:
                 )
                 for key in client.keys_of(iam, user)
             )
+
+    def locate(self, access: Access, material: Material) -> Ref:
+        """The key's own id, once the user is seen to own it: a mistyped user name would be rotated instead.
+
+        Raises: InvalidInput. Whoever may not list keys is believed; nothing can be rotated without that right anyway.
+        """
+        user, key_id = client.user_name(access), material["access_key_id"]
+        try:
+            with client.iam(access) as iam:
+                known = {str(key["AccessKeyId"]) for key in client.keys_of(iam, user)}
+        except PermissionMissing:
+            known = {key_id}
+        except NotFound:
+            known = set()
+        if key_id not in known:
+            raise InvalidInput(
+                f"the key is not one of {user}'s", hint="Check the user name.", field="user_name"
+            )
+        return Ref(id=key_id)
 
     def issue(self, access: Access, slot: Ref) -> bytes:
         """A new key; the answer holds its secret, once. Twice means two keys: a lost answer is looked up first."""

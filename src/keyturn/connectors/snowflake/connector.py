@@ -7,27 +7,24 @@ from typing import Any
 
 from keyturn.connectors.snowflake import client, key_pair
 from keyturn.contract.capabilities import Capabilities
-from keyturn.errors import InvalidInput
-from keyturn.model.credential import Ref
+from keyturn.errors import NotFound
 from keyturn.model.secret import Material
 
 
 def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
-    """The capabilities of a method. Raises: InvalidInput."""
+    """The capabilities of a method. Raises: NotFound."""
     del settings
     if method != "key_pair":
-        raise InvalidInput(f"snowflake has no method {method!r}", hint="Use key_pair.", field="method")
+        raise NotFound(f"snowflake has no method {method!r}", hint="Use key_pair.")
     return key_pair.capabilities()
 
 
-def ref_of(material: Material) -> Ref:
-    """Where a key a person supplied sits, as far as the key itself tells. No network.
+def check(material: Material) -> None:
+    """Refuses a private key that cannot be used: no key, not RSA, too short, wrong passphrase. No network.
 
-    Raises: InvalidInput naming the field: the text is no private key, not RSA, too short, or its passphrase is wrong.
+    Takes the connection's or the administrator's material. Raises: InvalidInput naming the field.
     """
-    return key_pair.ref_of(material)
-
-
-def check_admin(material: Material) -> None:
-    """Refuses an administrator's key that cannot be read. No network. Raises: InvalidInput naming the field."""
-    client.admin_pair_of(material)
+    if "admin_user" in material:
+        client.admin_pair_of(material)
+    else:
+        client.pair_of(material)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from keyturn.connectors.snowflake import client
 from keyturn.connectors.snowflake.client import SLOTS
@@ -41,15 +42,8 @@ def capabilities() -> Capabilities:
         revoker=slots,
         dropper=User(),
         discoverer=Account(),
+        locator=slots,
     )
-
-
-def ref_of(material: Material) -> Ref:
-    """What is known of a supplied key without asking: its fingerprint. The slot is the one that shows it.
-
-    Raises: InvalidInput naming `private_key` or `passphrase`.
-    """
-    return Ref(fingerprint=client.pair_of(material).fingerprint)
 
 
 class Prober:
@@ -69,7 +63,8 @@ class Prober:
         except (VendorUnavailable, VendorThrottled, UnexpectedAnswer, NotFound, PermissionMissing) as error:
             found = unknown(_code(error), f"{error.message}. {error.hint}")
             return dataclasses.replace(found, locked=bool(error.facts.get("locked")))
-        return accepted(user, tenant=account, rights=frozenset({role} if role else ()))
+        # A right is one word; a role may be several.
+        return accepted(user, tenant=account, rights=frozenset({quote(role)} if role else ()))
 
     def bogus(self, material: Material) -> Material:
         """A throwaway key: the same user gives the same code as a removed key, and failed key logins lock nobody out.
@@ -90,6 +85,21 @@ class Slots:
             found = client.slots_of(session, client.name_of(session, access))
         return tuple(
             Remote(_ref(name, slot.fingerprint), created_at=slot.set_at) for name, slot in found.items()
+        )
+
+    def locate(self, access: Access, material: Material) -> Ref:
+        """The slot that shows the key's fingerprint, whichever it is: the live one is never assumed.
+
+        Raises: InvalidInput when no slot does.
+        """
+        wanted = client.pair_of(material).fingerprint
+        for remote in self.list(access):
+            if remote.ref.fingerprint == wanted:
+                return remote.ref
+        raise InvalidInput(
+            "no slot of this user holds the key",
+            hint="Check the user, and the administrator's account.",
+            field="user",
         )
 
     def make(self, access: Access, slot: Ref) -> Candidate:

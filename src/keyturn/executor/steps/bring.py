@@ -11,12 +11,12 @@ from keyturn.executor.moves import Abort, Done, Move, Wait
 from keyturn.executor.tasking import open_task, task_of, waiting_for
 from keyturn.keymaking import pkce
 from keyturn.model.card import Strategy
-from keyturn.model.credential import Provenance, Ref, State
+from keyturn.model.credential import ConnectionState, Provenance, Ref, State
 from keyturn.model.plan import Step
 from keyturn.model.run import LineKind, Task, TaskState
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict
-from keyturn.storage import tasks
+from keyturn.storage import connections, tasks
 from keyturn.vault.secrets import receipt_row, task_row
 
 POLL_S = 5.0  # how often the old credential is looked at while a person may have ended it
@@ -28,6 +28,9 @@ def ask(ctx: Context, step: Step) -> Move:
         return Done()
     task = task_of(ctx, step)
     if task is None:
+        if step.params.get("pause"):
+            paused = ConnectionState.PAUSED.value
+            ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=paused))
         return open_task(ctx, step, kind="supply", title=step.title)
     if task.state is TaskState.SUBMITTED:
         return _take(ctx, step, task)

@@ -24,9 +24,10 @@ def preflight(ctx: Context, step: Step) -> Move:
     lenient = bool(step.params.get("lenient"))
     old = ctx.old
     supplied = any(s.kind in {Kind.ASK, Kind.CONSENT} for s in ctx.run.plan.steps)
-    if ctx.can.lister is not None and ctx.card.inventory and (old is not None or ctx.has_admin):
+    looked = ctx.can.lister is not None and (ctx.has_admin or (ctx.card.inventory and old is not None))
+    if ctx.can.lister is not None and looked:
         _compare(ctx, step, ctx.can.lister.list(ctx.access()))
-    if old is None or lenient or (ctx.has_admin and ctx.card.inventory):
+    if old is None or lenient or (ctx.has_admin and looked):
         return Done()
     found = ctx.probe(step, old, what="current", may_fail=True)
     if found.verdict is Verdict.ACCEPTED:

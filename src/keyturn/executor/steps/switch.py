@@ -45,7 +45,7 @@ def _flip(ctx: Context, to: VersionId) -> None:
         now = connections.by_id(tx, ctx.connection.id)
         if now is None or not connections.flip(tx, now, to):
             raise Conflict("the connection was switched by somebody else")
-        if now.state is ConnectionState.NEEDS_REAUTH:
+        if now.state in {ConnectionState.NEEDS_REAUTH, ConnectionState.PAUSED}:
             connections.change(tx, now.id, state=ConnectionState.ACTIVE.value)
 
     ctx.later(work)

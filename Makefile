@@ -1,0 +1,44 @@
+# Two commands do everything: `make demo` and `make test`. Both set themselves up on a fresh machine.
+PY := .venv/bin/python
+
+.PHONY: demo test quick check bench lab serve faults canary generate setup clean
+
+setup:
+	@sh tools/setup.sh
+
+demo: setup  ## rotate every row against real parts; leaves a hub to click on (ARGS="--no-serve --report FILE")
+	@$(PY) -m demo $(ARGS)
+
+test: check  ## the whole gate: lint, types, import contracts, generated files, all tests
+	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+
+quick: setup  ## tests without the slow ones
+	@$(PY) -m pytest -m "not slow" -x $(ARGS)
+
+check: setup  ## ruff, mypy, import contracts, generated files current
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --cache-dir .import_linter_cache
+	@$(PY) tools/generate.py --check
+
+generate: setup  ## writes docs/systems/*.md, docs/cli.md, docs/settings.md and the tables of the README
+	@$(PY) tools/generate.py
+
+faults: setup  ## the full fault matrix: a real kill -9 at every place, every fault, every strategy
+	@$(PY) -m tests.faults.matrix --write-docs $(ARGS)
+
+canary: setup  ## after demo and tests: no lab secret in any file, log, table or output
+	@$(PY) -m tests.canary $(ARGS)
+
+bench: setup  ## bench/results.json and a table; PEER=openbao adds the peer
+	@$(PY) -m bench $(if $(PEER),--peer $(PEER)) $(ARGS)
+
+lab: setup  ## starts the lab and keeps it running
+	@.venv/bin/keyturn-lab up
+
+serve: setup  ## starts the hub
+	@.venv/bin/keyturn serve
+
+clean:
+	rm -rf .venv .lab .demo lab/oidc/node_modules .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,287 @@
+"""`make demo`: starts the lab, connects every row, rotates them all under load, and leaves a hub to click on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from demo.consumers import Consumer
+from demo.person import Person
+from demo.rows import Row, rows
+from keyturn.bootstrap import Keyturn, open_hub
+from keyturn.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".demo"
+BIN = ROOT / ".venv" / "bin"
+ISSUED = "loader key"
+
+
+def main() -> int:
+    """Exit status 0 only when every row is COMPLETE and the audit trail verifies."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--no-serve", action="store_true", help="end when the table is printed")
+    parser.add_argument("--report", type=Path, help="write the result as JSON")
+    parser.add_argument("--port", type=int, default=8425, help="where the hub listens afterwards")
+    options = parser.parse_args()
+    began = time.monotonic()
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir(mode=0o700)
+    port = options.port if _is_free(options.port) else _free_port()
+    with ExitStack() as stack:
+        world = _lab(stack)
+        environment = _environment(world, port)
+        _say("init", "keyturn init")
+        _keyturn(["init"], environment)
+        serve = _serve(stack, environment, port)
+        hub = open_hub(Settings.read(environment))
+        stack.callback(hub.close)
+        every = rows(world)
+        person = Person(BIN / "keyturn", environment, world["parts"])
+        person.start()
+        stack.callback(person.stop)
+        for row in every:
+            _connect(row, environment)
+        key = json.loads(_keyturn(["issue", "hub-api", "--name", ISSUED, "--json"], environment))
+        whoami = f"http://127.0.0.1:{port}/api/v1/whoami"
+        consumers = {row.name: Consumer(hub, row.name, row.every_s) for row in every}
+        consumers[ISSUED] = Consumer(hub, ISSUED, 0.05, whoami=whoami)
+        del key
+        for consumer in consumers.values():
+            consumer.start()
+        time.sleep(1.5)
+        names = [row.name for row in every]
+        _say("rotate", "keyturn rotate " + " ".join(f'"{name}"' for name in names))
+        subprocess.run([BIN / "keyturn", "rotate", *names, "--yes", "--reason", "demo"], env=environment, check=False)
+        _say("reissue", f'keyturn reissue "{ISSUED}" --overlap 3s')
+        subprocess.run(
+            [BIN / "keyturn", "reissue", ISSUED, "--overlap", "3s", "--json"],
+            env=environment,
+            check=False,
+            stdout=subprocess.DEVNULL,
+        )
+        _wait_for(hub, [*names, ISSUED], 90.0)
+        time.sleep(0.5)
+        for consumer in consumers.values():
+            consumer.stop()
+        person.stop()
+        report = _report(environment, [*names, ISSUED], consumers, began)
+        report["audit_ok"] = _audit(environment)
+        report["seconds"] = round(time.monotonic() - began, 1)
+        for trouble in person.trouble:
+            print("the scripted person had trouble:", trouble)
+        if options.report:
+            options.report.write_text(json.dumps(report, indent=1))
+        _print(report, world)
+        good = report["audit_ok"] and all(row["state"] == "complete" for row in report["rows"])
+        if not options.no_serve and good:
+            print(f"\nThe hub keeps running: http://127.0.0.1:{port}/docs   (Ctrl-C ends it and the lab)")
+            print(f"Try:  KEYTURN_HOME={HOME / 'home'} .venv/bin/keyturn list   (environment: {HOME / 'env.sh'})")
+            try:
+                serve.wait()
+            except KeyboardInterrupt:
+                print()
+        return 0 if good else 1
+
+
+def _lab(stack: ExitStack) -> dict[str, Any]:
+    _say("lab", "keyturn-lab up")
+    log = stack.enter_context((HOME / "lab.log").open("w"))
+    child = subprocess.Popen(
+        [BIN / "keyturn-lab", "up", "--json", "--state", str(HOME / "lab.json")],
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        start_new_session=True,
+    )
+    stack.callback(_end, child)
+    assert child.stdout
+    line = child.stdout.readline()
+    if not line:
+        sys.exit(f"the lab did not start; see {HOME / 'lab.log'}")
+    world: dict[str, Any] = json.loads(line)
+    for part, why in world["missing"].items():
+        print(f"  MISSING {part}: {why}")
+        if os.environ.get("CI"):
+            sys.exit("in CI every part must be there")
+    return world
+
+
+def _environment(world: Mapping[str, Any], port: int) -> dict[str, str]:
+    """A hub of its own: home, key and allowed hosts below .demo; nothing of the caller's hub is touched."""
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("KEYTURN_")},
+        "KEYTURN_HOME": str(HOME / "home"),
+        "KEYTURN_KEK": f"file:{HOME / 'key' / 'kek'}",
+        "KEYTURN_ALLOWED_HOSTS": "127.0.0.1,localhost",
+        "KEYTURN_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "KEYTURN_WORKERS": "12",
+        "KEYTURN_PATIENCE": "0.2",
+        "KEYTURN_ACTOR": "demo",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    del world
+    lines = [f"export {name}='{value}'" for name, value in environment.items() if name.startswith("KEYTURN_")]
+    (HOME / "env.sh").write_text("\n".join(lines) + "\n")
+    return environment
+
+
+def _serve(stack: ExitStack, environment: Mapping[str, str], port: int) -> subprocess.Popen[bytes]:
+    log = stack.enter_context((HOME / "serve.log").open("wb"))
+    child = subprocess.Popen(
+        [BIN / "keyturn", "serve", "--port", str(port)],
+        env=dict(environment),
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    stack.callback(_end, child)
+    until = time.monotonic() + 20
+    while time.monotonic() < until and _is_free(port):
+        if child.poll() is not None:
+            sys.exit(f"the hub did not start; see {HOME / 'serve.log'}")
+        time.sleep(0.05)
+    return child
+
+
+def _connect(row: Row, environment: Mapping[str, str]) -> None:
+    arguments = ["connect", row.system, row.method, "--name", row.name]
+    extra = dict(environment)
+    for name, value in row.settings.items():
+        arguments += ["--set", f"{name}={value}"]
+    for number, (name, value) in enumerate(row.secrets.items()):
+        extra[f"SECRET_{number}"] = value
+        arguments += ["--secret", f"{name}=env:SECRET_{number}"]
+    for name, value in row.policy.items():
+        arguments += ["--policy", f"{name}={value}"]
+    if row.definition:
+        arguments += ["--definition", str(row.definition)]
+    said = json.loads(_keyturn([*arguments, "--json"], extra))
+    state = said["state"]
+    _say("connect", f"{row.system}/{row.method}  {row.name}: {state}")
+    if state == "revoked":  # an OAuth row: a person consents
+        _keyturn(["reauthorize", row.name, "--yes", "--json"], environment, allowed=(0, 3))
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            shown = json.loads(_keyturn(["show", row.name, "--json"], environment))
+            if shown["state"] == "active" and not shown["open_run"]:
+                _say("authorize", f"{row.name}: active")
+                return
+            time.sleep(0.3)
+        print(f"  {row.name} was not authorized in time")
+
+
+def _wait_for(hub: Keyturn, names: list[str], timeout_s: float) -> None:
+    """Until no run of these has anything left to do by itself."""
+    from keyturn.model.run import TERMINAL
+    from keyturn.operations import runs
+
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        latest = [runs.recent(hub, name, 1) for name in names]
+        if all(found and found[0].state in TERMINAL for found in latest):
+            return
+        time.sleep(0.2)
+
+
+def _report(
+    environment: Mapping[str, str], names: list[str], consumers: Mapping[str, Consumer], began: float
+) -> dict[str, Any]:
+    found = []
+    for name in names:
+        shown = json.loads(_keyturn(["show", name, "--json"], environment))
+        last = shown["last_run"] or {}
+        seen = consumers[name].seen
+        found.append(
+            {
+                "name": name,
+                "system": shown["system"],
+                "method": shown["method"],
+                "strategy": last.get("strategy", ""),
+                "state": last.get("state", "never ran"),
+                "gap_class": seen.gap_class,
+                "declared_class": last.get("gap_class", ""),
+                "consumer_logins": seen.logins,
+                "consumer_failures": seen.refused,
+                "consumer_retries": seen.retried,
+                "paused_s": round(seen.paused_s, 1),
+                "proof": last.get("proof", ""),
+                "seconds": last.get("seconds", 0.0),
+                "waiting_for": last.get("waiting_for", ""),
+            }
+        )
+    return {"rows": found, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _audit(environment: Mapping[str, str]) -> bool:
+    path = HOME / "audit.jsonl"
+    _say("audit", f"keyturn audit export {path.name}; keyturn audit verify {path.name}")
+    _keyturn(["audit", "export", str(path)], environment)
+    done = subprocess.run([BIN / "keyturn", "audit", "verify", str(path)], env=dict(environment), check=False)
+    return done.returncode == 0
+
+
+def _print(report: Mapping[str, Any], world: Mapping[str, Any]) -> None:
+    print()
+    head = f"{'row':<24} {'connection':<22} {'by':<3} {'state':<10} {'gap':<4} {'logins':>7} {'refused':>8} {'proof':<6} {'time':>7}"
+    print(head)
+    print("-" * len(head))
+    for row in report["rows"]:
+        print(
+            f"{row['system'] + '/' + row['method']:<24} {row['name']:<22} {row['strategy']:<3} {row['state']:<10}"
+            f" {row['gap_class']:<4} {row['consumer_logins']:>7} {row['consumer_failures']:>8} {row['proof']:<6}"
+            f" {row['seconds']:>6.1f}s" + (f"  {row['waiting_for']}" if row["state"] != "complete" else "")
+        )
+    print("-" * len(head))
+    done = sum(row["state"] == "complete" for row in report["rows"])
+    print(
+        f"{done} of {len(report['rows'])} complete, audit trail {'verified' if report['audit_ok'] else 'BROKEN'},"
+        f" {report['seconds']:.0f} s" + (f", missing parts: {', '.join(world['missing'])}" if world["missing"] else "")
+    )
+
+
+def _keyturn(arguments: list[str], environment: Mapping[str, str], allowed: tuple[int, ...] = (0,)) -> str:
+    done = subprocess.run(
+        [BIN / "keyturn", *arguments], env=dict(environment), capture_output=True, text=True, check=False, timeout=120
+    )
+    if done.returncode not in allowed:
+        sys.exit(f"keyturn {' '.join(arguments[:4])}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def _end(child: subprocess.Popen[Any]) -> None:
+    child.terminate()
+    try:
+        child.wait(timeout=15)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def _say(what: str, words: str) -> None:
+    print(f"{what:>10}  {words}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One file per noun, imported only when its command runs."""

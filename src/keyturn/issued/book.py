@@ -1,0 +1,284 @@
+"""The book of issued secrets: who may come in. Digests only; uses are counted in memory and written once a second."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from keyturn.errors import Conflict, InvalidInput, StoreUnavailable
+from keyturn.issued import grants
+from keyturn.keymaking import passwords
+from keyturn.model.ids import ConnectionId, VersionId
+from keyturn.model.run import LineKind
+from keyturn.storage import issued, journal, runs
+from keyturn.storage.database import Store, Tx
+from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState, Use
+from keyturn.vault.roots import Roots
+
+FLUSH_S = 1.0
+TELL_AGAIN_S = 3600.0  # a caller who still presents an ended secret is put on record this often, not at every call
+SLOTS = ("A", "B")
+
+
+class Code(StrEnum):
+    """Why a presented value is or is not let in."""
+
+    OK = "ok"
+    MALFORMED = "malformed"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    ADDRESS = "ip_denied"
+    SCOPE = "scope"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The answer to one presented value. Past `unknown` the secret and its credential's name are known."""
+
+    code: Code
+    secret: IssuedSecret | None = None
+    name: str = ""
+    scopes: frozenset[str] = frozenset()
+    needed: str = ""
+    is_first_use: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the caller may come in."""
+        return self.code is Code.OK
+
+
+_MALFORMED = CheckResult(Code.MALFORMED)
+_UNKNOWN = CheckResult(Code.UNKNOWN)
+
+
+class IssuedBook:
+    """Adds, checks and ends issued secrets. Several books over one store agree: nothing accepted is remembered."""
+
+    def __init__(self, store: Store, roots: Roots, clock: Callable[[], float] = time.time) -> None:
+        self.store, self.roots, self._clock = store, roots, clock
+        self._lock = threading.Lock()
+        self._uses: dict[VersionId, Use] = {}
+        self._refused: dict[VersionId, tuple[CheckResult, Use]] = {}
+        self._told: dict[VersionId, float] = {}
+        self._flusher: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    # -- the door ------------------------------------------------------------------------------------------------
+
+    def check(self, presented: str, *, address: str = "", agent: str = "", scope: str = "") -> CheckResult:
+        """Judges a presented value and counts the use. Blocks on a commit for the first use of a secret only."""
+        found = self.look(presented, address=address, scope=scope)
+        self.note(found, address=address, agent=agent)
+        return found
+
+    def look(self, presented: str, *, address: str | None = None, scope: str = "") -> CheckResult:
+        """Judges without counting. A value with a wrong checksum never reaches the database. One read otherwise.
+
+        `address` None is the hub itself, testing: networks are not looked at.
+        """
+        try:
+            passwords.parse(presented)
+        except InvalidInput:
+            return _MALFORMED
+        return self.look_up(self.roots.token_digest(presented), address=address, scope=scope)
+
+    def look_up(self, digest: str, *, address: str | None = None, scope: str = "") -> CheckResult:
+        """Judges by digest: what the hub can still do when the value is long gone."""
+        found = self.store.read(lambda tx: issued.presented(tx, digest))
+        if found is None:
+            return _UNKNOWN
+        secret, name, settings = found
+        allowed = grants.of_text(settings)
+        result = CheckResult(Code.OK, secret, name, allowed.scopes, scope)
+        if secret.state not in ACCEPTED:
+            return replace(result, code=Code.EXPIRED if secret.state is SecretState.EXPIRED else Code.REVOKED)
+        if secret.ends_at is not None and self._clock() >= secret.ends_at:
+            return replace(result, code=Code.EXPIRED)
+        if address is not None and not allowed.admits(address):
+            return replace(result, code=Code.ADDRESS)
+        if not allowed.covers(scope):
+            return replace(result, code=Code.SCOPE)
+        return replace(result, is_first_use=True) if secret.first_used_at is None else result
+
+    def note(self, found: CheckResult, *, address: str = "", agent: str = "") -> None:
+        """Counts what `look` found. The first use is written at once, since the old secret's end waits for it."""
+        secret = found.secret
+        if secret is None:
+            return
+        use = Use(secret.version_id, 1, self._clock(), _plain(address), _plain(agent))
+        if found.accepted or found.code is Code.SCOPE:  # a right too few is still somebody who holds the value
+            if secret.first_used_at is None:
+                self._confirm(secret, use.at)
+            self._count(use)
+        else:
+            self._count_refused(found, use)
+
+    def _confirm(self, secret: IssuedSecret, at: float) -> None:
+        """The new secret is in use: its elders are retiring, and a run that waits for this looks again now."""
+
+        def work(tx: Tx) -> None:
+            if not issued.confirm(tx, secret.version_id, at):
+                return
+            issued.retire_elder(tx, secret)
+            facts = {"what": "first_use", "version": secret.version_id, "slot": secret.slot}
+            journal.append(
+                tx, secret.connection_id, [journal.Entry(at, "", "issued", LineKind.OBSERVED, 0, facts)]
+            )
+            for run in runs.recent(tx, secret.connection_id, 3):
+                runs.wake(tx, run.id, at)
+
+        self.store.write(work)
+
+    # -- counting ------------------------------------------------------------------------------------------------
+
+    def _count(self, use: Use) -> None:
+        with self._lock:
+            before = self._uses.get(use.version_id)
+            self._uses[use.version_id] = replace(use, count=use.count + before.count) if before else use
+            self._start()
+
+    def _count_refused(self, found: CheckResult, use: Use) -> None:
+        with self._lock:
+            before = self._refused.get(use.version_id)
+            count = use.count + (before[1].count if before else 0)
+            self._refused[use.version_id] = (found, replace(use, count=count))
+            self._start()
+
+    def _start(self) -> None:
+        if self._flusher is None and not self._closing.is_set():
+            self._flusher = threading.Thread(target=self._flush_often, name="keyturn-uses", daemon=True)
+            self._flusher.start()
+
+    def _flush_often(self) -> None:
+        while not self._closing.wait(FLUSH_S):
+            try:
+                self.flush()
+            except StoreUnavailable:
+                continue  # kept, and written when the store is well again
+
+    def flush(self) -> None:
+        """Writes what was counted, in one transaction. Raises: StoreUnavailable, with nothing lost."""
+        now = self._clock()
+        with self._lock:
+            uses, self._uses = self._uses, {}
+            told = [
+                (key, *pair)
+                for key, pair in self._refused.items()
+                if self._told.get(key, 0.0) + TELL_AGAIN_S <= now
+            ]
+            for key, _, _ in told:
+                del self._refused[key]
+                self._told[key] = now
+        if not uses and not told:
+            return
+
+        def work(tx: Tx) -> None:
+            for use in uses.values():
+                issued.used(tx, use)
+            for key, found, use in told:
+                if found.code is Code.EXPIRED:  # final from here on, also when a clock is set back
+                    issued.move(tx, key, SecretState.EXPIRED)
+                facts = {
+                    "what": "refused_secret",
+                    "why": found.code.value,
+                    "version": key,
+                    "times": use.count,
+                    "from": use.address,
+                    "agent": use.agent,
+                }
+                entry = journal.Entry(use.at, "", "issued", LineKind.OBSERVED, 0, facts)
+                if found.secret is not None:
+                    journal.append(tx, found.secret.connection_id, [entry])
+
+        try:
+            self.store.write(work)
+        except StoreUnavailable:
+            with self._lock:
+                for key, found, use in told:
+                    self._told.pop(key, None)
+                    self._refused.setdefault(key, (found, use))
+            for use in uses.values():
+                self._count(use)
+            raise
+
+    def close(self) -> None:
+        """Writes what is left and ends the thread."""
+        self._closing.set()
+        if self._flusher is not None:
+            self._flusher.join(timeout=5)
+        self.flush()
+
+    # -- the ledger ----------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        tx: Tx,
+        version_id: VersionId,
+        connection_id: ConnectionId,
+        slot: str,
+        digest: str,
+        hint: str,
+        ends_at: float | None,
+    ) -> None:
+        """Opens the door for a digest; the same again changes nothing. Raises: Conflict when the slot is taken."""
+        known = issued.of_connection(tx, connection_id)
+        if any(s.version_id == version_id for s in known):
+            return
+        if any(s.slot == slot and s.state in ACCEPTED for s in known):
+            raise Conflict(
+                f"slot {slot} holds a live secret", hint="End one of the two first: two may live at a time."
+            )
+        at = self._clock()
+        issued.add(
+            tx,
+            IssuedSecret(
+                version_id=version_id,
+                connection_id=connection_id,
+                slot=slot,
+                hash=digest,
+                hint=hint,
+                state=SecretState.LIVE,
+                created_at=at,
+                ends_at=ends_at,
+                first_used_at=None,
+                last_used_at=None,
+                last_used_from="",
+                last_used_agent="",
+                uses=0,
+            ),
+        )
+
+    def retire(self, tx: Tx, secret: IssuedSecret) -> None:
+        """Closes the door for good. Already closed counts as done. Elders that were retiring for it stay alive."""
+        issued.move(tx, secret.version_id, SecretState.REVOKED)
+        left = [s for s in issued.of_connection(tx, secret.connection_id) if s.state in ACCEPTED]
+        if all(s.created_at < secret.created_at for s in left):
+            issued.revive(tx, secret.connection_id)
+
+    def list(self, connection_id: ConnectionId) -> tuple[IssuedSecret, ...]:
+        """All secrets of a credential, newest first."""
+        return tuple(self.store.read(lambda tx: issued.of_connection(tx, connection_id)))
+
+    def live(self, connection_id: ConnectionId) -> tuple[IssuedSecret, ...]:
+        """Those that are let in now."""
+        now = self._clock()
+        return tuple(
+            s
+            for s in self.list(connection_id)
+            if s.state in ACCEPTED and (s.ends_at is None or now < s.ends_at)
+        )
+
+
+_TOKEN = passwords.pattern()
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+def _plain(text: str) -> str:
+    """What a caller says about itself, fit for a row: short, printable, and without a token pasted in the wrong header."""
+    return _TOKEN.sub("(token)", _UNPRINTABLE.sub("?", text[:200]))

@@ -1,0 +1,169 @@
+"""Rows of `issued_secret`: the credentials this hub gives to others. Digests only, never a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from keyturn.model.ids import ConnectionId, VersionId
+from keyturn.storage.database import Row, Tx
+
+
+class SecretState(StrEnum):
+    """A secret's life. `EXPIRED` and `REVOKED` are final, whatever the clock says later."""
+
+    LIVE = "live"
+    RETIRING = "retiring"  # still accepted; its successor has been used
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+ACCEPTED = frozenset({SecretState.LIVE, SecretState.RETIRING})
+
+
+@dataclass(frozen=True)
+class IssuedSecret:
+    """One secret of an issued credential. `hint` is its last four characters; `ends_at` its own expiry."""
+
+    version_id: VersionId
+    connection_id: ConnectionId
+    slot: str
+    hash: str
+    hint: str
+    state: SecretState
+    created_at: float
+    ends_at: float | None
+    first_used_at: float | None
+    last_used_at: float | None
+    last_used_from: str
+    last_used_agent: str
+    uses: int
+
+
+@dataclass(frozen=True)
+class Use:
+    """Uses of one secret since the last write."""
+
+    version_id: VersionId
+    count: int
+    at: float
+    address: str
+    agent: str
+
+
+_COLUMNS = (
+    "version_id, connection_id, slot, hash, hint, state, created_at, ends_at, first_used_at, last_used_at,"
+    " last_used_from, last_used_agent, uses"
+)
+_FULL = ", ".join(f"s.{name}" for name in _COLUMNS.split(", "))
+
+
+def _read(row: Row) -> IssuedSecret:
+    return IssuedSecret(
+        version_id=VersionId(row[0]),
+        connection_id=ConnectionId(row[1]),
+        slot=row[2],
+        hash=row[3],
+        hint=row[4],
+        state=SecretState(row[5]),
+        created_at=row[6],
+        ends_at=row[7],
+        first_used_at=row[8],
+        last_used_at=row[9],
+        last_used_from=row[10],
+        last_used_agent=row[11],
+        uses=row[12],
+    )
+
+
+def add(tx: Tx, secret: IssuedSecret) -> None:
+    """Inserts a secret; the same secret again changes nothing."""
+    tx.run(
+        f"INSERT INTO issued_secret ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+        secret.version_id,
+        secret.connection_id,
+        secret.slot,
+        secret.hash,
+        secret.hint,
+        secret.state.value,
+        secret.created_at,
+        secret.ends_at,
+        secret.first_used_at,
+        secret.last_used_at,
+        secret.last_used_from,
+        secret.last_used_agent,
+        secret.uses,
+    )
+
+
+def presented(tx: Tx, digest: str) -> tuple[IssuedSecret, str, str] | None:
+    """The secret with this digest, with its credential's name and settings (JSON): the hot path, one statement."""
+    row = tx.one(
+        f"SELECT {_FULL}, c.name, c.settings FROM issued_secret s JOIN connection c ON c.id = s.connection_id"
+        " WHERE s.hash = ?",
+        digest,
+    )
+    return (_read(row), str(row[13]), str(row[14])) if row else None
+
+
+def by_version(tx: Tx, version_id: VersionId) -> IssuedSecret | None:
+    """The secret of a version."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM issued_secret WHERE version_id = ?", version_id)
+    return _read(row) if row else None
+
+
+def of_connection(tx: Tx, connection_id: ConnectionId) -> list[IssuedSecret]:
+    """All secrets of a credential, newest first; the ended ones stay, so that a late caller can be told why."""
+    sql = f"SELECT {_COLUMNS} FROM issued_secret WHERE connection_id = ? ORDER BY created_at DESC, version_id DESC"
+    return [_read(row) for row in tx.all(sql, connection_id)]
+
+
+def move(tx: Tx, version_id: VersionId, state: SecretState) -> bool:
+    """Changes a secret's state; False when it had ended: expired and revoked are final."""
+    return 1 == tx.run(
+        "UPDATE issued_secret SET state = ? WHERE version_id = ? AND state IN ('live', 'retiring')",
+        state.value,
+        version_id,
+    )
+
+
+def confirm(tx: Tx, version_id: VersionId, at: float) -> bool:
+    """Notes the first use; True for the one caller who is first."""
+    sql = "UPDATE issued_secret SET first_used_at = ?, last_used_at = ? WHERE version_id = ? AND first_used_at IS NULL"
+    return 1 == tx.run(sql, at, at, version_id)
+
+
+def retire_elder(tx: Tx, secret: IssuedSecret) -> int:
+    """Marks the live secrets that are older than this one as retiring."""
+    return tx.run(
+        "UPDATE issued_secret SET state = 'retiring' WHERE connection_id = ? AND state = 'live'"
+        " AND version_id <> ? AND created_at <= ?",
+        secret.connection_id,
+        secret.version_id,
+        secret.created_at,
+    )
+
+
+def revive(tx: Tx, connection_id: ConnectionId) -> int:
+    """A rotation was taken back: what was retiring stays."""
+    sql = "UPDATE issued_secret SET state = 'live' WHERE connection_id = ? AND state = 'retiring'"
+    return tx.run(sql, connection_id)
+
+
+def used(tx: Tx, use: Use) -> None:
+    """Adds batched uses; an older batch that arrives late moves nothing back."""
+    tx.run(
+        "UPDATE issued_secret SET uses = uses + ?,"
+        " last_used_from = CASE WHEN last_used_at IS NULL OR last_used_at <= ? THEN ? ELSE last_used_from END,"
+        " last_used_agent = CASE WHEN last_used_at IS NULL OR last_used_at <= ? THEN ? ELSE last_used_agent END,"
+        " last_used_at = CASE WHEN last_used_at IS NULL OR last_used_at <= ? THEN ? ELSE last_used_at END"
+        " WHERE version_id = ?",
+        use.count,
+        use.at,
+        use.address,
+        use.at,
+        use.agent,
+        use.at,
+        use.at,
+        use.version_id,
+    )

@@ -1,0 +1,208 @@
+"""What is tested: the subjects (strategy shapes and goals), the faults, the states each pair may end in, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keyturn.model.plan import Goal
+from keyturn.model.run import RunState
+
+# Long against what a machine takes to compute, free of charge because time leaps.
+SETTLE_S, DEADLINE_S, APPLY_LAG_S = 30.0, 20.0, 20.0
+LATE_S = 30.0  # after the caller's deadline, before deadline and apply lag
+LEEWAY_S = 3600.0
+GRACE_S = 7200.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One strategy shape with one goal. `stage` and `end` name the vendor's calls that bring and end a credential."""
+
+    name: str
+    method: str
+    strategy: str
+    stage: str
+    end: str = ""
+    goal: Goal = Goal.ROTATE
+    options: Mapping[str, Any] = field(default_factory=dict)
+    by_person: bool = False  # a person makes the calls at the vendor
+
+
+_GRANT: Mapping[str, Any] = {"leeway_s": LEEWAY_S, "access_ttl_s": 30 * 86400.0}
+SUBJECTS: tuple[Subject, ...] = (
+    Subject("two_slots", "two_slots", "S1", "set", "clear"),
+    Subject("many_ids", "many_ids", "S2", "issue", "delete"),
+    Subject("named_slots", "named_slots", "S3", "regenerate", "clear"),
+    Subject("one_slot", "one_slot", "S4 admin", "set"),
+    Subject("one_slot_self", "one_slot_self", "S4 self", "set"),
+    Subject("regenerate", "regenerate", "S5 self", "regenerate"),
+    Subject("regenerate_admin", "regenerate", "S5 admin", "regenerate", options={"admin": True}),
+    Subject("supplied", "supplied", "S6", "issue", "delete", by_person=True),
+    Subject("grant", "grant", "S7", "exchange", "revoke", options=_GRANT),
+    Subject("grant", "grant", "S7", "refresh", goal=Goal.REFRESH, options=_GRANT),
+    # S8 (issued by the hub) has no vendor and no remote call: add its subject here once `issued/` runs through plans.
+)
+ONE_SLOT = frozenset({"one_slot", "one_slot_self", "regenerate", "regenerate_admin"})
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is armed before the run starts. `where` is stage, end, read, change or * (a standing fault)."""
+
+    name: str
+    kind: str = ""
+    where: str = "*"
+    more: Mapping[str, Any] = field(default_factory=dict)
+    what: str = ""
+
+    def op(self, subject: Subject) -> str | None:
+        """The vendor's call it hits; None: this subject has no such call."""
+        return {"stage": subject.stage, "end": subject.end or None}.get(self.where, self.where)
+
+
+def _three(name: str, kind: str, what: str, **more: Any) -> list[Fault]:
+    return [Fault(f"{name}.{where}", kind, where, more, what) for where in ("stage", "end", "read")]
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault("none", what="nothing goes wrong but the kill"),
+    *_three("answer_lost", "answer_lost", "applied, the answer is lost"),
+    *_three("applied_late", "applied_late", "the connection breaks, the effect lands later", seconds=LATE_S)[:2],
+    *_three("error", "error_not_applied", "a 503, nothing applied"),
+    *_three("timeout", "timeout_not_applied", "no answer, nothing applied"),
+    Fault("throttled.change", "throttle_storm", "change", {"times": 4, "seconds": 40.0}, "four 429 on changes"),
+    Fault("throttled.read", "throttle_storm", "read", {"times": 4, "seconds": 40.0}, "four 429 on reads"),
+    *_three("lag", "lag", "the change shows later, within the settle time", seconds=SETTLE_S * 0.7)[:2],
+    *_three("lag_long", "lag", "the change shows later than the card says", seconds=SETTLE_S * 3)[:2],
+    Fault("wrong_identity.stage", "wrong_identity", "stage", what="the new one belongs to another account"),
+    Fault(
+        "wrong_identity.always", "wrong_identity", "stage", {"times": 99}, "every new one belongs to another account"
+    ),
+    Fault("wrong_identity.login", "wrong_identity", "login", {"times": 1}, "one login shows another account"),
+    Fault("value_refused.once", "value_refused", "stage", {"times": 1}, "the value breaks the vendor's policy"),
+    Fault("value_refused.always", "value_refused", "stage", {"times": 99}, "no value is good enough"),
+    Fault("cap_reached.for_good", "cap_reached", "*", what="strangers hold every free place"),
+    Fault("cap_reached.an_hour", "cap_reached", "*", {"seconds": 3600.0}, "they leave after an hour"),
+    Fault("siblings.end", "revoke_takes_siblings", "end", what="ending one ends all"),
+    Fault("lockout", "lag", "stage", {"seconds": SETTLE_S * 0.7}, "five wrong logins lock the account, and reads lag"),
+    Fault("grace", "second_change_in_grace", "*", {"seconds": GRACE_S}, "second change inside the vendor's grace"),
+    Fault("gullible", "accept_everything", "login", what="a login proves nothing"),
+    Fault("wrong_paste", "", "person", what="the person pastes something else first"),
+    Fault("denied", "", "person", what="the person refuses consent first"),
+    Fault("fewer_rights", "", "person", what="the person consents to fewer rights first"),
+)
+_BY_NAME = {fault.name: fault for fault in FAULTS}
+
+_PERSONS = {
+    "supplied": frozenset({"wrong_paste"}),
+    "grant": frozenset({"denied", "fewer_rights"}),
+}
+
+
+def applies(subject: Subject, fault: Fault) -> bool:
+    """Whether the fault can happen to the subject at all."""
+    name, goal, kind = subject.name, subject.goal, fault.kind
+    if fault.where == "person":
+        return goal is Goal.ROTATE and fault.name in _PERSONS.get(name, ())
+    if not kind:
+        return True
+    if fault.op(subject) is None:
+        return False
+    if kind == "value_refused":
+        return subject.stage == "set"
+    if kind == "cap_reached":
+        return name in {"two_slots", "named_slots", "many_ids"}
+    if kind == "second_change_in_grace":
+        return subject.stage in {"set", "regenerate"}
+    if kind == "wrong_identity" and fault.where == "stage":
+        return subject.stage in {"issue", "regenerate", "exchange"}
+    if fault.name == "lockout":
+        return name in {"two_slots", "supplied"}  # one_slot_self always locks
+    if subject.by_person and fault.where in {"stage", "end"}:
+        # A person sees their own screen: only what bends the effect reaches the hub.
+        return kind in {"lag", "wrong_identity", "revoke_takes_siblings"}
+    if subject.by_person and fault.where == "change":
+        return False  # all changes are the person's
+    return True
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject, one fault, one place to die at: the k-th time it is reached. `never#0` dies nowhere."""
+
+    subject: Subject
+    fault: Fault
+    place: str = "never"
+    k: int = 0
+    then: tuple[str, int] | None = None  # where the one who recovers dies too
+
+    @property
+    def group(self) -> str:
+        """`subject/goal/fault`."""
+        return f"{self.subject.name}/{self.subject.goal.value}/{self.fault.name}"
+
+    @property
+    def name(self) -> str:
+        """What `--case` takes."""
+        again = f"+{self.then[0]}#{self.then[1]}" if self.then else ""
+        return f"{self.group}/{self.place}#{self.k}{again}"
+
+    @classmethod
+    def parse(cls, name: str) -> Case:
+        """The inverse of `name`. Raises: LookupError, ValueError."""
+        first, goal, fault, rest = name.split("/", 3)
+        subject = next(s for s in SUBJECTS if (s.name, s.goal.value) == (first, goal))
+        place, _, again = rest.partition("+")
+        at, _, k = place.rpartition("#")
+        then = again.rpartition("#")
+        return cls(subject, _BY_NAME[fault], at, int(k), (then[0], int(then[2])) if again else None)
+
+
+def pairs() -> Iterator[tuple[Subject, Fault]]:
+    """Every subject with every fault that can happen to it."""
+    for subject in SUBJECTS:
+        for fault in FAULTS:
+            if applies(subject, fault):
+                yield subject, fault
+
+
+# -- where a run may end, other than COMPLETE, and why -------------------------------------------------------------
+
+_C, _CD = RunState.COMPLETE, RunState.COMPLETE_WITH_DEBT
+_AC, _AD = RunState.ABORTED_CLEAN, RunState.ABORTED_WITH_DEBT
+_B, _L, _H = RunState.BLOCKED, RunState.LOST, RunState.WAITING_HUMAN
+
+
+@dataclass(frozen=True)
+class Ending:
+    """States besides COMPLETE in which some subjects may rest under some faults, with the reason."""
+
+    subjects: frozenset[str]
+    faults: tuple[str, ...]  # prefixes
+    states: frozenset[RunState]
+    why: str
+
+    def covers(self, case: Case) -> bool:
+        """Whether it speaks of this case."""
+        full = f"{case.subject.name}/{case.subject.goal.value}"
+        named = not self.subjects or case.subject.name in self.subjects or full in self.subjects
+        return named and case.fault.name.startswith(self.faults)
+
+
+def _may(subjects: str, faults: str, states: set[RunState], why: str) -> Ending:
+    return Ending(frozenset(subjects.split()), tuple(faults.split() or [""]), frozenset(states), why)
+
+
+ENDINGS: tuple[Ending, ...] = ()
+
+
+def may_end(case: Case) -> Mapping[RunState, str]:
+    """Where the case may come to rest, with the reason for each state."""
+    found: dict[RunState, str] = {_C: "done"}
+    for ending in ENDINGS:
+        if ending.covers(case):
+            for state in ending.states:
+                found.setdefault(state, ending.why)
+    return found
