@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from keyturn.catalog import Catalog
-from keyturn.engine.embedded import Embedded, worker_name
+from keyturn.engine.embedded import Embedded, Engine
+from keyturn.engine.sweep import Sweep, worker_name
 from keyturn.errors import Conflict, VaultSealed
 from keyturn.executor.executor import Executor
 from keyturn.executor.hub import Hub
+from keyturn.model.run import Debt
 from keyturn.settings import Settings
 from keyturn.storage.database import Store, open_store
 from keyturn.vault import sources
@@ -31,7 +34,7 @@ class Keyturn:
     roots: Roots
     catalog: Catalog
     hub: Hub
-    engine: Embedded
+    engine: Engine
 
     def close(self) -> None:
         """Ends threads and connections."""
@@ -62,6 +65,15 @@ def open_hub(settings: Settings, *, create: bool = False, catalog: Catalog | Non
     roots = _roots(secrets, create=create)
     if catalog is None:
         catalog = Catalog(lambda wanted: _definition(store, wanted))
+
+    def wake(run_id: str, at: float) -> None:
+        engine.wake(run_id, at)
+
+    def try_debt(debt: Debt) -> None:
+        from keyturn.operations import debts  # it takes what is being wired here
+
+        debts.try_again(whole, debt)
+
     hub = Hub(
         store=store,
         secrets=secrets,
@@ -74,11 +86,30 @@ def open_hub(settings: Settings, *, create: bool = False, catalog: Catalog | Non
         patience=settings.patience,
         spool=str(settings.home / "spool"),
         spool_key=roots.spool_public,
+        wake=wake,
     )
-    engine = Embedded(Executor(hub), store, time.time, settings.workers)
-    hub = replace(hub, wake=engine.wake)
-    engine._executor.hub = hub  # noqa: SLF001 - the two know each other; wired here and nowhere else
-    return Keyturn(settings, store, secrets, roots, catalog, hub, engine)
+    sweep = Sweep(
+        store,
+        secrets,
+        time.time,
+        hub.worker,
+        wake=wake,
+        spool=hub.spool,
+        spool_private=roots.spool_private,
+        try_debt=try_debt,
+    )
+    engine = _engine(settings, Executor(hub), store, sweep)
+    whole = Keyturn(settings, store, secrets, roots, catalog, hub, engine)
+    return whole
+
+
+def _engine(settings: Settings, executor: Executor, store: Store, sweep: Sweep) -> Engine:
+    """The queue where several workers share a PostgreSQL store and it is installed; else a loop over our own table."""
+    if store.dialect == "postgresql" and find_spec("procrastinate") is not None:
+        from keyturn.engine.queue import Queue
+
+        return Queue(executor, store, time.time, settings.database, settings.workers, sweep=sweep)
+    return Embedded(executor, store, time.time, settings.workers, sweep=sweep)
 
 
 def _keys(source: sources.KekSource, *, create: bool) -> tuple[Kek, ...]:

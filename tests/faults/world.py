@@ -14,6 +14,7 @@ from keyturn.bootstrap import Keyturn, open_hub
 from keyturn.catalog import Catalog
 from keyturn.contract.capabilities import Capabilities
 from keyturn.contract.values import NetworkPolicy
+from keyturn.executor.executor import Executor
 from keyturn.model.plan import Goal
 from keyturn.model.run import TERMINAL, Run, RunState, Task, TaskState
 from keyturn.operations import connections, runs, tasks
@@ -89,7 +90,7 @@ def drive(
             if run.state in {RunState.BLOCKED, RunState.LOST} and wait > 5:
                 return run
             continue
-        hub.engine._executor.advance(run.id)
+        Executor(hub.hub).advance(run.id)
 
 
 def person(client: Client, hub: Keyturn, name: str) -> Callable[[Task], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
@@ -25,22 +24,12 @@ _SIZES = {"s": 1, "": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 WAYS = "@FILE, env:NAME or - (stdin)"
 
 
-class Length(click.ParamType):
-    """A length of time: 90, 90s, 5m, 24h or 7d. Gives seconds."""
-
-    name = "length"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds."""
-        if isinstance(value, int | float):
-            return float(value)
-        found = _LENGTH.fullmatch(str(value).strip().lower())
-        if not found:
-            self.fail(f"{value!r} is not a length of time: use 90s, 5m, 24h or 7d.", param, ctx)
-        return float(found[1]) * _SIZES[found[2] or ""]
-
-
-LENGTH = Length()
+def length(text: str) -> float:
+    """Seconds of a length of time: 90, 90s, 5m, 24h or 7d. Raises: click.BadParameter."""
+    found = _LENGTH.fullmatch(str(text).strip().lower())
+    if not found:
+        raise click.BadParameter(f"{text!r} is not a length of time: use 90s, 5m, 24h or 7d.")
+    return float(found[1]) * _SIZES[found[2] or ""]
 
 
 def read_values(
@@ -77,7 +66,9 @@ def split(pair: str, option: str) -> tuple[str, str]:
     """`k=v`. Raises: InvalidInput; what was typed is not repeated, it may be a secret."""
     name, equals, value = pair.partition("=")
     if not equals or not name.strip():
-        raise InvalidInput(f"{option} wants name=value", hint=f"For example {option} host=db.example.com", field=option)
+        raise InvalidInput(
+            f"{option} wants name=value", hint=f"For example {option} host=db.example.com", field=option
+        )
     return name.strip(), value
 
 
@@ -178,7 +169,9 @@ def _prompt(field: Field) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """ "Did you mean x?", or empty."""
+    """The nearest known words as a question; empty when nothing is near."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), 3, 0.5)
     return f"Did you mean {' or '.join(near)}?" if near else ""
 

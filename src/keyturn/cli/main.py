@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -90,6 +89,8 @@ class LazyGroup(click.Group):
         """Names the nearest command when there is no such one."""
         name = args[0]
         if name not in _ALL and not name.startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
             near = difflib.get_close_matches(name, _ALL, 3)
             ctx.fail(f"There is no command {name!r}." + (f" Did you mean {', '.join(near)}?" if near else ""))
         return super().resolve_command(ctx, args)
@@ -114,21 +115,19 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 waiting for a person, 4 needs attention."
-    " `keyturn COMMAND --help` has examples.",
+    epilog=terminal.examples(
+        "keyturn init",
+        "keyturn systems",
+        "keyturn connect postgresql password --name orders-db",
+        "keyturn plan orders-db",
+        "keyturn rotate orders-db",
+    )
+    + "\n\nExit codes: 0 done, 1 failed, 2 bad input, 3 waiting for a person, 4 needs attention.",
 )
 @click.version_option(package_name="keyturn", message="keyturn %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Rotates the credentials of your integrations, and proves it.
-
-    \b
-    Start:    keyturn init
-    Connect:  keyturn systems
-              keyturn connect postgresql password --name orders-db
-    Rotate:   keyturn plan orders-db
-              keyturn rotate orders-db
-    """
+    """Rotates the credentials of your integrations, and proves it."""
     if ctx.obj is None:
         ctx.obj = Session()
 

@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -78,7 +77,11 @@ def note(text: str) -> None:
 
 def clean(text: str) -> str:
     """Without control characters: what a vendor calls something must not move the cursor. Our own colours stay."""
-    return "".join(c for c in text if c >= " " or c in "\n\t\x1b") if has_colours() else click.unstyle(_bare(text))
+    return (
+        "".join(c for c in text if c >= " " or c in "\n\t\x1b")
+        if has_colours()
+        else click.unstyle(_bare(text))
+    )
 
 
 def _bare(text: str) -> str:
@@ -98,7 +101,9 @@ def heading(text: str) -> None:
 
 def pairs(rows: Mapping[str, object] | Sequence[tuple[str, object]], indent: str = "") -> None:
     """Names and values below each other; empty values are left out."""
-    listed = [(k, str(v)) for k, v in (rows.items() if isinstance(rows, Mapping) else rows) if v not in {None, ""}]
+    listed = [
+        (k, str(v)) for k, v in (rows.items() if isinstance(rows, Mapping) else rows) if v not in {None, ""}
+    ]
     width = max((len(k) for k, _ in listed), default=0)
     for name, value in listed:
         say(f"{indent}{style(name.ljust(width), dim=True)}  {value}")
@@ -131,6 +136,11 @@ def _drawn(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     for row in cells:
         drawn.add_row(*(Text(_bare(cell)) for cell in row))
     Console(no_color=not has_colours(), highlight=False).print(drawn)
+
+
+def examples(*lines: str) -> str:
+    """A help page's last paragraph, one example a line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def json_option(command: C) -> C:
@@ -179,6 +189,8 @@ def failed(error: Exception) -> int | None:
             said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
             _report("OSError", said, "Check the path, its owner, its mode and the free space.", {})
             return Exit.FAILED
+    import traceback
+
     place = traceback.extract_tb(error.__traceback__)
     ours = next((f for f in reversed(place) if "keyturn" in f.filename), place[-1] if place else None)
     where = f" at {os.path.basename(ours.filename)}:{ours.lineno}" if ours else ""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Access
-from keyturn.model.card import Card
+from keyturn.contract.values import Access, Remote
+from keyturn.model.card import Card, Strategy
 from keyturn.model.credential import Connection, State, Version
+from keyturn.model.plan import Kind
 from keyturn.model.policy import Policy
+from keyturn.model.run import Run
 from keyturn.storage import consumers
 from keyturn.storage.database import Store
 
 DEPLOY_TIME_S = 86400.0
 LOOK_AGAIN_S = 5.0
+QUIET_S = 3600.0  # how long an issued credential must have been silent, at most, once its overlap is over
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Looker(Protocol):
     can: Capabilities
     policy: Policy
     connection: Connection
+    run: Run
 
     @property
     def hub(self) -> _Hub: ...
@@ -65,8 +69,9 @@ def why_closed(look: Looker, version: Version) -> Closed | None:
     if held:
         names = ", ".join(sorted({lease.consumer for lease in held}))
         return Closed(f"leased by {names}", min(again, held[0].until_at))
+    issued = look.card.strategy is Strategy.ISSUED
     if version.state is State.DRAINING:
-        least = since + max([look.policy.drain_min_s, *(_least_s(c) for c in declared)])
+        least = since + max([_overlap_s(look), *(_least_s(c) for c in declared)])
         if now < least:
             return Closed("consumers get time to pick up the new one", least)
         behind = [
@@ -74,7 +79,7 @@ def why_closed(look: Looker, version: Version) -> Closed | None:
             for c in declared
             if c.required and c.seen_generation < int(generation[0] if generation else 0)
         ]
-        if behind:
+        if behind and not issued:  # users of an issued one never resolve here: their first use tells
             return Closed(f"not seen on the new one yet: {', '.join(behind)}", again)
     if look.card.last_used and look.can.lister is not None and version.state is State.DRAINING:
         for remote in look.can.lister.list(look.access()):
@@ -86,6 +91,36 @@ def why_closed(look: Looker, version: Version) -> Closed | None:
             ):
                 return Closed("the vendor saw it used after the switch", again)
     return None
+
+
+def _issued_closed(look: Looker, version: Version, live: tuple[Remote, ...], now: float) -> Closed | None:
+    """S8: the old one waits for the first use of the new, then for its own silence or its deadline (twice the overlap)."""
+    again = now + LOOK_AGAIN_S * look.hub.patience
+    old = next((remote for remote in live if remote.ref.same_place(version.ref)), None)
+    if old is None:
+        return None  # it is let in no longer: nobody can need it
+    overlap = _overlap_s(look)
+    if version.state is State.DRAINING:
+        successors = [r for r in live if not r.ref.same_place(version.ref)]
+        if not _asked(look, "force") and not any(r.last_used_at is not None for r in successors):
+            return Closed("the new one was never used; the old one serves on", again)
+        if now >= version.changed_at + 2 * overlap:
+            return None
+    quiet = min(overlap, QUIET_S)
+    if old.last_used_at is not None and now < old.last_used_at + quiet:
+        return Closed("still used; it gets time to fall silent", min(again, old.last_used_at + quiet))
+    return None
+
+
+def _overlap_s(look: Looker) -> float:
+    """What this run was started with; else the policy."""
+    asked = _asked(look, "overlap_s")
+    return look.policy.drain_min_s if asked is None else float(asked)
+
+
+def _asked(look: Looker, name: str) -> Any:
+    """A parameter of the frozen plan's drain step."""
+    return next((s.params.get(name) for s in look.run.plan.steps if s.kind is Kind.DRAIN), None)
 
 
 def _least_s(consumer: consumers.Consumer) -> float:

@@ -1,152 +1,281 @@
-"""The embedded engine: a loop over due rows and a bounded pool of threads, in this process."""
+"""The embedded engine: a bounded pool of threads, and a loop that finds in our own table what is due."""
 
 from __future__ import annotations
 
-import os
-import socket
+import heapq
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from typing import Protocol
 
-from keyturn.errors import StoreUnavailable
+from keyturn.engine.sweep import Sweep, Sweeper, worker_name
 from keyturn.executor.executor import Executor
 from keyturn.model.ids import RunId
 from keyturn.storage import runs
 from keyturn.storage.database import Store, Tx
 
-_SWEEP_S = 1.0
+LOOK_S = 1.0  # how late a run is found that another process made due
 _BATCH = 64
+_WORST_PAUSE_S = 60.0
+
+
+class Engine(Protocol):
+    """Advances due runs. `wake` is the port through which others say that something may be due: a hint, never the
+    truth."""
+
+    def start(self) -> None:
+        """Starts threads. Without it the engine only passes hints on."""
+
+    def stop(self, timeout_s: float = 30.0) -> bool:
+        """Takes no new run, lets those in flight come to where they wait or end; False when time ran out first."""
+
+    def wake(self, run_id: str, at: float) -> None:
+        """A run may go on at `at`. Safe from any thread, after the commit that says so; never raises."""
+
+    def run_until(self, finished: Callable[[], bool], timeout_s: float | None = None) -> bool:
+        """Blocks until `finished`, asked after every change; False when time ran out."""
 
 
 class Embedded:
-    """Advances due runs with at most `threads` in flight. `wake` is the port: a hint, never the truth."""
+    """Advances due runs with at most `threads` in flight, each run once at a time.
+
+    `grace_s` leaves what is due to others for that long: the queue engine looks only for what its queue has lost.
+    """
 
     def __init__(
-        self, executor: Executor, store: Store, clock: Callable[[], float], threads: int = 8
+        self,
+        executor: Executor,
+        store: Store,
+        clock: Callable[[], float],
+        threads: int = 8,
+        *,
+        sweep: Sweep | None = None,
+        look_s: float = LOOK_S,
+        grace_s: float = 0.0,
     ) -> None:
         self._executor, self._store, self._clock, self._size = executor, store, clock, threads
-        self._changed = threading.Condition()
-        self._ready: deque[RunId] = deque()
-        self._busy: set[RunId] = set()
-        self._wake_at = 0.0
+        self._sweep, self._sweeper = sweep, Sweeper(sweep) if sweep else None
+        self._look_s, self._grace_s = look_s, grace_s
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)  # pool threads wait here for a run
+        self._change = threading.Condition(self._lock)  # the looking thread waits here for a reason to look
+        self._done = threading.Condition(self._lock)  # `run_until` waits here for a run to come to rest
+        self._ready: deque[tuple[RunId, bool]] = deque()  # the flag: only hinted at, check that it is due
+        self._busy: set[RunId] = set()  # ready or in flight
+        self._again: set[RunId] = set()  # hinted at while in flight
+        self._then: dict[RunId, list[Callable[[], None]]] = {}
+        self._timers: list[tuple[float, RunId]] = []
+        self._failed: dict[RunId, tuple[int, float]] = {}
+        self._changes = 0  # a hint between looking and lying down must not be slept through
+        self._look_at = math.inf
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
+    # -- the port ------------------------------------------------------------------------------------------------
+
     def start(self) -> None:
-        """Starts the loop and the pool."""
-        free_dead_holders(self._store)
-        self._threads = [
-            threading.Thread(target=self._work, name=f"keyturn-run-{n}", daemon=True)
-            for n in range(self._size)
-        ]
-        self._threads.append(threading.Thread(target=self._look, name="keyturn-due", daemon=True))
+        if self._threads:
+            return
+        if self._sweep is not None:
+            self._sweep.at_start()
+        names = {f"keyturn-run-{n}": self._serve for n in range(self._size)} | {"keyturn-due": self._look}
+        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in names.items()]
         for thread in self._threads:
             thread.start()
+        if self._sweeper is not None:
+            self._sweeper.start()
 
-    def stop(self, timeout_s: float = 30.0) -> None:
-        """Lets runs in flight reach their next barrier, then ends."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
+    def stop(self, timeout_s: float = 30.0) -> bool:
         until = time.monotonic() + timeout_s
+        self.drain()
+        if self._sweeper is not None:
+            self._sweeper.stop(timeout_s)
         for thread in self._threads:
             thread.join(timeout=max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
-    def wake(self, run_id: str, at: float) -> None:  # noqa: ARG002 - a queue would need the id
-        """Something may be due at `at`."""
-        with self._changed:
-            self._wake_at = min(self._wake_at, at)
-            self._changed.notify_all()
+    def wake(self, run_id: str, at: float) -> None:
+        with self._lock:
+            if run_id not in self._busy:
+                self._failed.pop(RunId(run_id), None)  # somebody wants it tried now
+            if at < self._look_at:
+                self._look_soon()
 
     def run_until(self, finished: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Blocks until `finished`, looking after every change. False on time-out."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while not finished():
             if until is not None and time.monotonic() >= until:
                 return False
-            with self._changed:
-                self._changed.wait(timeout=0.2)
+            with self._lock:
+                self._done.wait(timeout=0.2)
         return True
 
-    def _look(self) -> None:
-        swept = time.monotonic()
-        while not self._stopping:
-            with self._changed:
-                room = len(self._ready) < self._size
-            now = self._clock()
-            found: list[RunId] = []
-            next_at: float | None = None
-            if room:
-                with suppress(StoreUnavailable):
-                    limit = _BATCH + len(self._busy)
-                    found = [run_id for run_id, _ in self._store.read(lambda tx: runs.due(tx, now, limit))]  # noqa: B023
-                    next_at = self._store.read(runs.next_due)
-            with self._changed:
-                fresh = [r for r in found if r not in self._busy]
-                for run_id in fresh:
-                    self._busy.add(run_id)
-                    self._ready.append(run_id)
-                if fresh:
-                    self._changed.notify_all()
-                pause = _SWEEP_S if next_at is None or fresh else min(_SWEEP_S, max(0.002, next_at - now))
-                if len(self._ready) >= self._size:
-                    pause = _SWEEP_S
-                elif fresh:
-                    pause = 0.0
-                self._wake_at = now + pause
-                if pause and not self._stopping:
-                    self._changed.wait(timeout=pause)
-            if time.monotonic() - swept > 10 * _SWEEP_S:
-                swept = time.monotonic()
-                with suppress(StoreUnavailable):
-                    free_dead_holders(self._store)
+    # -- for the queue engine ------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def offer(self, run_id: RunId, then: Callable[[], None] | None = None) -> None:
+        """Advances a run if it is due, as soon as a thread is free; `then` is called when that is over."""
+        with self._lock:
+            if not self._stopping:
+                if then is not None:
+                    self._then.setdefault(run_id, []).append(then)
+                if run_id in self._busy:
+                    self._again.add(run_id)
+                else:
+                    self._add(run_id, hinted=True)
+                return
+        if then is not None:
+            then()
+
+    def offer_at(self, run_id: RunId, at: float) -> None:
+        """Offers a run when its time has come, if this process is still there."""
+        with self._lock:
+            heapq.heappush(self._timers, (at, run_id))
+            if at < self._look_at:
+                self._look_soon()
+
+    def is_busy(self, run_id: RunId) -> bool:
+        """Whether this process has the run in hand; if so it will look at it once more afterwards."""
+        with self._lock:
+            if run_id not in self._busy:
+                return False
+            self._again.add(run_id)
+            return True
+
+    def drain(self) -> list[RunId]:
+        """Takes nothing new from now on; the runs that were waiting for a thread."""
+        with self._lock:
+            self._stopping = True
+            left = [run_id for run_id, _ in self._ready]
+            self._ready.clear()
+            self._busy.difference_update(left)
+            then = [each for run_id in left for each in self._then.pop(run_id, [])]
+            for condition in (self._work, self._change, self._done):
+                condition.notify_all()
+        for each in then:
+            each()
+        return left
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def _look_soon(self) -> None:
+        self._changes += 1
+        self._change.notify()
+
+    def _look(self) -> None:
+        while not self._stopping:
+            with self._lock:
+                changes, self._look_at = self._changes, math.inf
+                busy, room = set(self._busy), len(self._ready) < self._size
+                self._fire_timers()
+            pause = self._look_s
+            if room:
+                try:
+                    pause = self._find(busy)
+                except Exception:  # the store is ill, or a row is: the loop must outlive both
+                    pause = self._look_s
+            with self._lock:
+                if self._timers:
+                    pause = min(pause, max(0.0, self._timers[0][0] - self._clock()))
+                self._look_at = self._clock() + pause
+                if self._changes == changes and not self._stopping and pause > 0:
+                    self._change.wait(timeout=pause + 0.0005)  # not a moment before it is due
+
+    def _find(self, busy: set[RunId]) -> float:
+        """Puts what is due in front of the pool; how long nothing else will be. One read for both questions.
+
+        `busy` was noted before reading: a run that comes to rest meanwhile was read as it is no longer.
+        """
+        if self._sweep is not None:
+            self._sweep.import_spool()
+        now = self._clock()
+        limit = _BATCH + len(busy) + len(self._failed)
+
+        def look(tx: Tx) -> tuple[list[RunId], float | None]:
+            due = [run_id for run_id, _ in runs.due(tx, now - self._grace_s, limit)]
+            row = tx.one("SELECT MIN(due_at) FROM run WHERE due_at > ?", now - self._grace_s)
+            return due, row[0] if row else None
+
+        due, next_at = self._store.read(look)
+        with self._lock:
+            for run_id in due:
+                _, not_before = self._failed.get(run_id, (0, 0.0))
+                if run_id not in busy and run_id not in self._busy and not_before <= time.monotonic():
+                    self._add(run_id, hinted=self._grace_s > 0)
+        wait = self._look_s if next_at is None else next_at + self._grace_s - now
+        return min(self._look_s, max(0.001, wait))
+
+    def _add(self, run_id: RunId, *, hinted: bool) -> None:
+        self._busy.add(run_id)
+        self._ready.append((run_id, hinted))
+        self._work.notify()
+
+    def _fire_timers(self) -> None:
+        now = self._clock()
+        while self._timers and self._timers[0][0] <= now:
+            _, run_id = heapq.heappop(self._timers)
+            if run_id in self._busy:
+                self._again.add(run_id)
+            else:
+                self._add(run_id, hinted=True)
+
+    # -- the pool ------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 while not self._ready and not self._stopping:
-                    self._changed.wait()
+                    self._work.wait()
                 if self._stopping:
                     return
-                run_id = self._ready.popleft()
-                if len(self._ready) < self._size // 2:
-                    self._changed.notify_all()
-            try:
-                self._executor.advance(run_id)
-            except StoreUnavailable:
-                time.sleep(0.2)  # the store is ill; the run is still due and is found again
-            finally:
-                with self._changed:
-                    self._busy.discard(run_id)
-                    self._changed.notify_all()
+                run_id, hinted = self._ready.popleft()
+                if len(self._ready) == self._size - 1:
+                    self._look_soon()
+            self._rest(run_id, settled=self._advance(run_id, hinted=hinted))
+
+    def _advance(self, run_id: RunId, *, hinted: bool) -> bool:
+        """False when the run got nowhere: it raised, or is as due as before. The thread outlives whatever happens."""
+        try:
+            if hinted and not self._is_due(run_id):
+                return True
+            self._executor.advance(run_id)
+            return not self._is_due(run_id)
+        except Exception:  # an ill store, a missing connector, our bug
+            return False
+
+    def _is_due(self, run_id: RunId) -> bool:
+        """A hint may be stale: another worker was faster, or the run waits for something else by now."""
+        now = self._clock()
+        return (
+            self._store.read(
+                lambda tx: tx.one(
+                    "SELECT 1 FROM run WHERE id = ? AND due_at IS NOT NULL AND due_at <= ?", run_id, now
+                )
+            )
+            is not None
+        )
+
+    def _rest(self, run_id: RunId, *, settled: bool) -> None:
+        """A run is out of hand. One that got nowhere is left alone for a while, longer each time, so that a defect or
+        an ill store costs little; its row stays due and shows it."""
+        with self._lock:
+            self._busy.discard(run_id)
+            if settled:
+                self._failed.pop(run_id, None)
+            else:
+                tries = min(12, self._failed.get(run_id, (0, 0.0))[0] + 1)
+                self._failed[run_id] = (tries, time.monotonic() + min(_WORST_PAUSE_S, 0.02 * 2**tries))
+            then = self._then.pop(run_id, [])
+            if run_id in self._again:
+                self._again.discard(run_id)
+                if settled and not self._stopping:
+                    self._add(run_id, hinted=True)
+            if len(self._ready) < self._size:
+                self._look_soon()  # another run of the same principal may have waited for this one
+            self._done.notify_all()
+        for each in then:
+            each()
 
 
-def worker_name() -> str:
-    """`host/pid/started`: unique for ever, and tells on the same host whether its process still lives."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
-
-
-def free_dead_holders(store: Store) -> None:
-    """Ends the leases of processes of this host that are gone, instead of waiting for them to run out."""
-    host = socket.gethostname()
-
-    def work(tx: Tx) -> None:
-        rows = tx.all("SELECT DISTINCT holder FROM principal WHERE lease_until > 0 AND holder <> ''")
-        for (holder,) in rows:
-            parts = str(holder).split("/")
-            if len(parts) == 3 and parts[0] == host and _started(int(parts[1])) != parts[2]:  # noqa: PLR2004
-                tx.run("UPDATE principal SET lease_until = 0 WHERE holder = ?", holder)
-
-    store.write(work)
-
-
-def _started(pid: int) -> str:
-    """When a process of this host started, in kernel ticks; empty when it is gone (or is a zombie)."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
+__all__ = ["Embedded", "Engine", "worker_name"]

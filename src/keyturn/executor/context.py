@@ -99,7 +99,9 @@ class Context:
         found = self._materials.get(version.id)
         if found is None:
             row = version_row(version.id)
-            waiting = self._uncommitted.get(row)  # its receipt is durable; the row itself goes with the next barrier
+            waiting = self._uncommitted.get(
+                row
+            )  # its receipt is durable; the row itself goes with the next barrier
             if waiting is not None:
                 return Material.from_bytes(self.hub.secrets.keyring.open(waiting, row))
             found = self._materials[version.id] = self.hub.secrets.material(row)
@@ -292,11 +294,18 @@ class Context:
             spool_receipt(self.hub, row, raw)
             raise
 
-    def probe(self, step: Step, version: Version, *, what: str, may_fail: bool = False) -> Probe:
-        """One fresh test of a version. `may_fail` tests are refused when the lock-out budget is nearly spent."""
-        return self.probe_material(step, self.material(version), what=what, may_fail=may_fail)
+    def probe(
+        self, step: Step, version: Version, *, what: str, may_fail: bool = False, death: bool = False
+    ) -> Probe:
+        """One fresh test of a version. `may_fail` tests are refused when the lock-out budget is nearly spent.
 
-    def probe_material(self, step: Step, material: Material, *, what: str, may_fail: bool = False) -> Probe:
+        `death` asks in the way that tells a dead one (a refresh that must be refused), where the row has such a way.
+        """
+        return self.probe_material(step, self.material(version), what=what, may_fail=may_fail, death=death)
+
+    def probe_material(
+        self, step: Step, material: Material, *, what: str, may_fail: bool = False, death: bool = False
+    ) -> Probe:
         """One fresh test of a value, counted against the principal's lock-out budget when it is refused."""
         lockout = self.card.lockout
         now = self.hub.clock()
@@ -309,7 +318,8 @@ class Context:
                     Verdict.UNKNOWN, code="budget", detail="not tried: the account would come near its lock"
                 )
         boundary.reach(f"probe:{what}:before")
-        found = self.row.can.verifier.verify(self.access(), material)
+        verifier = (self.can.death if death else None) or self.can.verifier
+        found = verifier.verify(self.access(), material)
         boundary.reach(f"probe:{what}:after")
         if found.verdict is Verdict.REJECTED and lockout:
             self.later(lambda tx: principals.note_refusal(tx, self.connection.principal_id, now))

@@ -39,6 +39,8 @@ def open_task(
     """Buffers a new task and waits for its person. A second look after a crash finds the first task instead."""
     method, now = ctx.row.method, ctx.hub.clock()
     guide = method.revoke_steps if kind == "delete" else method.create_steps
+    if step.params.get("recovery") and method.recovery_steps:
+        guide = method.recovery_steps
     instructions = [_instruction(ctx, each, version) for each in guide]
     if url:
         instructions = [{"text": "Open the authorization page and consent", "url": url}, *instructions]

@@ -20,7 +20,9 @@ from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState, Use
 from keyturn.vault.roots import Roots
 
 FLUSH_S = 1.0
-TELL_AGAIN_S = 3600.0  # a caller who still presents an ended secret is put on record this often, not at every call
+TELL_AGAIN_S = (
+    3600.0  # a caller who still presents an ended secret is put on record this often, not at every call
+)
 SLOTS = ("A", "B")
 
 
@@ -112,7 +114,9 @@ class IssuedBook:
         if secret is None:
             return
         use = Use(secret.version_id, 1, self._clock(), _plain(address), _plain(agent))
-        if found.accepted or found.code is Code.SCOPE:  # a right too few is still somebody who holds the value
+        if (
+            found.accepted or found.code is Code.SCOPE
+        ):  # a right too few is still somebody who holds the value
             if secret.first_used_at is None:
                 self._confirm(secret, use.at)
             self._count(use)

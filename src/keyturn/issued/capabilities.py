@@ -100,9 +100,7 @@ class Own:
         """Every secret that is let in now."""
         boundary.leaving(_HERE)
         return tuple(
-            Remote(
-                ref_of(s.hash, s.slot, s.hint), True, created_at=s.created_at, last_used_at=s.last_used_at
-            )
+            Remote(ref_of(s.hash, s.slot, s.hint), True, created_at=s.created_at, last_used_at=s.last_used_at)
             for s in self._book.live(self._connection.id)
         )
 
@@ -131,7 +129,7 @@ class Own:
 
 
 def hub_id(book: IssuedBook) -> str:
-    """This hub's own name as a tenant; the same for the life of its root secret."""
+    """The hub's own name as a tenant; the same for the life of its root secret."""
     return f"hub_{book.roots.subkey('tenant').hex()[:_DIGITS]}"
 
 

@@ -10,6 +10,10 @@ from keyturn.planner.situation import Situation
 ONE_SLOT = frozenset({Strategy.SET_ONE, Strategy.REGENERATE})
 
 
+# Made by the hub with the credential itself, so without one and without an administrator there is nothing to act with.
+_SELF_MADE = frozenset({Strategy.TWO_SLOTS, Strategy.MANY_IDS, Strategy.NAMED_SLOTS, Strategy.SET_ONE})
+
+
 def preflight(situation: Situation) -> Step:
     """Look only: nothing is changed before this is green."""
     looks = (
@@ -37,6 +41,16 @@ def stage(situation: Situation) -> tuple[Step, ...]:
     card, slot = situation.card, free_slot(situation)
     where = f" in slot {slot}" if slot else ""
     final = card.strategy in ONE_SLOT and card.new_kills_old
+    if situation.current is None and not situation.has_admin and card.strategy in _SELF_MADE:
+        return (
+            Step(
+                "stage",
+                Kind.ASK,
+                "A person brings a credential that works",
+                who="person",
+                params={"recovery": True},
+            ),
+        )
     if card.strategy in {Strategy.TWO_SLOTS, Strategy.SET_ONE, Strategy.ISSUED}:
         one = card.strategy is Strategy.SET_ONE
         by = "administrator" if situation.has_admin else "the credential itself"

@@ -15,7 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -109,6 +109,7 @@ class SqliteStore:
         self._local = threading.local()
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._closed = False
+        self._closing = threading.Lock()
         self._readers: list[sqlite3.Connection] = []
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -135,18 +136,21 @@ class SqliteStore:
         return connection
 
     def write(self, work: Callable[[Tx], T]) -> T:
-        if self._closed:
-            raise StoreUnavailable("the database is closed")
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a write inside a write would wait for itself")
         done: Future[T] = Future()
-        self._queue.put((work, done))
+        with self._closing:  # nothing is put behind the end, where nobody would answer it
+            if self._closed:
+                raise StoreUnavailable("the database is closed")
+            self._queue.put((work, done))
         return done.result()
 
     def read(self, work: Callable[[Tx], T]) -> T:
         connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._connect()
-            self._readers.append(connection)
         try:
+            if connection is None:
+                connection = self._local.connection = self._connect()
+                self._readers.append(connection)
             connection.execute("BEGIN")
             try:
                 return work(_SqliteTx(connection))
@@ -156,12 +160,14 @@ class SqliteStore:
             raise StoreUnavailable(f"the database cannot be read: {_words(error)}") from None
 
     def close(self) -> None:
-        if not self._closed:
+        with self._closing:
+            if self._closed:
+                return
             self._closed = True
             self._queue.put(None)
-            self._thread.join(timeout=10)
-            for connection in self._readers:
-                connection.close()
+        self._thread.join(timeout=10)
+        for connection in self._readers:
+            connection.close()
 
     def _serve(self, connection: sqlite3.Connection) -> None:
         tx = _SqliteTx(connection)
@@ -186,19 +192,19 @@ class SqliteStore:
                     connection.execute("SAVEPOINT member")
                     try:
                         results.append((done, work(tx)))
-                        connection.execute("RELEASE member")
                     except BaseException as error:  # the member's own failure is its caller's business
-                        connection.execute("ROLLBACK TO member")
-                        connection.execute("RELEASE member")
-                        if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                        if _is_ill(error) or not connection.in_transaction:
                             raise
+                        connection.execute("ROLLBACK TO member")
                         done.set_exception(error)
+                    connection.execute("RELEASE member")
                 boundary.reach("commit:before")
                 connection.execute("COMMIT")
                 boundary.reach("commit:after")
-        except sqlite3.Error as error:
+        except BaseException as error:  # whoever waits must be answered, and the writer must live
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
             failure = StoreUnavailable(
                 f"the database refused the commit: {_words(error)}",
                 hint="Nothing was changed. Check free space and that no other program holds the database.",
@@ -209,6 +215,28 @@ class SqliteStore:
             return
         for done, value in results:
             done.set_result(value)
+
+
+_ILL = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+
+
+def _is_ill(error: BaseException) -> bool:
+    """Whether the database failed, and with it everybody in the batch, rather than one member's own statement."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, sqlite3.Error) and code is not None and code & 0xFF in _ILL
 
 
 @contextmanager
@@ -264,6 +292,16 @@ def _percent(sql: str) -> str:
     return found
 
 
+_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"  # one view for all statements of a read
+
+
+def _make_durable(connection: Any) -> None:
+    """A write that returned must survive a power cut, also on a server whose default is to answer sooner."""
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+
+
 class PostgresStore:
     """PostgreSQL through a small pool; several processes and machines may share it."""
 
@@ -284,7 +322,12 @@ class PostgresStore:
                 hint="Check KEYTURN_DATABASE: host, database, user, password and the right to create tables.",
             ) from None
         self._pool = ConnectionPool(
-            url, min_size=1, max_size=size, open=True, kwargs={"autocommit": True, "prepare_threshold": 1}
+            url,
+            min_size=1,
+            max_size=size,
+            open=True,
+            configure=_make_durable,
+            kwargs={"autocommit": True, "prepare_threshold": 1},
         )
 
     def write(self, work: Callable[[Tx], T]) -> T:
@@ -310,7 +353,11 @@ class PostgresStore:
     def read(self, work: Callable[[Tx], T]) -> T:
         try:
             with self._pool.connection() as connection:
-                return work(_PostgresTx(connection))
+                connection.execute(_READING)
+                try:
+                    return work(_PostgresTx(connection))
+                finally:
+                    connection.execute("COMMIT")
         except self._errors as error:
             raise StoreUnavailable(f"the database cannot be read: {type(error).__name__}") from None
 

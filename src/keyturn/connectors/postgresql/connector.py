@@ -31,14 +31,18 @@ from keyturn.transport import sql
 
 
 def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
-    """One role without a separate administrator has the self path only; what it lacks says so when asked."""
+    """One role without a separate administrator has the self path only: a person has to end it."""
     if method != "password":
         raise NotFound(f"postgresql has no method {method}")
     if is_two(settings):
         two = TwoRoles()
-        return Capabilities(two, two, two, two, disabler=two, revoker=two, dropper=two, discoverer=two)
+        return Capabilities(
+            two, two, two, two, disabler=two, revoker=two, dropper=two, discoverer=two, locator=two
+        )
     one = OneRole()
-    return Capabilities(one, one, one, one, revoker=one, dropper=one, discoverer=one)
+    if not settings.get("admin_user"):
+        return Capabilities(one, one, one, one, discoverer=one, locator=one)
+    return Capabilities(one, one, one, one, revoker=one, dropper=one, discoverer=one, locator=one)
 
 
 class _Roles(ABC):
@@ -91,6 +95,14 @@ class _Roles(ABC):
         parts = {"user": role, "password": password(), scram_memo.SALT: scram_memo.new_salt()}
         material = Material(parts, frozenset({"user", scram_memo.SALT}))
         return Candidate(place.ref(role, scram_memo.keys_of(material).verifier()), material)
+
+    def locate(self, access: Access, material: Material) -> Ref:
+        """The place of the role this login names."""
+        place = Place.of(access.settings)
+        user = material["user"]
+        if place.roles and user not in place.roles.values():
+            raise InvalidInput(f"user {user} is neither role_a nor role_b", field="user")
+        return place.ref(user)
 
     def discover(self, access: Access) -> tuple[Found, ...]:
         """All roles with their memberships and live sessions."""
@@ -169,7 +181,7 @@ class OneRole(_Roles):
                     f"whether the value still works is not known: {probe.detail}", code=probe.code
                 )
         need_admin(access, f"{client.SET_RIGHT}, {client.END_RIGHT}", "revoke its login")
-        _close(place, _within(access, until), name)
+        _close(place, _within(access, until), name, "NOLOGIN PASSWORD NULL")
 
     def drop(self, access: Access) -> None:
         """Drops the role; what it owns in this database goes to the administrator."""
@@ -248,7 +260,8 @@ class TwoRoles(_Roles):
         """Takes the role's value and login away and ends its sessions; the role itself stays, empty."""
         place = Place.of(access.settings)
         need_admin(access, f"{client.SET_RIGHT}, {client.END_RIGHT}", "revoke its login")
-        _close(place, access, place.role_at(ref))
+        # The past date is for our own eyes: it tells an emptied role from a switched-off one (`list`).
+        _close(place, access, place.role_at(ref), "NOLOGIN PASSWORD NULL VALID UNTIL '-infinity'")
 
     def drop(self, access: Access) -> None:
         """Drops both roles; what they own in this database goes to the group role."""
@@ -292,11 +305,10 @@ def _acting(place: Place, access: Access) -> Iterator[sql.Session]:
         yield session
 
 
-def _close(place: Place, access: Access, role: str) -> None:
+def _close(place: Place, access: Access, role: str, options: str) -> None:
     with _acting(place, access) as session:
         try:
-            # The past date is for our own eyes: it tells an emptied role from a switched-off one (TwoRoles.list).
-            client.alter(session, role, "NOLOGIN PASSWORD NULL VALID UNTIL '-infinity'")
+            client.alter(session, role, options)
         except NotFound:
             return
         client.end_sessions(session, role)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from keyturn.contract.values import Candidate
-from keyturn.errors import CredentialRejected, InvalidInput, OutcomeUnknown, UnexpectedAnswer, ValueRefused
+from keyturn.errors import (
+    CredentialRejected,
+    InvalidInput,
+    KeyturnError,
+    OutcomeUnknown,
+    UnexpectedAnswer,
+    ValueRefused,
+)
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Done, Move, Wait
 from keyturn.executor.tasking import open_task, task_of, waiting_for
@@ -46,10 +54,22 @@ def _take(ctx: Context, step: Step, task: Task) -> Move:
     base = ctx.material(ctx.old) if ctx.old else Material({})
     kept = {name: value for name, value in base.items() if name in public}
     material = Material({**kept, **parts}, public)
-    ref = Ref(id=parts.get("key_id", ""), label=parts.get("key_name", parts.get("name", "")))
+    ref = _place_of(ctx, material)
     ctx.add_version(Candidate(ref, material), State.ISSUED, Provenance.HUMAN)
     ctx.line(step, LineKind.RECEIPT, task=task.id, by=task.claimed_by)
     return Done()
+
+
+def _place_of(ctx: Context, material: Material) -> Ref:
+    """Where the paste sits at the vendor; the name a person gave is what later steps call it by."""
+    label = material.get("key_name", material.get("name", ""))
+    found = Ref(id=material.get("key_id", ""))
+    if ctx.can.locator is not None:
+        try:
+            found = ctx.can.locator.locate(ctx.access(), material)
+        except KeyturnError:
+            pass  # a value that cannot be placed is turned down by its test, with the vendor's own words
+    return replace(found, label=found.label or label)
 
 
 def _old_may_die(ctx: Context) -> bool:

@@ -25,12 +25,21 @@ def prove_dead(ctx: Context, step: Step) -> Move:
     for version in targets(ctx, step):
         if version.state is State.DEAD:
             continue
+        if version.state is State.DRAINING and _is_only_superseded(ctx):
+            version = ctx.move(version, State.REVOKED)  # noqa: PLW2901 - the same version, one state further
         if version.state is not State.REVOKED:
             continue  # still to be ended by a debt or a later run
         move = _one(ctx, step, version, wanted)
         if move is not None:
             return move
     return _siblings_alive(ctx, step) if ctx.track is Track.FORWARD else Done()
+
+
+def _is_only_superseded(ctx: Context) -> bool:
+    """A grant that cannot be ended alone: nothing in the plan ends it, using up its refresh token does."""
+    return ctx.can.death is not None and not any(
+        s.kind in {Kind.REVOKE, Kind.TELL} for s in ctx.run.plan.steps
+    )
 
 
 def _one(ctx: Context, step: Step, version: Version, wanted: Proof) -> Move | None:
@@ -101,7 +110,7 @@ def _refused(ctx: Context, step: Step, version: Version) -> Wait | bool | None:
         return Wait(seen[-1] + gap, f"refused {len(seen)} of {REFUSALS} times")
     found: Probe | None = None
     while needed > 0:
-        found = ctx.probe(step, version, what="old", may_fail=True)
+        found = ctx.probe(step, version, what="old", may_fail=True, death=True)
         if found.verdict is Verdict.ACCEPTED:
             return None
         if found.verdict is Verdict.UNKNOWN:
@@ -149,6 +158,11 @@ def _still_alive(ctx: Context, step: Step, version: Version) -> Move | None:
     """Accepted or listed although it should be gone: wait out the lag, then ask again, then owe it."""
     now = ctx.hub.clock()
     settle = ctx.policy.settle_revoke(ctx.card)
+    burned = len([1 for facts, _ in ctx.lines(step, LineKind.DECISION) if facts.get("decision") == "burned"])
+    if ctx.can.death is not None and burned < REFUSALS:
+        # The refresh that was still accepted used the token up; past the vendor's leeway it must be refused.
+        ctx.line(step, LineKind.DECISION, decision="burned", version=version.id)
+        return Wait(now + settle * 1.1 + 0.1, "the used refresh token's leeway runs out")
     if now < version.changed_at + settle:
         return Wait(
             min(version.changed_at + settle, now + max(0.02, settle / 8)), "the vendor may lag behind"

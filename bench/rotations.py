@@ -1,0 +1,86 @@
+"""The product's rounds: runs are started for every connection, the embedded engine finishes them, all are checked."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import psycopg
+
+from bench.floor import Loop
+from bench.world import Product, engine
+from keyturn.connectors.postgresql import scram_memo
+from keyturn.model.ids import RunId
+from keyturn.model.plan import Goal
+from keyturn.model.run import RunState
+from keyturn.operations import leases, runs
+from keyturn.storage import runs as run_rows
+from keyturn_lab.parts.postgres import PostgresCluster, Role
+
+
+class Timed:
+    """Stands before the executor and notes how long each run was in hand."""
+
+    def __init__(self, executor: Any) -> None:
+        self._executor = executor
+        self.took: dict[str, float] = {}
+
+    def advance(self, run_id: RunId) -> None:
+        """As the executor's."""
+        began = time.perf_counter()
+        try:
+            self._executor.advance(run_id)
+        finally:
+            self.took[run_id] = self.took.get(run_id, 0.0) + time.perf_counter() - began
+
+
+def run(made: Product, order: list[int], in_flight: int) -> Loop:
+    """One round. The time runs from the first start to the last completion; each run's is start plus execution.
+
+    Raises: AssertionError when a run is anything but COMPLETE with the old value known dead.
+    """
+    scram_memo._memo.clear()  # noqa: SLF001 - a real hub rotates a role every few weeks, not every minute
+    with engine(made.hub, in_flight) as hub:
+        timed = Timed(hub.engine._executor)  # noqa: SLF001 - measured from outside
+        hub.engine._executor = timed  # type: ignore[assignment]  # noqa: SLF001
+        starting: dict[str, float] = {}
+        began = time.perf_counter()
+        for index in order:
+            asked = time.perf_counter()
+            started = runs.start(hub, made.names[index], Goal.ROTATE)
+            starting[started.id] = time.perf_counter() - asked
+        finished = hub.engine.run_until(lambda: _all_ended(hub, starting), timeout_s=120)
+        seconds = time.perf_counter() - began
+    assert finished, "the runs did not end"
+    _check(made, list(starting))
+    return Loop(seconds, tuple(timed.took[each] + starting[each] for each in starting))
+
+
+def _all_ended(hub: Any, wanted: dict[str, float]) -> bool:
+    # The engine's own view is cheap; the store is asked only when nothing is in hand.
+    if hub.engine._busy or hub.engine._ready:  # noqa: SLF001
+        return False
+    return bool(wanted) and hub.store.read(run_rows.unfinished) == 0
+
+
+def _check(made: Product, ids: list[str]) -> None:
+    for run_id in ids:
+        found = runs.get(made.hub, run_id)
+        state = (found.state, found.proof)
+        assert state == (RunState.COMPLETE, "D1"), f"{state}: {found.waiting_for or found.outcome}"
+
+
+def spot_check(made: Product, target: PostgresCluster, order: list[int]) -> int:
+    """Logs in with a driver of its own: what the hub serves is accepted, what the role began with is not."""
+    for index in order:
+        held = leases.resolve(made.hub, made.names[index])
+        role = made.roles[index]
+        psycopg.connect(target.dsn(role=Role(role.name, held.material["password"]))).close()
+        assert not target.accepts(role), f"the first password of {role.name} still works"
+    return len(order)
+
+
+def threads_alive() -> int:
+    """For a look at leaks between rounds."""
+    return threading.active_count()

@@ -1,0 +1,279 @@
+"""The tidy-up both engines share: what a crash, a full disk or a missed wake-up left lying about, found in our tables.
+
+Every chore reads first and writes only when there is something to do, so an idle hub commits nothing. Every chore may
+run in several processes at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from keyturn.model.ids import DebtId, PrincipalId, RunId
+from keyturn.model.run import Debt, RunState, TaskState, Track
+from keyturn.storage import debts, runs, sealed, tasks
+from keyturn.storage.database import Store, Tx
+from keyturn.vault import spool
+from keyturn.vault.secrets import Secrets
+
+OFTEN_S, SELDOM_S = 10.0, 60.0
+DEBT_LEASE_S = 600.0
+_DEBTS_AT_ONCE = 20
+
+
+def _decide_nothing(_debt: Debt) -> None:
+    """Nobody tries debts here."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The chores. `try_debt` makes one attempt at a debt and records its outcome; `worker` is this process's name."""
+
+    store: Store
+    secrets: Secrets
+    clock: Callable[[], float]
+    worker: str
+    wake: Callable[[str, float], None]
+    spool: str = ""
+    spool_private: bytes = b""
+    try_debt: Callable[[Debt], object] = _decide_nothing
+
+    def at_start(self) -> None:
+        """Before the first run is advanced: answers a full disk kept from the store, and leases of the dead."""
+        if self.spool:
+            spool.prepare(self.spool)
+        self.import_spool()
+        free_dead_holders(self.store)
+
+    def import_spool(self) -> int:
+        """Files spooled answers as the receipts they are, then empties the spool; how many were new.
+
+        Costs one `stat` while the spool is empty, so the engine calls it before every look at what is due: a run must
+        not resume without the answer it is waiting for. Whoever can write the file could add a record; only receipts
+        are taken, never over one that is there, and anything else is kept aside for a person like damage.
+        """
+        if not self.spool or not _has_bytes(self.spool):
+            return 0
+        found = spool.read(self.spool, self.spool_private)
+        receipts = [record for record in found.records if record.identity.startswith("receipt:")]
+        now = self.clock()
+        seals = [(each.identity, self.secrets.sealing(each.identity, each.payload, now)) for each in receipts]
+
+        def work(tx: Tx) -> int:
+            fresh = 0
+            for identity, seal in seals:
+                if sealed.get(tx, identity) is None:
+                    seal(tx)
+                    fresh += 1
+            return fresh
+
+        fresh = self.store.write(work) if seals else 0
+        strangers = len(found.records) - len(receipts)
+        spool.clear(self.spool, replace(found, damaged=found.damaged + strangers))
+        return fresh
+
+    def wake_answered(self) -> int:
+        """Makes runs due whose person answered, or was late, while the run was just lying down to wait; how many.
+
+        The run writes its next due time after it looked at the task, so an answer in between would be slept through.
+        """
+        now = self.clock()
+
+        def look(tx: Tx) -> list[RunId]:
+            rows = tx.all(
+                "SELECT t.run_id, t.step FROM task t JOIN run r ON r.id = t.run_id"
+                " WHERE r.state = ? AND r.due_at > ? AND (t.state = ? OR (t.state IN (?,?,?) AND t.due_at <= ?))",
+                RunState.WAITING_HUMAN.value,
+                now,
+                TaskState.SUBMITTED.value,
+                *(state.value for state in tasks.OPEN_STATES),
+                now,
+            )
+            return [RunId(run_id) for run_id, step in rows if _waits_at(tx, RunId(run_id), str(step))]
+
+        found = self.store.read(look)
+        for run_id in found:
+            self.store.write(lambda tx, each=run_id: runs.wake(tx, each, now))  # type: ignore[misc]
+            self.wake(run_id, now)
+        return len(found)
+
+    def destroy_due(self) -> int:
+        """Carries out planned destructions of dead versions' ciphertext; how many."""
+        now = self.clock()
+        due = self.store.read(
+            lambda tx: tx.one("SELECT 1 FROM sealed WHERE destroy_at IS NOT NULL AND destroy_at <= ?", now)
+        )
+        return self.store.write(lambda tx: sealed.destroy_due(tx, now)) if due else 0
+
+    def try_debts(self) -> int:
+        """One attempt at each debt whose time has come and whose principal nobody works on; how many were tried."""
+        now, tried = self.clock(), 0
+        due = self.store.read(
+            lambda tx: tx.all(
+                "SELECT d.id, c.principal_id FROM debt d JOIN connection c ON c.id = d.connection_id"
+                " JOIN principal p ON p.id = c.principal_id WHERE d.closed_at IS NULL AND d.next_try_at <= ?"
+                " AND p.active_run_id IS NULL AND p.lease_until < ? ORDER BY d.next_try_at LIMIT ?",
+                now,
+                now,
+                _DEBTS_AT_ONCE,
+            )
+        )
+        for debt_id, principal_id in due:
+            tried += self._try(DebtId(debt_id), PrincipalId(principal_id))
+        return tried
+
+    def _try(self, debt_id: DebtId, principal_id: PrincipalId) -> int:
+        """Holds the principal meanwhile: ending an old slot while a run fills it would end the new credential.
+
+        The lease has no run, so a crash here only delays: the debt and the principal are free when it runs out.
+        """
+        now, holder = self.clock(), f"{self.worker}/debt"
+
+        def take(tx: Tx) -> tuple[Debt, int] | None:
+            claimed = tx.run(
+                "UPDATE debt SET next_try_at = ? WHERE id = ? AND closed_at IS NULL AND next_try_at <= ?",
+                now + DEBT_LEASE_S,
+                debt_id,
+                now,
+            )
+            taken = claimed and tx.run(
+                "UPDATE principal SET holder = ?, epoch = epoch + 1, lease_until = ?"
+                " WHERE id = ? AND lease_until < ? AND active_run_id IS NULL",
+                holder,
+                now + DEBT_LEASE_S,
+                principal_id,
+                now,
+            )
+            if claimed and not taken:
+                tx.run("UPDATE debt SET next_try_at = ? WHERE id = ?", now, debt_id)
+            row = tx.one("SELECT epoch FROM principal WHERE id = ?", principal_id) if taken else None
+            debt = debts.by_id(tx, debt_id) if row else None
+            return (debt, int(row[0])) if row and debt else None
+
+        held = self.store.write(take)
+        if held is None:
+            return 0
+        debt, epoch = held
+        try:
+            self.try_debt(debt)
+        finally:
+            self.store.write(
+                lambda tx: tx.run(
+                    "UPDATE principal SET lease_until = 0 WHERE id = ? AND epoch = ?", principal_id, epoch
+                )
+            )
+        return 1
+
+
+class Sweeper:
+    """Runs the chores in a thread of their own, because a debt may wait for a slow vendor."""
+
+    def __init__(self, sweep: Sweep, often_s: float = OFTEN_S, seldom_s: float = SELDOM_S) -> None:
+        self._sweep, self._often_s, self._seldom_s = sweep, often_s, seldom_s
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread; nothing is done before the first interval is over."""
+        self._thread = threading.Thread(target=self._serve, name="keyturn-tidy", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Ends the thread after the chore in hand."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _serve(self) -> None:
+        sweep = self._sweep
+        seldom_at = time.monotonic() + self._seldom_s
+        while not self._stop.wait(self._often_s):
+            _do(lambda: free_dead_holders(sweep.store))
+            _do(sweep.wake_answered)
+            if time.monotonic() >= seldom_at:
+                seldom_at = time.monotonic() + self._seldom_s
+                _do(sweep.destroy_due)
+                _do(sweep.try_debts)
+
+
+def _do(chore: Callable[[], object]) -> None:
+    """A chore that fails is tried again next time and must not keep the others from being done."""
+    with suppress(Exception):
+        chore()
+
+
+def _waits_at(tx: Tx, run_id: RunId, step: str) -> bool:
+    """Whether the run still stands at the step a task belongs to: an answered task stays until its run ends."""
+    run = runs.by_id(tx, run_id)
+    if run is None:
+        return False
+    forward = run.track is Track.FORWARD
+    steps = run.plan.steps if forward else run.plan.rollback
+    here = steps[run.cursor].key if run.cursor < len(steps) else ""
+    return step == (here if forward else f"rollback.{here}")
+
+
+def _has_bytes(path: str) -> bool:
+    try:
+        return os.path.getsize(path) > 0
+    except OSError:
+        return False
+
+
+# -- who is alive --------------------------------------------------------------------------------------------------
+
+
+def worker_name() -> str:
+    """`host/pid/started`: unique for ever, and tells on the same host whether its process still lives."""
+    return f"{_host()}/{os.getpid()}/{_started(os.getpid())}"
+
+
+def free_dead_holders(store: Store) -> int:
+    """Ends the leases of processes of this host that are gone, instead of waiting for them to run out; how many."""
+    held = "SELECT DISTINCT holder FROM principal WHERE lease_until > 0 AND holder <> ''"
+    gone = [str(row[0]) for row in store.read(lambda tx: tx.all(held)) if _is_dead(str(row[0]))]
+    if not gone:
+        return 0
+
+    def work(tx: Tx) -> int:
+        return sum(
+            tx.run("UPDATE principal SET lease_until = 0 WHERE holder = ? AND lease_until > 0", holder)
+            for holder in gone
+        )
+
+    return store.write(work)
+
+
+def _is_dead(holder: str) -> bool:
+    """Certain only for a process of this very host; anybody else is left to their lease."""
+    host, _, rest = holder.partition("/")
+    pid, _, rest = rest.partition("/")
+    started = rest.partition("/")[0]
+    return host == _host() and pid.isdigit() and bool(started) and _started(int(pid)) != started
+
+
+def _host() -> str:
+    """The host's name and which kernel and process-id space: containers may share a name and must not see each
+    other's processes as dead."""
+    space = socket.gethostname()
+    with suppress(OSError):
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+            space += boot.read().strip()
+        space += os.readlink("/proc/self/ns/pid")
+    return f"{socket.gethostname()}-{hashlib.sha256(space.encode()).hexdigest()[:8]}"
+
+
+def _started(pid: int) -> str:
+    """When a process of this host started, in kernel ticks; empty when it is gone (or is a zombie)."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]

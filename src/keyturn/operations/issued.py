@@ -1,0 +1,472 @@
+"""Credentials this hub gives to others: issue, show, issue a second one beside the first, end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keyturn.bootstrap import Keyturn
+from keyturn.contract.values import Access
+from keyturn.errors import Conflict, InvalidInput, NotDone, NotFound, NotPermitted
+from keyturn.executor.executor import Executor
+from keyturn.issued import grants, kinds
+from keyturn.issued import reveal as kept
+from keyturn.issued.book import SLOTS, IssuedBook
+from keyturn.issued.capabilities import capabilities, hub_id
+from keyturn.model.credential import (
+    Connection,
+    ConnectionState,
+    Provenance,
+    Ref,
+    State,
+    Version,
+)
+from keyturn.model.ids import ConnectionId, PrincipalId, RunId, VersionId, new_id
+from keyturn.model.plan import Goal, Kind, Plan
+from keyturn.model.policy import Policy
+from keyturn.model.run import TERMINAL, LineKind, Run, RunState, Track
+from keyturn.model.secret import Material, Secret
+from keyturn.operations import runs as run_operations
+from keyturn.operations.connections import check_name, find
+from keyturn.operations.forms import read_form
+from keyturn.storage import connections, journal, principals, runs, versions
+from keyturn.storage.database import Tx
+from keyturn.storage.issued import IssuedSecret
+from keyturn.vault.secrets import admin_row, version_row
+
+OVERLAP_S = 86400.0
+LONGEST_OVERLAP_S = 30 * 86400.0
+_ONCE_S = 0.5  # an engine that runs has picked a new run up by then
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A fresh credential and its value, for the one answer that shows it. `until`: when `reveal` stops showing it.
+
+    `run` is the rotation that goes on: it ends the old one later. None for a first credential.
+    """
+
+    connection: Connection
+    value: Secret
+    version_id: VersionId
+    slot: str
+    until: float
+    run: Run | None = None
+
+
+@dataclass(frozen=True)
+class Issued:
+    """One issued credential with its secrets, newest first."""
+
+    connection: Connection
+    kind: str
+    secrets: tuple[IssuedSecret, ...]
+
+
+def book(hub: Keyturn) -> IssuedBook:
+    """The hub's book. A new one each time: only what counts uses must be kept (and closed) by whoever serves."""
+    return IssuedBook(hub.store, hub.roots)
+
+
+def serve_inbound(hub: Keyturn) -> None:
+    """Tells the catalogue how issued credentials are made. Twice is fine; `bootstrap` does it for every hub."""
+    own = book(hub)
+    hub.catalog.serve_inbound(lambda connection: capabilities(own, hub.secrets, connection))
+
+
+def issue(
+    hub: Keyturn,
+    kind: str,
+    name: str,
+    values: Mapping[str, str],
+    owner: str = "",
+    *,
+    policy: Mapping[str, Any] | None = None,
+    who: str = "",
+) -> Handed:
+    """Makes a credential with its first secret, in one transaction. The value is in the answer and nowhere else, but
+    for ten minutes in which the same person may `reveal` it.
+
+    Raises: InvalidInput or Conflict (field named), NotFound for a kind this hub does not issue.
+    """
+    made, name, who, now = kinds.named(kind), check_name(hub, name), who or hub.settings.actor, time.time()
+    own = dict(policy or {})
+    Policy.read(own)
+    method = hub.catalog.method(made.system, made.method)
+    settings, _, _ = read_form(f"{made.system}/{made.method}", method, values)
+    grants.of(settings)
+    connection = Connection(
+        id=ConnectionId(new_id("con")),
+        name=name,
+        system=made.system,
+        method=made.method,
+        settings=settings,
+        principal_id=PrincipalId(""),
+        owner=owner or who,
+        policy=own,
+        identity={},
+        state=ConnectionState.ACTIVE,
+        generation=1,
+        current_version_id=VersionId(new_id("ver")),
+        definition_hash="",
+        created_at=now,
+    )
+    ledger = book(hub)
+    identity = {"principal": connection.id, "tenant": hub_id(ledger), "principal_label": name}
+    connection = replace(connection, identity=identity)
+    maker = capabilities(ledger, hub.secrets, connection).maker
+    if maker is None:
+        raise NotDone(f"{kind} cannot be made")  # unreachable: every kind of ours has a maker
+    slot = SLOTS[0]
+    candidate = maker.make(Access(settings), Ref(id=slot, slot=slot))
+    digest = candidate.material["digest"]
+    value = kept.find(hub.secrets, digest, now)
+    if value is None:
+        raise NotDone("the new value could not be read back from the vault", hint="Nothing was issued.")
+    version = Version(
+        id=VersionId(str(connection.current_version_id)),
+        connection_id=connection.id,
+        principal_id=PrincipalId(""),
+        number=1,
+        state=State.CURRENT,
+        ref=candidate.ref,
+        fingerprint=hub.roots.fingerprint(digest),
+        provenance=Provenance.OURS,
+        born_at=now,
+        expires_at=candidate.expires_at,
+        changed_at=now,
+    )
+    seal = hub.secrets.sealing(version_row(version.id), candidate.material.to_bytes(), now)
+    # The hub is its own administrator: a key that expired or was ended can still be followed by a new one.
+    admin = hub.secrets.sealing(
+        admin_row(connection.id), Material({"hub": hub_id(ledger)}, frozenset({"hub"})).to_bytes(), now
+    )
+
+    def work(tx: Tx) -> Connection:
+        if connections.by_name(tx, name):
+            raise Conflict(f"there is a connection named {name} already", field="name")
+        principal_id = principals.ensure(tx, f"{made.system}/{made.method}/{connection.id}")
+        whole = replace(connection, principal_id=principal_id)
+        connections.add(tx, whole)
+        seal(tx)
+        admin(tx)
+        versions.add(tx, replace(version, principal_id=principal_id))
+        ledger.add(tx, version.id, whole.id, slot, digest, value[-4:], candidate.expires_at)
+        seen = {"what": "new", "verdict": "accepted", "identity": identity, "version": version.id}
+        said = {
+            "decision": "issued",
+            "kind": made.name,
+            "version": version.id,
+            "slot": slot,
+            "by": who,
+            "scopes": settings.get("scopes", ""),
+        }
+        journal.append(
+            tx,
+            whole.id,
+            [
+                journal.Entry(now, "", "issue", LineKind.OBSERVED, 0, seen),
+                journal.Entry(now, "", "issue", LineKind.DECISION, 0, said),
+            ],
+        )
+        return whole
+
+    saved = hub.store.write(work)
+    return Handed(saved, Secret(value), version.id, slot, now + kept.REVEAL_S)
+
+
+def every(hub: Keyturn) -> list[Issued]:
+    """All issued credentials by name, the ended ones too."""
+    rows = {(kind.system, kind.method): kind.name for kind in kinds.KINDS}
+    ledger = book(hub)
+    return [
+        Issued(each, rows[each.system, each.method], ledger.list(each.id))
+        for each in hub.store.read(connections.every)
+        if (each.system, each.method) in rows
+    ]
+
+
+def get(hub: Keyturn, name: str) -> Issued:
+    """One issued credential. Raises: NotFound, InvalidInput when it is not one of ours."""
+    connection = find(hub, name)
+    try:
+        kind = kinds.of_row(connection.system, connection.method)
+    except NotFound:
+        raise InvalidInput(
+            f"{name} is a connection to {connection.system}; this hub did not issue it",
+            hint="`keyturn issued` shows what it issued.",
+            field="name",
+        ) from None
+    return Issued(connection, kind.name, book(hub).list(connection.id))
+
+
+def reissue(
+    hub: Keyturn,
+    name: str,
+    overlap_s: float = OVERLAP_S,
+    *,
+    force: bool = False,
+    reason: str = "",
+    trigger: str = "",
+    wait_s: float = 30.0,
+    who: str = "",
+) -> Handed:
+    """Makes a second secret beside the first and returns its value as soon as it is let in. The run goes on: it ends the
+    old one after `overlap_s`, once the new one was used and the old one is silent, at the latest after twice the overlap.
+    `force` ends it even though the new one was never used.
+
+    Raises: InvalidInput, Conflict while another rotation is open, NotDone when it does not get that far in `wait_s`.
+    """
+    if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
+        raise InvalidInput("overlap_s must be between 0 and 30 days", field="overlap_s")
+    connection, who = get(hub, name).connection, who or hub.settings.actor
+    gone = connection.state in {ConnectionState.REVOKED, ConnectionState.DISCONNECTED}
+    goal = Goal.RECONNECT if gone else Goal.ROTATE
+    plan = _overlapping(run_operations.plan(hub, name, goal), overlap_s, force=force)
+    run = _start(hub, connection, plan, overlap_s, reason=reason, trigger=trigger, who=who)
+
+    def is_over() -> bool:
+        now_is = run_operations.get(hub, run.id)
+        return run_operations.settled(now_is) or _serves(hub, now_is) is not None
+
+    if not hub.engine.run_until(is_over, min(_ONCE_S, wait_s)):
+        if run_operations.get(hub, run.id).started_at is None:
+            Executor(hub.hub).advance(
+                run.id
+            )  # no engine here, and none elsewhere took it: no vendor is needed
+        hub.engine.run_until(is_over, wait_s)
+    run = run_operations.get(hub, run.id)
+    version = _serves(hub, run)
+    value = _value(hub, version) if version else None
+    if version is None or value is None:
+        raise NotDone(
+            f"the new secret of {name} is not there yet ({run.outcome or run.waiting_for or run.state.value})",
+            hint=f"The old one works on. `keyturn run {run.id}` shows how far it is.",
+            run=run.id,
+        )
+    return Handed(
+        find(hub, name), Secret(value), version.id, version.ref.slot, time.time() + kept.REVEAL_S, run
+    )
+
+
+def _overlapping(plan: Plan, overlap_s: float, *, force: bool) -> Plan:
+    """The plan with this run's own overlap in its drain step: shown before, frozen, read by the gate."""
+    asked: dict[str, Any] = {"overlap_s": overlap_s, **({"force": True} if force else {})}
+    steps = [
+        replace(
+            step,
+            title=f"Wait {overlap_s:g} s, for the first use of the new one and for silence of the old",
+            params={**step.params, **asked},
+        )
+        if step.kind is Kind.DRAIN
+        else step
+        for step in plan.steps
+    ]
+    return replace(plan, steps=tuple(steps))
+
+
+def _start(
+    hub: Keyturn,
+    connection: Connection,
+    plan: Plan,
+    overlap_s: float,
+    *,
+    reason: str,
+    trigger: str,
+    who: str,
+) -> Run:
+    """`operations.runs.start` with a plan of our own."""
+    now = time.time()
+    run = Run(
+        id=RunId(new_id("run")),
+        connection_id=connection.id,
+        principal_id=connection.principal_id,
+        goal=plan.goal,
+        trigger=trigger or new_id("trg"),
+        reason=reason,
+        plan=plan,
+        state=RunState.QUEUED,
+        track=Track.FORWARD,
+        cursor=0,
+        due_at=now,
+        waiting_for="",
+        old_version_id=connection.current_version_id,
+        new_version_id=None,
+        attempts=0,
+        proof="",
+        created_at=now,
+        started_at=None,
+        ended_at=None,
+        outcome="",
+    )
+    facts = {
+        "decision": "started",
+        "goal": plan.goal.value,
+        "by": who,
+        "reason": reason,
+        "overlap_s": overlap_s,
+    }
+    drain_max_s = Policy.read(connection.policy).drain_max_s
+
+    def work(tx: Tx) -> Run:
+        again = runs.by_trigger(tx, connection.id, run.trigger)
+        if again is not None:
+            return again
+        unfinished = _open_run(tx, connection.id)
+        if unfinished is not None:
+            raise Conflict(
+                f"{connection.name} is being reissued already ({unfinished.id}, {unfinished.state.value})",
+                hint=f"Wait for its overlap, or end one of the two now: `keyturn revoke-issued {connection.name} --slot`.",
+            )
+        if 2 * overlap_s > drain_max_s:  # a long overlap is no reason to call the run blocked
+            widened = {**connection.policy, "drain_max_s": 2 * overlap_s + drain_max_s}
+            connections.change(tx, connection.id, policy=widened)
+        runs.add(tx, run)
+        journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, facts)])
+        return run
+
+    made = hub.store.write(work)
+    hub.engine.wake(made.id, now)
+    return made
+
+
+def _open_run(tx: Tx, connection_id: ConnectionId) -> Run | None:
+    return next((r for r in runs.recent(tx, connection_id, 5) if r.state not in TERMINAL), None)
+
+
+def _serves(hub: Keyturn, run: Run) -> Version | None:
+    """The run's new version once it is current."""
+    if run.new_version_id is None:
+        return None
+    version_id = run.new_version_id
+    found = hub.store.read(lambda tx: versions.by_id(tx, version_id))
+    return found if found is not None and found.state is State.CURRENT else None
+
+
+def reveal(hub: Keyturn, version_id: str, *, who: str = "") -> Secret:
+    """The value once more, within ten minutes of its making and for whoever asked for it. Journaled.
+
+    Raises: NotFound, NotPermitted for anybody else, Conflict when the ten minutes are over: only a new one helps then.
+    """
+    who = who or hub.settings.actor
+    version = hub.store.read(lambda tx: versions.by_id(tx, VersionId(version_id)))
+    connection = hub.store.read(lambda tx: connections.by_id(tx, version.connection_id)) if version else None
+    if version is None or connection is None:
+        raise NotFound(f"there is no version {version_id}", field="version")
+    get(hub, connection.name)
+    if who != _asked_by(hub, version):
+        raise NotPermitted(
+            "only the person who asked for it may see it again", hint="Ask them, or issue a new one."
+        )
+    value = _value(hub, version)
+    if value is None:
+        raise Conflict(
+            "the value is no longer kept: it could be seen for ten minutes",
+            hint=f"Use `keyturn reissue {connection.name}` for a new one.",
+        )
+    facts = {"decision": "revealed", "version": version.id, "by": who}
+    entry = journal.Entry(time.time(), "", "issued", LineKind.DECISION, 0, facts)
+    hub.store.write(lambda tx: journal.append(tx, connection.id, [entry]))
+    return Secret(value)
+
+
+def _value(hub: Keyturn, version: Version) -> str | None:
+    digest = hub.secrets.material(version_row(version.id)).get("digest", "")
+    return kept.find(hub.secrets, digest, time.time())
+
+
+def _asked_by(hub: Keyturn, version: Version) -> str:
+    def work(tx: Tx) -> str:
+        made = next(
+            (r for r in runs.recent(tx, version.connection_id, 10) if r.new_version_id == version.id), None
+        )
+        said = (
+            journal.of_run(tx, made.id) if made else journal.of_connection(tx, version.connection_id, 0, 10)
+        )
+        return next((str(line.facts["by"]) for line in said if line.facts.get("by")), "")
+
+    return hub.store.read(work)
+
+
+def revoke(
+    hub: Keyturn, name: str, slot: str | None = None, *, reason: str = "", who: str = ""
+) -> Run | None:
+    """Ends a slot's secret, or all of them, now: refused on every worker from this call on. Proof follows in a run.
+
+    Ending the new one of an open rotation takes the rotation back; ending the old one finishes it early; ending the
+    last one ends the credential, until it is issued anew. Returns the run that proves it, None when there is none.
+    Raises: InvalidInput for another slot than A or B, Conflict when nothing is alive there.
+    """
+    connection, who = get(hub, name).connection, who or hub.settings.actor
+    if slot is not None and slot not in SLOTS:
+        raise InvalidInput(f"slot must be one of {', '.join(SLOTS)}", field="slot")
+    ledger = book(hub)
+    live = ledger.live(connection.id)
+    chosen = [s for s in live if slot is None or s.slot == slot]
+    if not chosen:
+        raise Conflict(f"{name} has nothing alive" + (f" in slot {slot}" if slot else ""))
+    now = time.time()
+    facts = {"decision": "revoked_now", "slots": [s.slot for s in chosen], "by": who, "reason": reason}
+
+    def brake(tx: Tx) -> tuple[Run | None, Connection | None]:
+        for each in chosen:
+            ledger.retire(tx, each)
+            kept.destroy(tx, each.hash)
+        journal.append(tx, connection.id, [journal.Entry(now, "", "issued", LineKind.DECISION, 0, facts)])
+        unfinished = _open_run(tx, connection.id)
+        if unfinished is not None:
+            runs.wake(tx, unfinished.id, now)
+        return unfinished, connections.by_id(tx, connection.id)
+
+    unfinished, as_is = hub.store.write(brake)
+    if len(chosen) == len(live):
+        if unfinished is not None:
+            _patiently(lambda: _stop(hub, unfinished, who))
+        return run_operations.start(hub, name, Goal.REVOKE, reason=reason)
+    current = as_is.current_version_id if as_is else None
+    if unfinished is not None and any(s.version_id == current for s in chosen):
+        return _patiently(lambda: run_operations.rollback(hub, unfinished.id))
+    if unfinished is not None:
+        hub.engine.wake(unfinished.id, now)
+    return unfinished
+
+
+def _stop(hub: Keyturn, run: Run, who: str) -> Run:
+    """Ends an open run because all it works on was just ended. Its worker loses the principal at its next commit."""
+    now = time.time()
+
+    def work(tx: Tx) -> None:
+        as_is = runs.by_id(tx, run.id)
+        if as_is is None or as_is.state in TERMINAL:
+            return
+        taken = principals.take(tx, run.principal_id, hub.hub.worker, run.id, now, now + 5)
+        if taken is None:
+            raise Conflict(f"{run.id} is being worked on", hint="Its secrets are refused already; try again.")
+        state = RunState.ABORTED_CLEAN.value
+        facts = {"decision": "ended", "state": state, "by": who, "why": "everything was revoked"}
+        journal.append(
+            tx, run.connection_id, [journal.Entry(now, run.id, "stop", LineKind.DECISION, taken, facts)]
+        )
+        columns = {"state": state, "due_at": None, "ended_at": now, "waiting_for": ""}
+        runs.change(tx, run.id, {**columns, "outcome": "everything was revoked"})
+        principals.let_go(tx, run.principal_id, taken, ended=True)
+
+    hub.store.write(work)
+    return run_operations.get(hub, run.id)
+
+
+def _patiently(act: Callable[[], Run]) -> Run:
+    """Another worker may hold the run for a moment; the secrets are refused already, so there is time."""
+    for _ in range(20):
+        try:
+            return act()
+        except Conflict as error:
+            if "worked on" not in error.message:
+                raise
+            time.sleep(0.25)
+    return act()
+
+
+__all__ = ["every", "get", "issue", "reissue", "reveal", "revoke"]

@@ -1,0 +1,231 @@
+"""Two hostile ends of a wire, on loopback: a server that answers nonsense, and a relay that loses answers."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+OVERSIZE_BYTES = 24 * 1024 * 1024
+_JSON = b"Content-Type: application/json\r\n"
+
+
+class _Server:
+    """Accepts on loopback (and on a socket file where asked) and gives each connection to a thread."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._sockets = [socket.create_server(("127.0.0.1", 0))]
+        self.host = "127.0.0.1"
+        self.port: int = self._sockets[0].getsockname()[1]
+        self.path = path
+        if path is not None:
+            unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            unix.bind(str(path))
+            unix.listen(8)
+            self._sockets.append(unix)
+        self._open: list[socket.socket] = []
+        self._ended = threading.Event()
+
+    @property
+    def url(self) -> str:
+        """The address of the loopback listener."""
+        return f"http://{self.host}:{self.port}"
+
+    def __enter__(self) -> Self:
+        for each in self._sockets:
+            threading.Thread(target=self._accept, args=(each,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for each in (*self._sockets, *self._open):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._ended.is_set():
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            self._open.append(peer)
+            threading.Thread(target=self._quietly, args=(peer,), daemon=True).start()
+
+    def _quietly(self, peer: socket.socket) -> None:
+        with suppress(OSError), peer:
+            self._serve(peer)
+
+    def _serve(self, peer: socket.socket) -> None:
+        raise NotImplementedError
+
+
+class Liar(_Server):
+    """Answers every request with one lie; `received` is what was sent here, `astray` what reached the foreign host.
+
+    With `path` it listens on a socket file as well.
+    """
+
+    def __init__(self, lie: str, path: Path | None = None) -> None:
+        super().__init__(path)
+        self._lie = LIES[lie]
+        self._foreign = _Ear()
+        self.received = bytearray()
+
+    @property
+    def astray(self) -> bytes:
+        """What was carried to the host that a redirect named: must be nothing."""
+        return bytes(self._foreign.received)
+
+    @property
+    def foreign_url(self) -> str:
+        """An address under another name than this server's own."""
+        return f"http://localhost:{self._foreign.port}/trap"
+
+    def __enter__(self) -> Self:
+        self._foreign.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._foreign.__exit__()
+
+    def _serve(self, peer: socket.socket) -> None:
+        self.received += _request(peer)
+        self._lie(self, peer)
+
+
+class _Ear(_Server):
+    """Hears what is sent and says it is fine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received = bytearray()
+
+    def _serve(self, peer: socket.socket) -> None:
+        self.received += b"(somebody connected)" + _request(peer)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + _JSON + b"\r\n{}")
+
+
+def _request(peer: socket.socket) -> bytes:
+    """What the client says first: up to a pause."""
+    peer.settimeout(0.05)
+    said = bytearray()
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until:
+        try:
+            more = peer.recv(65_536)
+        except TimeoutError:
+            if said:
+                break
+            continue
+        if not more:
+            break
+        said += more
+        if b"\r\n\r\n" in said and b"ontent-" not in said:
+            break
+    peer.settimeout(10)
+    return bytes(said)
+
+
+def _answer(status: str, body: bytes, headers: bytes = _JSON, length: int | None = None) -> Callable[..., None]:
+    size = len(body) if length is None else length
+    whole = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%sConnection: close\r\n\r\n%s" % (status.encode(), size, headers, body)
+
+    def say(_liar: Liar, peer: socket.socket) -> None:
+        peer.sendall(whole)
+
+    return say
+
+
+def _oversize(_liar: Liar, peer: socket.socket) -> None:
+    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n{" % (OVERSIZE_BYTES, _JSON))
+    for _ in range(OVERSIZE_BYTES // 65_536):
+        peer.sendall(b" " * 65_536)
+
+
+def _redirect(liar: Liar, peer: socket.socket) -> None:
+    peer.sendall(b"HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % liar.foreign_url.encode())
+
+
+def _silent(liar: Liar, peer: socket.socket) -> None:
+    del peer
+    liar._ended.wait(30)  # noqa: SLF001 - the same file
+
+
+def _drip(liar: Liar, peer: socket.socket) -> None:
+    """Never quiet for long and never done: only a deadline over the whole call ends it."""
+    peer.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while not liar._ended.wait(0.05):  # noqa: SLF001 - the same file
+        peer.sendall(b"a")
+
+
+def _reset(_liar: Liar, peer: socket.socket) -> None:
+    with suppress(OSError):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+_PAGE = b"<!doctype html><title>Maintenance</title><form action=/login>Please sign in</form>"
+LIES: dict[str, Callable[[Liar, socket.socket], None]] = {
+    "html page": _answer("200 OK", _PAGE, b"Content-Type: text/html\r\n"),
+    "html page as json": _answer("200 OK", _PAGE),
+    "empty object": _answer("200 OK", b"{}"),
+    "other shape": _answer("200 OK", b'[[],{"error":null},"user"]'),
+    "deep nesting": _answer("200 OK", b"[" * 100_000),
+    "truncated": _answer("200 OK", b'{"id": 1, "us', length=5000),
+    "oversized": _oversize,
+    "redirect to a foreign host": _redirect,
+    "server error": _answer("500 Internal Server Error", b'{"error":"internal"}'),
+    "proxy login": _answer("407 Proxy Authentication Required", b"", b"Proxy-Authenticate: Basic\r\n"),
+    "not the protocol": lambda _liar, peer: peer.sendall(b"220 mail.example ESMTP ready\r\n" * 3),
+    "silent": _silent,
+    "dripping": _drip,
+    "reset": _reset,
+    "hung up": lambda _liar, _peer: None,
+}
+
+
+class Relay(_Server):
+    """Passes everything on to the real vendor; the answer to the first request that holds `mark` is lost.
+
+    From that request on nothing comes back and the connection is cut `grace_s` later: time for the vendor to act.
+    """
+
+    def __init__(self, host: str, port: int, mark: bytes, grace_s: float = 0.3) -> None:
+        super().__init__()
+        self._to = (host, port)
+        self._mark, self._grace_s = mark, grace_s
+        self.lost = threading.Event()
+
+    def _serve(self, peer: socket.socket) -> None:
+        with socket.create_connection(self._to, 5) as vendor:
+            self._open.append(vendor)
+            muted = threading.Event()
+            threading.Thread(target=self._back, args=(vendor, peer, muted), daemon=True).start()
+            while data := peer.recv(65_536):
+                if self._mark in data and not self.lost.is_set():
+                    self.lost.set()
+                    muted.set()
+                vendor.sendall(data)
+                if muted.is_set():
+                    time.sleep(self._grace_s)
+                    _reset_now(peer)
+                    return
+
+    def _back(self, vendor: socket.socket, peer: socket.socket, muted: threading.Event) -> None:
+        with suppress(OSError):
+            while data := vendor.recv(65_536):
+                if not muted.is_set():
+                    peer.sendall(data)
+            peer.shutdown(socket.SHUT_RDWR)
+
+
+def _reset_now(peer: socket.socket) -> None:
+    with suppress(OSError):
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()

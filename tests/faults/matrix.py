@@ -1,0 +1,124 @@
+"""`python -m tests.faults.matrix`: kills the hub at every place of every strategy under every fault, and looks.
+
+Two passes: the first runs each subject with each fault without a kill and writes down the places it reaches; the
+second dies at each of them, recovers in a new process, and checks every invariant. See docs/faults.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tests.faults import pool
+from tests.faults.cases import FAULTS, SUBJECTS, Case, pairs
+from tests.faults.crash import Result, run
+
+FULL = frozenset({"none", "answer_lost.stage"})  # faults for which even places with nothing in between are told apart
+_EFFECTS = ("commit:", "call:", "probe:")
+
+
+def places_of(found: Result, *, full: bool) -> list[tuple[str, int]]:
+    """The places to die at. Unless `full`, one of several that follow each other with no effect in between."""
+    kept: list[tuple[str, int]] = []
+    changed = True
+    for place, k in found.places:
+        effect = place.startswith(_EFFECTS)
+        if full or effect or changed:
+            kept.append((place, k))
+        changed = effect
+    return kept
+
+
+def plan(found: Iterable[Result]) -> list[Case]:
+    """Every case with a kill, from the runs without."""
+    cases = []
+    for result in found:
+        case = Case.parse(result.name)
+        for place, k in places_of(result, full=case.fault.name in FULL):
+            cases.append(Case(case.subject, case.fault, place, k))
+    return cases
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0 only without violations."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--case", action="append", default=[], help="run one case and print its journal")
+    parser.add_argument("--only", default="", help="only cases whose name contains this")
+    parser.add_argument("--sample", type=int, default=0, help="run this many, spread evenly by chance")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write every result here")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/faults.md")
+    parser.add_argument("--mutations", action="store_true", help="break the product on purpose and see it caught")
+    parser.add_argument("--show", type=int, default=20, help="print at most this many violations")
+    chosen = parser.parse_args(argv)
+    if chosen.case:
+        return show(chosen.case)
+    since = time.monotonic()
+    results = matrix(chosen.only, chosen.sample, chosen.seed, chosen.workers)
+    bad = [r for r in results if r.violations]
+    for result in sorted(bad, key=lambda r: r.name)[: chosen.show]:
+        for invariant, text in result.violations:
+            say(f"{result.name}\n    {invariant}: {text}")
+    if chosen.json:
+        chosen.json.write_text(json.dumps([r.__dict__ for r in results], indent=1))
+    caught = True
+    if chosen.mutations:
+        from tests.faults import mutations
+
+        caught = mutations.main(chosen.workers)
+    if chosen.write_docs:
+        from tests.faults import report
+
+        report.write(results)
+    say(f"{len(SUBJECTS)} subjects, {len(FAULTS)} faults, {pool.took(since)}")
+    say(f"cases={len(results)} violations={sum(len(r.violations) for r in results)}")
+    return 0 if not bad and caught else 1
+
+
+def matrix(only: str = "", sample: int = 0, seed: int = 1, workers: int = 2) -> list[Result]:
+    """Both passes, or a sample of them; results in order of their names."""
+    results: list[Result] = []
+    group = "/".join(only.split("/")[:3])
+    calm = [case for case in (Case(s, f) for s, f in pairs()) if group in case.group or only in case.name]
+    chance = random.Random(seed)
+    if sample:
+        calm = chance.sample(calm, min(len(calm), max(1, sample // 6)))
+    pool.run_all(calm, workers, results.append)
+    cases = [case for case in plan(sorted(results, key=lambda r: r.name)) if only in case.name]
+    if sample:
+        cases = chance.sample(cases, min(len(cases), max(0, sample - len(calm))))
+    else:
+        cases.sort(key=lambda case: hashlib.sha256(case.name.encode()).digest())  # an even load to the end
+    pool.run_all(cases, workers, results.append)
+    return sorted(results, key=lambda r: r.name)
+
+
+def show(names: Sequence[str]) -> int:
+    """One case after another, with the journal."""
+    bad = 0
+    with pool.bench() as tools:
+        for name in names:
+            found = run(tools, Case.parse(name), verbose=True, thorough=True)
+            say(f"{found.name}: {found.state} {found.waiting_for}\n{found.text}")
+            for invariant, text in found.violations:
+                say(f"    {invariant}: {text}")
+            bad += len(found.violations)
+    say(f"cases={len(names)} violations={bad}")
+    return 1 if bad else 0
+
+
+def say(text: str) -> None:
+    """To standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

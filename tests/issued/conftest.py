@@ -1,0 +1,64 @@
+"""A hub of its own for every test, with the engine running and the page of hub-api in its catalogue."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import keyturn
+from keyturn.bootstrap import open_hub
+from keyturn.catalog import Catalog
+from keyturn.contract.values import NetworkPolicy
+from keyturn.definitions.system import read_system
+from keyturn.operations import issued
+from keyturn.settings import Settings
+
+PAGE = Path(keyturn.__file__ or "src/keyturn/__init__.py").parent / "connectors/hub_api/definition.yaml"
+
+
+def open_test_hub(folder, database="", **extra):
+    page = SimpleNamespace(system=lambda: read_system(PAGE.read_text(), str(PAGE)))
+    settings = Settings(
+        home=folder / "home",
+        database=database or f"sqlite:///{folder / 'home' / 'keyturn.db'}",
+        kek=f"file:{folder / 'kek'}",
+        network=NetworkPolicy(),
+        patience=0.02,
+        workers=2,
+        actor="ada",
+    )
+    hub = open_hub(settings, create=True, catalog=Catalog(extra={"hub-api": page, **extra}))
+    issued.serve_inbound(hub)
+    return hub
+
+
+@pytest.fixture
+def idle(tmp_path):
+    """A hub whose engine does not run."""
+    hub = open_test_hub(tmp_path)
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def hub(idle):
+    idle.engine.start()
+    return idle
+
+
+@pytest.fixture
+def book(idle):
+    found = issued.book(idle)
+    yield found
+    found.close()
+
+
+def wait_for(condition, timeout_s=10.0):
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.01)
+    raise AssertionError("it did not happen in time")
