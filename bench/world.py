@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from keyturn.bootstrap import Keyturn, open_hub
 from keyturn.catalog import Catalog
 from keyturn.contract.values import NetworkPolicy
 from keyturn.engine.embedded import Embedded
 from keyturn.executor.executor import Executor
+from keyturn.model.ids import RunId
 from keyturn.operations import connections
 from keyturn.settings import Settings
 from keyturn_lab.parts.postgres import PostgresCluster, Role
@@ -100,15 +102,35 @@ def product(
         hub.close()
 
 
+class Timed:
+    """Stands before the executor and notes how long each run was in hand."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self.took: dict[str, float] = {}
+        self.ended_at: list[float] = []
+
+    def advance(self, run_id: RunId) -> None:
+        """As the executor's."""
+        began = time.perf_counter()
+        try:
+            self._executor.advance(run_id)
+        finally:
+            now = time.perf_counter()
+            self.took[run_id] = self.took.get(run_id, 0.0) + now - began
+            self.ended_at.append(now)
+
+
 @contextmanager
-def engine(hub: Keyturn, in_flight: int) -> Iterator[Keyturn]:
+def engine(hub: Keyturn, in_flight: int) -> Iterator[tuple[Keyturn, Timed]]:
     """The same hub with an engine of its own that keeps `in_flight` runs going."""
     executor = Executor(hub.hub)
-    made = Embedded(executor, hub.store, time.time, in_flight)
+    timed = Timed(executor)
+    made = Embedded(cast(Executor, timed), hub.store, time.time, in_flight)
     executor.hub = replace(hub.hub, wake=made.wake)
     made.start()
     try:
-        yield replace(hub, engine=made)
+        yield replace(hub, engine=made), timed
     finally:
         made.stop()
 

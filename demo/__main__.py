@@ -46,7 +46,7 @@ def main() -> int:
         serve = _serve(stack, environment, port)
         hub = open_hub(Settings.read(environment))
         stack.callback(hub.close)
-        every = rows(world)
+        every = rows(world, f"http://127.0.0.1:{port}/oauth/callback")
         person = Person(BIN / "keyturn", environment, world["parts"])
         person.start()
         stack.callback(person.stop)

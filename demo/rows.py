@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keyturn.keymaking import rsa
-from keyturn_lab import people
+from keyturn_lab import guard, people
 
 DEFINITIONS = Path(__file__).parent / "definitions"
 AHA_USER = "integration@acme.example"
@@ -31,8 +31,8 @@ class Row:
     every_s: float = 0.2  # how often its consumer logs in afresh
 
 
-def rows(world: Mapping[str, Any]) -> list[Row]:
-    """Every row that the lab's parts allow, in the order of the table of strategies."""
+def rows(world: Mapping[str, Any], callback: str) -> list[Row]:
+    """Every row that the lab's parts allow, in the order of the table of strategies. `callback` is the hub's own."""
     parts = world["parts"]
     found: list[Row] = []
     if "postgres" in parts:
@@ -46,7 +46,7 @@ def rows(world: Mapping[str, Any]) -> list[Row]:
     if "aha" in parts:
         found.append(_aha(parts["aha"]["url"]))
     if "jira" in parts:
-        found.append(_jira(parts["jira"]["url"]))
+        found.append(_jira(parts["jira"]["url"], callback))
     if "oidc" in parts:
         found += _oidc(parts["oidc"])
     return found
@@ -128,8 +128,9 @@ def _snowflake(url: str) -> Row:
             "port": str(where.port),
             "protocol": "http",
             "user": "GS_GAINSIGHT_USER",
+            "admin_user": "KEYTURN_ADMIN",
         },
-        {"private_key": pair.private_pem.reveal()},
+        {"private_key": pair.private_pem.reveal(), "admin_password": guard.DEMO_PASSWORD},
         every_s=0.7,
     )
 
@@ -160,8 +161,10 @@ def _aha(url: str) -> Row:
     )
 
 
-def _jira(url: str) -> Row:
+def _jira(url: str, callback: str) -> Row:
     app = _get(f"{url}/_lab/apps")[0]
+    _post(f"{url}/_lab/apps", {"client_id": app["client_id"], "callback": callback})
+    _post(f"{url}/_lab/settings", {"leeway_s": 2.0})  # ten minutes at the vendor
     return Row(
         "jira tickets",
         "jira",
@@ -182,6 +185,7 @@ def _oidc(oidc: Mapping[str, Any]) -> list[Row]:
             "oauth2",
             {"issuer": oidc["url"], "client_id": web["client_id"]},
             {"client_secret": web["client_secret"]},
+            {"settle_create_s": "1", "settle_revoke_s": "1"},
             definition=DEFINITIONS / "oidc-grant.yaml",
             every_s=0.3,
         ),
@@ -195,6 +199,7 @@ def _oidc(oidc: Mapping[str, Any]) -> list[Row]:
                 "registration_access_token": machine["registration_access_token"],
                 "initial_access_token": oidc["initial_access_token"],
             },
+            {"settle_create_s": "1", "settle_revoke_s": "1"},
             definition=DEFINITIONS / "oidc-client.yaml",
             every_s=0.3,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -99,6 +100,7 @@ class Catalog:
         if definition_hash:
             own = self.definition(definition_hash)
             row = definitions.as_method(own, row)
+            row = replace(row, fields=tuple(f for f in row.fields if f.name != "definition"))
             return RowOf(row, definitions.card(own), definitions.capabilities(own))
         if row.direction == "inbound":
             if self._inbound is None or connection is None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+from keyturn.bootstrap import Keyturn
 from keyturn.contract.capabilities import Capabilities
 from keyturn.contract.manifest import Field, Method, System
 from keyturn.contract.values import Access, Candidate
@@ -14,6 +15,7 @@ from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, accepted, rejected
+from keyturn.operations import connections
 
 _CARD = Card(
     Strategy.SET_ONE,
@@ -61,3 +63,11 @@ def external(vendor: Vendor) -> SimpleNamespace:
         return Capabilities(vendor, maker=vendor, setter=vendor)
 
     return SimpleNamespace(system=system, capabilities=capabilities)
+
+
+def connect(hub: Keyturn, count: int) -> list[str]:
+    """Connections `n0`, `n1`, ... to principals of their own."""
+    for n in range(count):
+        values = {"principal": f"p{n}", "secret": f"first-p{n}"}
+        connections.connect(hub, "noop", "none", f"n{n}", values, policy={"retention_s": 0.0})
+    return [f"n{n}" for n in range(count)]

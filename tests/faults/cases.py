@@ -69,25 +69,47 @@ def _three(name: str, kind: str, what: str, **more: Any) -> list[Fault]:
 FAULTS: tuple[Fault, ...] = (
     Fault("none", what="nothing goes wrong but the kill"),
     *_three("answer_lost", "answer_lost", "applied, the answer is lost"),
-    *_three("applied_late", "applied_late", "the connection breaks, the effect lands later", seconds=LATE_S)[:2],
+    *_three("applied_late", "applied_late", "the connection breaks, the effect lands later", seconds=LATE_S)[
+        :2
+    ],
     *_three("error", "error_not_applied", "a 503, nothing applied"),
     *_three("timeout", "timeout_not_applied", "no answer, nothing applied"),
-    Fault("throttled.change", "throttle_storm", "change", {"times": 4, "seconds": 40.0}, "four 429 on changes"),
+    Fault(
+        "throttled.change", "throttle_storm", "change", {"times": 4, "seconds": 40.0}, "four 429 on changes"
+    ),
     Fault("throttled.read", "throttle_storm", "read", {"times": 4, "seconds": 40.0}, "four 429 on reads"),
     *_three("lag", "lag", "the change shows later, within the settle time", seconds=SETTLE_S * 0.7)[:2],
     *_three("lag_long", "lag", "the change shows later than the card says", seconds=SETTLE_S * 3)[:2],
     Fault("wrong_identity.stage", "wrong_identity", "stage", what="the new one belongs to another account"),
     Fault(
-        "wrong_identity.always", "wrong_identity", "stage", {"times": 99}, "every new one belongs to another account"
+        "wrong_identity.always",
+        "wrong_identity",
+        "stage",
+        {"times": 99},
+        "every new one belongs to another account",
     ),
     Fault("wrong_identity.login", "wrong_identity", "login", {"times": 1}, "one login shows another account"),
-    Fault("value_refused.once", "value_refused", "stage", {"times": 1}, "the value breaks the vendor's policy"),
+    Fault(
+        "value_refused.once", "value_refused", "stage", {"times": 1}, "the value breaks the vendor's policy"
+    ),
     Fault("value_refused.always", "value_refused", "stage", {"times": 99}, "no value is good enough"),
     Fault("cap_reached.for_good", "cap_reached", "*", what="strangers hold every free place"),
     Fault("cap_reached.an_hour", "cap_reached", "*", {"seconds": 3600.0}, "they leave after an hour"),
     Fault("siblings.end", "revoke_takes_siblings", "end", what="ending one ends all"),
-    Fault("lockout", "lag", "stage", {"seconds": SETTLE_S * 0.7}, "five wrong logins lock the account, and reads lag"),
-    Fault("grace", "second_change_in_grace", "*", {"seconds": GRACE_S}, "second change inside the vendor's grace"),
+    Fault(
+        "lockout",
+        "lag",
+        "stage",
+        {"seconds": SETTLE_S * 0.7},
+        "five wrong logins lock the account, and reads lag",
+    ),
+    Fault(
+        "grace",
+        "second_change_in_grace",
+        "*",
+        {"seconds": GRACE_S},
+        "second change inside the vendor's grace",
+    ),
     Fault("gullible", "accept_everything", "login", what="a login proves nothing"),
     Fault("wrong_paste", "", "person", what="the person pastes something else first"),
     Fault("denied", "", "person", what="the person refuses consent first"),

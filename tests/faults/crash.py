@@ -114,7 +114,9 @@ def run(bench: Bench, case: Case, *, verbose: bool = False, thorough: bool = Fal
             if status and not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
                 result.violations.append(("END", _fate("the second process", status, folder / "again.txt")))
         status, said = _in_child(
-            lambda out: _second(bench, case, folder, out, verbose=verbose, thorough=thorough or not result.killed),
+            lambda out: _second(
+                bench, case, folder, out, verbose=verbose, thorough=thorough or not result.killed
+            ),
             folder / "second.txt",
         )
         if said is None:
@@ -147,7 +149,9 @@ def _copy(bench: Bench, folder: Path) -> None:
 
 def _files(folder: Path) -> dict[str, bytes]:
     """Everything that a case left on the disk, but for the master key and the person's memory."""
-    kept = (p for p in folder.rglob("*") if p.is_file() and p.name not in {"kek", "person.json", "start.json"})
+    kept = (
+        p for p in folder.rglob("*") if p.is_file() and p.name not in {"kek", "person.json", "start.json"}
+    )
     return {str(p.relative_to(folder)): p.read_bytes() for p in kept}
 
 
@@ -222,7 +226,10 @@ def _set_up(bench: Bench, hub: Keyturn, case: Case, name: str) -> Start:
     subject, fault, client = case.subject, case.fault, bench.client
     options = dict(subject.options)
     if fault.name == "lockout":
-        options["lockout"] = {"max_failures": shapes.LOCKOUT.max_failures, "window_s": shapes.LOCKOUT.window_s}
+        options["lockout"] = {
+            "max_failures": shapes.LOCKOUT.max_failures,
+            "window_s": shapes.LOCKOUT.window_s,
+        }
     made = world.connect(hub, client, subject.method, name, **options)
     if fault.name == "grace":
         _arm(client, case, name)
@@ -232,15 +239,21 @@ def _set_up(bench: Bench, hub: Keyturn, case: Case, name: str) -> Start:
     if fault.kind and fault.name != "grace":
         came = (_arm(client, case, name) or {}).get("strangers", [])
     connection = find(hub, name)
-    serving = hub.store.read(lambda tx: tx.one("SELECT ref FROM version WHERE id = ?", connection.current_version_id))
+    serving = hub.store.read(
+        lambda tx: tx.one("SELECT ref FROM version WHERE id = ?", connection.current_version_id)
+    )
     ref = json.loads(serving[0]) if serving else {}
     alive = client.call("alive", principal=name)
     at = next(
-        c["id"] for c in alive if c["id"] == ref.get("id") or (c["slot"] and c["fingerprint"] == ref.get("fingerprint"))
+        c["id"]
+        for c in alive
+        if c["id"] == ref.get("id") or (c["slot"] and c["fingerprint"] == ref.get("fingerprint"))
     )
     secrets = {v for c in alive for v in (*c["values"], c["value"]) if v} | set(made.material.secrets())
     secrets |= set(made.admin.secrets()) if made.admin else set()
-    return Start(name, frozenset([*made.said["strangers"], *came]), at, made.said["admin"] or "", frozenset(secrets))
+    return Start(
+        name, frozenset([*made.said["strangers"], *came]), at, made.said["admin"] or "", frozenset(secrets)
+    )
 
 
 def _arm(client: Client, case: Case, name: str) -> Any:
@@ -335,7 +348,10 @@ def _once_more(bench: Bench, hub: Keyturn, driver: Driver, checks: Checks) -> st
 
 
 def _journal(seen: Seen) -> str:
-    lines = [f"{x.number:3} {x.run_id[-4:]} {x.epoch:2} {x.step:16} {x.kind.value:8} {dict(x.facts)}" for x in seen.lines]
+    lines = [
+        f"{x.number:3} {x.run_id[-4:]} {x.epoch:2} {x.step:16} {x.kind.value:8} {dict(x.facts)}"
+        for x in seen.lines
+    ]
     states = [f"version {v.number} {v.state.value} {v.ref.as_json()}" for v in seen.versions]
     owed = [f"debt {d.kind}: {d.why} {dict(d.facts)}" for d in seen.debts]
     return "\n".join([*lines, *states, *owed])
@@ -435,7 +451,11 @@ class Driver:
         """Whether somebody did something."""
         did = False
         for task in tasks.waiting(self.hub):
-            if task.run_id == made.id and task.state in {TaskState.OPEN, TaskState.RETURNED, TaskState.CLAIMED}:
+            if task.run_id == made.id and task.state in {
+                TaskState.OPEN,
+                TaskState.RETURNED,
+                TaskState.CLAIMED,
+            }:
                 if self.answered >= 6:
                     return False  # people give up too
                 self.answered += 1

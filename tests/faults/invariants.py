@@ -38,7 +38,9 @@ class Excuse:
 
     def covers(self, case: Case) -> bool:
         """Whether it speaks of this case."""
-        return (not self.subjects or case.subject.name in self.subjects) and case.fault.name.startswith(self.faults)
+        return (not self.subjects or case.subject.name in self.subjects) and case.fault.name.startswith(
+            self.faults
+        )
 
 
 EXCUSES: tuple[Excuse, ...] = (
@@ -56,7 +58,9 @@ EXCUSES: tuple[Excuse, ...] = (
         "the vendor ended what nobody asked it to end; excused only while the run has not ended",
     ),
     Excuse("I6", frozenset({"regenerate", "regenerate_admin"}), ("",), "class Z2: a gap until the cut-over"),
-    Excuse("I6", frozenset(), ("siblings",), "the vendor ended what serves; excused while the run has not ended"),
+    Excuse(
+        "I6", frozenset(), ("siblings",), "the vendor ended what serves; excused while the run has not ended"
+    ),
 )
 
 
@@ -70,7 +74,11 @@ def excuse(invariant: str, case: Case) -> str:
 
 def i1_never_lost(seen: Seen) -> str:
     """P1: a credential that works is sealed, or an already-sent call will bring one, or the vendor can be asked again."""
-    held = [body for row, body in seen.sealed.items() if row.startswith(("version:", "receipt:", "task:", "spool:"))]
+    held = [
+        body
+        for row, body in seen.sealed.items()
+        if row.startswith(("version:", "receipt:", "task:", "spool:"))
+    ]
     tokens = [t for body in held if (t := _refresh_token(body))]
     for each in seen.ours:
         works = each["usable"] or (not each["ended"] and each["active"])
@@ -165,7 +173,11 @@ def i3_never_switched_unproven(seen: Seen) -> str:
     if current is None or material is None or current.number == 1:
         return ""
     print_ = fingerprint(material.get("access_token") or material["secret"])
-    tested = [x for x in seen.logins if x["fingerprint"] == print_ and x["by"] == "hub" and x["verdict"] == "accepted"]
+    tested = [
+        x
+        for x in seen.logins
+        if x["fingerprint"] == print_ and x["by"] == "hub" and x["verdict"] == "accepted"
+    ]
     if not tested or tested[0]["at"] > current.changed_at:
         return f"the vendor saw no accepted login with version {current.number} before it was CURRENT"
     return ""
@@ -179,7 +191,9 @@ def i4_never_killed_early(seen: Seen) -> str:
             continue
         ends = entry["op"] in _ENDS and entry["id"] == seen.start.serving
         writes = entry["op"] in _MAKES and entry.get("replaced") == seen.start.serving
-        if (ends or (writes and seen.case.subject.name not in ONE_SLOT)) and not any(at <= entry["at"] for at in flips):
+        if (ends or (writes and seen.case.subject.name not in ONE_SLOT)) and not any(
+            at <= entry["at"] for at in flips
+        ):
             return f"{entry['op']} ended {entry['id']}, which served, before a successor did"
     return ""
 
@@ -198,7 +212,12 @@ def i5_never_touched_if_not_ours(seen: Seen) -> str:
     foreign = seen.start.strangers | {c["id"] for c in seen.alive if c["by"] == "stranger"}
     for entry in seen.history:
         touched = {entry["id"], entry.get("replaced", "")} & foreign
-        if touched and entry["changed"] and entry["by"] not in {"stranger", "setup"} and not entry.get("collateral"):
+        if (
+            touched
+            and entry["changed"]
+            and entry["by"] not in {"stranger", "setup"}
+            and not entry.get("collateral")
+        ):
             return f"{entry['op']} by {entry['by']} touched {', '.join(touched)}, which is not ours"
     return ""
 
@@ -231,7 +250,9 @@ def i7_never_locked_out(seen: Seen) -> str:
     ours = [x["at"] for x in seen.logins if x["counted"] and str(x["by"]).startswith("hub")]
     most = max((sum(at - lockout.window_s < x <= at for x in ours) for at in ours), default=0)
     if seen.locked or most >= lockout.max_failures:
-        return f"{most} failed logins of {lockout.max_failures}" + (", the account is locked" if seen.locked else "")
+        return f"{most} failed logins of {lockout.max_failures}" + (
+            ", the account is locked" if seen.locked else ""
+        )
     return ""
 
 
@@ -316,7 +337,9 @@ def i1_ends_working(watcher: Watcher, seen: Seen) -> str:
     material = seen.material(current) if current else None
     if material is None or not watcher.accepts(_value(material)):
         return "the run is complete and the current value is refused"
-    if seen.case.subject.name == "grant" and not any(material["refresh_token"] in c["values"] for c in seen.ours):
+    if seen.case.subject.name == "grant" and not any(
+        material["refresh_token"] in c["values"] for c in seen.ours
+    ):
         return "the run is complete and the current refresh token is spent"
     return ""
 

@@ -19,7 +19,9 @@ from tests.faults import pool
 from tests.faults.cases import FAULTS, SUBJECTS, Case, pairs
 from tests.faults.crash import Result, run
 
-FULL = frozenset({"none", "answer_lost.stage"})  # faults for which even places with nothing in between are told apart
+FULL = frozenset(
+    {"none", "answer_lost.stage"}
+)  # faults for which even places with nothing in between are told apart
 _EFFECTS = ("commit:", "call:", "probe:")
 
 
@@ -55,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write every result here")
     parser.add_argument("--write-docs", action="store_true", help="write docs/faults.md")
-    parser.add_argument("--mutations", action="store_true", help="break the product on purpose and see it caught")
+    parser.add_argument(
+        "--mutations", action="store_true", help="break the product on purpose and see it caught"
+    )
     parser.add_argument("--show", type=int, default=20, help="print at most this many violations")
     chosen = parser.parse_args(argv)
     if chosen.case:

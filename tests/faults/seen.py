@@ -40,7 +40,9 @@ class Start:
     def load(cls, text: str) -> Start:
         """The inverse of `dump`."""
         data = json.loads(text)
-        return cls(**{**data, "strangers": frozenset(data["strangers"]), "secrets": frozenset(data["secrets"])})
+        return cls(
+            **{**data, "strangers": frozenset(data["strangers"]), "secrets": frozenset(data["secrets"])}
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class Seen:
     def version_of(self, credential: Mapping[str, Any]) -> Version | None:
         """The ledger's newest version of a remote credential: what serves first."""
         same = [v for v in self.versions if is_it(v, credential)]
-        return next((v for v in same if v.id == self.connection.current_version_id), same[0] if same else None)
+        return next(
+            (v for v in same if v.id == self.connection.current_version_id), same[0] if same else None
+        )
 
 
 def is_it(version: Version, credential: Mapping[str, Any]) -> bool:

@@ -242,7 +242,9 @@ def _parts(name: str) -> tuple[Field, ...]:
         return (Field("key_id", "Key id", part=True), secret)
     slot = Field("slot", "Slot", part=True)
     if name in {"one_slot", "regenerate"}:
-        admin = Field("admin_secret", "Administrator's secret", secret=True, group="admin", required=name == "one_slot")
+        admin = Field(
+            "admin_secret", "Administrator's secret", secret=True, group="admin", required=name == "one_slot"
+        )
         return (slot, secret, admin)
     return (slot, secret)
 

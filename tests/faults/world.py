@@ -63,13 +63,23 @@ def connect(hub: Keyturn, client: Client, method: str, name: str, **options: Any
     values = {**made.settings, **dict(made.material), **dict(made.admin or {})}
     known = {f.name for f in shapes.system().method(method).fields}
     connections.connect(
-        hub, "shapes", method, name, {k: v for k, v in values.items() if k in known}, policy={"retention_s": 0.0, "drain_min_s": 0.02}
+        hub,
+        "shapes",
+        method,
+        name,
+        {k: v for k, v in values.items() if k in known},
+        policy={"retention_s": 0.0, "drain_min_s": 0.02},
     )
     return made
 
 
 def drive(
-    hub: Keyturn, run_id: str, person: Callable[[Task], None], *, timeout_s: float = 20.0, stop: Callable[[Run], bool] | None = None
+    hub: Keyturn,
+    run_id: str,
+    person: Callable[[Task], None],
+    *,
+    timeout_s: float = 20.0,
+    stop: Callable[[Run], bool] | None = None,
 ) -> Run:
     """Advances a run to quiescence in this thread, as the engine would, answering its tasks."""
     until = time.monotonic() + timeout_s
@@ -81,7 +91,11 @@ def drive(
             raise TimeoutError(f"{run.state.value}: {run.waiting_for}")
         if run.state is RunState.WAITING_HUMAN:
             for task in tasks.waiting(hub):
-                if task.run_id == run.id and task.state in {TaskState.OPEN, TaskState.RETURNED, TaskState.CLAIMED}:
+                if task.run_id == run.id and task.state in {
+                    TaskState.OPEN,
+                    TaskState.RETURNED,
+                    TaskState.CLAIMED,
+                }:
                     person(task)
             run = runs.get(hub, run_id)
         wait = run.due_at - time.time()

@@ -69,9 +69,11 @@ def why_closed(look: Looker, version: Version) -> Closed | None:
     if held:
         names = ", ".join(sorted({lease.consumer for lease in held}))
         return Closed(f"leased by {names}", min(again, held[0].until_at))
-    issued = look.card.strategy is Strategy.ISSUED
+    if look.card.strategy is Strategy.ISSUED and look.can.lister is not None:
+        live = look.can.lister.list(look.access()) if version.state is State.DRAINING else ()
+        return _issued_closed(look, version, live, declared)
     if version.state is State.DRAINING:
-        least = since + max([_overlap_s(look), *(_least_s(c) for c in declared)])
+        least = since + max([look.policy.drain_min_s, *(_least_s(c) for c in declared)])
         if now < least:
             return Closed("consumers get time to pick up the new one", least)
         behind = [
@@ -79,7 +81,7 @@ def why_closed(look: Looker, version: Version) -> Closed | None:
             for c in declared
             if c.required and c.seen_generation < int(generation[0] if generation else 0)
         ]
-        if behind and not issued:  # users of an issued one never resolve here: their first use tells
+        if behind:
             return Closed(f"not seen on the new one yet: {', '.join(behind)}", again)
     if look.card.last_used and look.can.lister is not None and version.state is State.DRAINING:
         for remote in look.can.lister.list(look.access()):
@@ -93,22 +95,26 @@ def why_closed(look: Looker, version: Version) -> Closed | None:
     return None
 
 
-def _issued_closed(look: Looker, version: Version, live: tuple[Remote, ...], now: float) -> Closed | None:
-    """S8: the old one waits for the first use of the new, then for its own silence or its deadline (twice the overlap)."""
+def _issued_closed(
+    look: Looker, version: Version, live: tuple[Remote, ...], declared: list[consumers.Consumer]
+) -> Closed | None:
+    """S8: after the overlap the old one waits for the first use of the new one, then for its own silence, at the latest
+    for its deadline (twice the overlap). Users of an issued one never resolve here: the first use tells."""
+    now, since = look.hub.clock(), version.changed_at
     again = now + LOOK_AGAIN_S * look.hub.patience
     old = next((remote for remote in live if remote.ref.same_place(version.ref)), None)
     if old is None:
         return None  # it is let in no longer: nobody can need it
     overlap = _overlap_s(look)
-    if version.state is State.DRAINING:
-        successors = [r for r in live if not r.ref.same_place(version.ref)]
-        if not _asked(look, "force") and not any(r.last_used_at is not None for r in successors):
-            return Closed("the new one was never used; the old one serves on", again)
-        if now >= version.changed_at + 2 * overlap:
-            return None
-    quiet = min(overlap, QUIET_S)
-    if old.last_used_at is not None and now < old.last_used_at + quiet:
-        return Closed("still used; it gets time to fall silent", min(again, old.last_used_at + quiet))
+    least = since + max([overlap, *(_least_s(c) for c in declared)])
+    if now < least:
+        return Closed("consumers get time to pick up the new one", least)
+    successors = [r for r in live if not r.ref.same_place(version.ref)]
+    if not _asked(look, "force") and not any(r.last_used_at is not None for r in successors):
+        return Closed("the new one was never used; the old one serves on", again)
+    silent_at = (old.last_used_at or 0.0) + min(overlap, QUIET_S)
+    if now < min(silent_at, since + 2 * overlap):
+        return Closed("still used; it gets time to fall silent", min(again, silent_at))
     return None
 
 

@@ -261,6 +261,7 @@ class Embedded:
         an ill store costs little; its row stays due and shows it."""
         with self._lock:
             self._busy.discard(run_id)
+            tries = 0
             if settled:
                 self._failed.pop(run_id, None)
             else:
@@ -269,7 +270,7 @@ class Embedded:
             then = self._then.pop(run_id, [])
             if run_id in self._again:
                 self._again.discard(run_id)
-                if settled and not self._stopping:
+                if tries < 2 and not self._stopping:
                     self._add(run_id, hinted=True)
             if len(self._ready) < self._size:
                 self._look_soon()  # another run of the same principal may have waited for this one

@@ -21,6 +21,7 @@ from keyturn.model.credential import Connection, ConnectionState, State, Version
 from keyturn.model.ids import RunId
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import TERMINAL, Line, LineKind, Run, RunState, TaskState, Track
+from keyturn.planner.shapes import ONE_SLOT
 from keyturn.storage import connections, debts, journal, principals, runs, tasks, versions
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row
@@ -92,14 +93,16 @@ class Executor:
         move = self._try(ctx, step)
         if isinstance(move, Done):
             ctx.cursor += 1
+            ctx.attempts = 0
             ctx.column(attempts=0)
             return True
         if isinstance(move, Back):
             ctx.line(step, LineKind.DECISION, decision="back", to=move.to, why=move.why)
             ctx.cursor = next(i for i, each in enumerate(steps) if each.key == move.to)
+            ctx.commit()  # the step asks the store (for its task, say) and must find what sent us back
             return True
         if isinstance(move, Abort):
-            return self._abort(ctx, step, move.why)
+            return self._abort(ctx, step, move)
         self._wait(ctx, move)
         return False
 
@@ -126,28 +129,34 @@ class Executor:
         made = ctx.new is not None and ctx.new.state not in {State.REFUSED, State.DEAD}
         if made and ctx.track is Track.FORWARD and not self._past_return(ctx):
             return Abort(why)
-        return Wait(ctx.hub.clock() + _BLOCKED_S * ctx.hub.patience, why, RunState.BLOCKED)
+        return self._halt(ctx, why)
+
+    def _halt(self, ctx: Context, why: str) -> Wait:
+        """Waits for somebody. BLOCKED promises that the old one serves; past the return of a one-slot credential
+        nothing may serve, and the run says LOST."""
+        lost = (
+            ctx.card.strategy in ONE_SLOT
+            and ctx.serving() is ctx.old
+            and ctx.track is Track.FORWARD
+            and self._past_return(ctx)
+        )
+        state = RunState.LOST if lost else RunState.BLOCKED
+        return Wait(ctx.hub.clock() + _BLOCKED_S * ctx.hub.patience, why, state)
 
     def _past_return(self, ctx: Context) -> bool:
-        """Whether something that cannot be undone has begun: an irreversible step with an INTENT in the journal."""
-        return any(
-            not step.reversible
-            and any(key == step.key and kind is LineKind.INTENT for key, kind, _, _ in ctx.said)
-            for step in ctx.run.plan.steps
-        )
+        """Whether something that cannot be undone has happened or may have: the INTENT of an irreversible step that
+        is not followed by a definite `not_applied`."""
+        return any(not step.reversible and ctx.may_have_applied(step.key) for step in ctx.run.plan.steps)
 
-    def _abort(self, ctx: Context, step: Step, why: str) -> bool:
-        ctx.line(step, LineKind.DECISION, decision="abort", why=why)
-        ctx.column(outcome=why)
-        if ctx.track is Track.ROLLBACK or not ctx.run.plan.rollback:
-            if ctx.new is None or ctx.new.state in {State.REFUSED, State.DEAD} or not self._past_return(ctx):
-                self._drop_candidate(ctx)
-                self._end(ctx, aborted=True)
-            else:
-                self._wait(ctx, Wait(ctx.hub.clock() + _BLOCKED_S * ctx.hub.patience, why, RunState.BLOCKED))
+    def _abort(self, ctx: Context, step: Step, move: Abort) -> bool:
+        ctx.line(step, LineKind.DECISION, decision="abort", why=move.why)
+        ctx.column(outcome=move.why)
+        if self._past_return(ctx) and not move.final:
+            self._wait(ctx, self._halt(ctx, move.why))
             return False
-        if self._past_return(ctx):
-            self._wait(ctx, Wait(ctx.hub.clock() + _BLOCKED_S * ctx.hub.patience, why, RunState.BLOCKED))
+        if ctx.track is Track.ROLLBACK or not ctx.run.plan.rollback:
+            self._drop_candidate(ctx)
+            self._end(ctx, aborted=True)
             return False
         ctx.track, ctx.cursor = Track.ROLLBACK, 0
         ctx.column(track=Track.ROLLBACK.value, attempts=0)

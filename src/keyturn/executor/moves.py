@@ -31,9 +31,11 @@ class Back:
 
 @dataclass(frozen=True)
 class Abort:
-    """Give up: undo what can be undone; after the point of no return wait for somebody instead."""
+    """Give up: undo what can be undone; after the point of no return wait for somebody instead, unless `final`: then
+    there is nothing to wait for and what is left behind was owed."""
 
     why: str
+    final: bool = False
 
 
 Move = Done | Wait | Back | Abort

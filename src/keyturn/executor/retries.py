@@ -20,7 +20,7 @@ def pause_s(attempts: int, patience: float, wanted_s: float = 0.0) -> float:
 
 def soon(ctx: Context, why: str, wanted_s: float = 0.0, state: RunState = RunState.WAITING) -> Wait:
     """A wait on the ladder; after its last rung the run shows as blocked and still goes on trying."""
-    attempts = ctx.run.attempts
+    attempts = ctx.attempts
     ctx.column(attempts=attempts + 1)
     if attempts >= BLOCKED_AFTER:
         state = RunState.BLOCKED

@@ -23,8 +23,11 @@ class Grants:
     networks: tuple[IPv4Network | IPv6Network, ...]
 
     def covers(self, scope: str) -> bool:
-        """Whether a call that needs `scope` is allowed. `lease` covers `lease:warehouse`, never the other way round."""
-        return not scope or scope in self.scopes or scope.partition(":")[0] in self.scopes
+        """Whether a call that needs `scope` is allowed. `lease` covers `lease:warehouse`, never the other way round;
+        a call that needs `lease:` is content with any of them."""
+        if not scope or scope in self.scopes or scope.partition(":")[0] in self.scopes:
+            return True
+        return scope.endswith(":") and any(each.startswith(scope) for each in self.scopes)
 
     def admits(self, address: str) -> bool:
         """Whether a caller's address is in one of the networks. An address nobody knows is in none."""

@@ -163,7 +163,8 @@ def _save(
     facts: Mapping[str, Any],
 ) -> Connection:
     named = [str(connection.settings.get(field, "")) for field in row.method.principal]
-    identity = "/".join([connection.system, connection.method, *named])
+    own = [str(hub.catalog.definition(connection.definition_hash).id)] if connection.definition_hash else []
+    identity = "/".join([connection.system, connection.method, *own, *named])
     if not any(named):
         identity = f"{connection.system}/{connection.method}/{connection.id}"
     version_id = VersionId(new_id("ver"))

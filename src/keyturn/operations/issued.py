@@ -13,8 +13,9 @@ from keyturn.errors import Conflict, InvalidInput, NotDone, NotFound, NotPermitt
 from keyturn.executor.executor import Executor
 from keyturn.issued import grants, kinds
 from keyturn.issued import reveal as kept
-from keyturn.issued.book import SLOTS, IssuedBook
+from keyturn.issued.book import SLOTS, CheckResult, Code, IssuedBook
 from keyturn.issued.capabilities import capabilities, hub_id
+from keyturn.keymaking.passwords import pattern as token_pattern
 from keyturn.model.credential import (
     Connection,
     ConnectionState,
@@ -469,4 +470,15 @@ def _patiently(act: Callable[[], Run]) -> Run:
     return act()
 
 
-__all__ = ["every", "get", "issue", "reissue", "reveal", "revoke"]
+__all__ = [
+    "CheckResult",
+    "Code",
+    "IssuedBook",
+    "every",
+    "get",
+    "issue",
+    "reissue",
+    "reveal",
+    "revoke",
+    "token_pattern",
+]

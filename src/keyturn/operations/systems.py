@@ -401,7 +401,16 @@ def run_page(hub: Keyturn, run: Run) -> dict[str, Any]:
         "waiting_for": run.waiting_for,
         "outcome": run.outcome,
         "tasks": [
-            {"id": t.id, "title": t.title, "state": t.state.value, "due": iso(t.due_at)} for t in open_tasks
+            {
+                "id": t.id,
+                "title": t.title,
+                "state": t.state.value,
+                "due": iso(t.due_at),
+                "url": next(
+                    (str(i["url"]) for i in t.instructions if t.kind == "consent" and "url" in i), ""
+                ),
+            }
+            for t in open_tasks
         ],
         "debts": [{"id": d.id, "kind": d.kind, "why": d.why} for d in open_debts],
         "serving": runs.serving(hub, connection),

@@ -41,7 +41,7 @@ class Tx(Protocol):
         """Executes and returns the number of rows touched."""
 
     def many(self, sql: str, rows: Sequence[Row]) -> None:
-        """Executes once per row."""
+        """Executes an `INSERT ... VALUES (?,...)` once per row."""
 
     def lock(self, sql: str, *params: Any) -> Row | None:
         """Like `one`, and on PostgreSQL keeps the row locked until the commit (SQLite has one writer anyway)."""
@@ -251,8 +251,8 @@ def _sqlite_transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _words(error: BaseException) -> str:
-    """An SQLite or OS message names files and tables, never values."""
-    return str(error)
+    """An SQLite or OS message names files and tables, never values; of anything else only its kind is said."""
+    return str(error) if isinstance(error, sqlite3.Error | OSError) else type(error).__name__
 
 
 class _PostgresTx:
@@ -278,8 +278,11 @@ class _PostgresTx:
         return count
 
     def many(self, sql: str, rows: Sequence[Row]) -> None:
-        with self._connection.cursor() as cursor:
-            cursor.executemany(_percent(sql), rows)
+        """One statement with all rows: a message for each would cost as much as a statement for each."""
+        head, values = sql.rsplit(" VALUES ", 1)
+        if rows:
+            every = f"{head} VALUES {','.join([values] * len(rows))}"
+            self._execute(every, [value for row in rows for value in row])
 
 
 _translated: dict[str, str] = {}

@@ -133,9 +133,16 @@ def _request(peer: socket.socket) -> bytes:
     return bytes(said)
 
 
-def _answer(status: str, body: bytes, headers: bytes = _JSON, length: int | None = None) -> Callable[..., None]:
+def _answer(
+    status: str, body: bytes, headers: bytes = _JSON, length: int | None = None
+) -> Callable[..., None]:
     size = len(body) if length is None else length
-    whole = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%sConnection: close\r\n\r\n%s" % (status.encode(), size, headers, body)
+    whole = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n%sConnection: close\r\n\r\n%s" % (
+        status.encode(),
+        size,
+        headers,
+        body,
+    )
 
     def say(_liar: Liar, peer: socket.socket) -> None:
         peer.sendall(whole)
@@ -150,7 +157,9 @@ def _oversize(_liar: Liar, peer: socket.socket) -> None:
 
 
 def _redirect(liar: Liar, peer: socket.socket) -> None:
-    peer.sendall(b"HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % liar.foreign_url.encode())
+    peer.sendall(
+        b"HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % liar.foreign_url.encode()
+    )
 
 
 def _silent(liar: Liar, peer: socket.socket) -> None:

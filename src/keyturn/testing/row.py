@@ -97,7 +97,9 @@ class RowUnderTest:
             if found.verdict is wanted:
                 return found
             if time.monotonic() > until:
-                raise AssertionError(f"still {found.verdict.value} ({found.code}: {found.detail}), not {wanted.value}")
+                raise AssertionError(
+                    f"still {found.verdict.value} ({found.code}: {found.detail}), not {wanted.value}"
+                )
             time.sleep(0.1)
 
     def raises(self, call: Callable[[], object], *kinds: type[KeyturnError]) -> KeyturnError:
@@ -137,7 +139,9 @@ class RowUnderTest:
             session = self.session()
             self.witness.tell(session["code_verifier"])
             callback = self.consent(self.can.authorizer.begin(using, session))
-            made = self.can.authorizer.read(using, self.can.authorizer.exchange(using, session, callback), None)
+            made = self.can.authorizer.read(
+                using, self.can.authorizer.exchange(using, session, callback), None
+            )
         elif self.can.setter is not None and self.can.maker is not None:
             made = self.can.maker.make(using, self.slot)
             self.witness.tell(made.material)

@@ -19,8 +19,18 @@ def forms(secret: str) -> frozenset[bytes]:
     if len(text) < LEAST:
         return frozenset()
     raw = text.encode()
-    found = {raw, raw[::-1], binascii.hexlify(raw), binascii.hexlify(raw).upper(), raw.decode().encode("utf-16-le")}
-    for escaped in (json.dumps(text), json.dumps(text, ensure_ascii=False), json.dumps(json.dumps(text)[1:-1])):
+    found = {
+        raw,
+        raw[::-1],
+        binascii.hexlify(raw),
+        binascii.hexlify(raw).upper(),
+        raw.decode().encode("utf-16-le"),
+    }
+    for escaped in (
+        json.dumps(text),
+        json.dumps(text, ensure_ascii=False),
+        json.dumps(json.dumps(text)[1:-1]),
+    ):
         found.add(escaped[1:-1].encode())
     found |= {quote(text, safe="").encode(), quote(text).encode(), quote_plus(text).encode()}
     found |= {html.escape(text).encode(), repr(text)[1:-1].encode()}

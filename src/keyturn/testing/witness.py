@@ -42,8 +42,9 @@ class Witness(logging.Handler):
 
     def saw(self, error: BaseException) -> None:
         """Keeps all that a log, a store or a person could be shown of an exception, its causes included."""
-        if not isinstance(error, KeyturnError):
-            raise AssertionError(f"an exception that is not Keyturn's left the connector: {type(error).__name__}")
+        assert isinstance(error, KeyturnError), (
+            f"{type(error).__name__} left the connector; it is not Keyturn's"
+        )
         self.heard += traceback.format_exception(error)
         self.heard += [repr(error), str(error), repr(error.facts), error.hint]
         self.heard.append(pickle.dumps(error).decode("latin-1"))

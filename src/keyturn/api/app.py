@@ -1,0 +1,113 @@
+"""The HTTP application and how it is served: the list of routes is the map of the API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+
+from keyturn.api import callback, leases, problems, reading
+from keyturn.api.door import open_door
+from keyturn.api.shield import Shield
+from keyturn.bootstrap import Keyturn
+from keyturn.model.moment import iso
+from keyturn.operations import issued
+
+_SECURITY: list[dict[str, list[str]]] = [{"AccessKey": []}, {"Bearer": []}]
+_OPEN = ("/healthz", callback.PATH)
+
+
+def create_app(hub: Keyturn) -> FastAPI:
+    """The application of one hub. Its lifespan closes the book of uses; the engine is the server's business."""
+    door, book = open_door(hub)
+    issued.serve_inbound(hub)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(book.close)
+
+    app = FastAPI(
+        title="Keyturn",
+        version="1",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,  # clients drop or leak headers when redirected
+    )
+    app.add_middleware(Shield)
+    problems.install(app)
+
+    @app.get("/healthz", tags=["health"], summary="Whether the hub can read its database")
+    def healthz() -> dict[str, str]:
+        hub.store.read(lambda tx: tx.one("SELECT 1"))
+        return {"status": "ok"}
+
+    @app.get("/api/v1/whoami", tags=["credentials"], summary="Who the presented credential is")
+    async def whoami(request: Request) -> Response:
+        found = await door.enter_fast(request)
+        secret = found.secret
+        if secret is None:
+            raise problems.Refused(401, "cred.unknown", "the credential is not valid")
+        body = {
+            "credential": found.name,
+            "slot": secret.slot,
+            "state": secret.state.value,
+            "scopes": sorted(found.scopes),
+            "expires_at": iso(secret.ends_at),
+        }
+        headers = {"Cache-Control": "no-store", "Keyturn-Credential-State": secret.state.value}
+        return JSONResponse(body, headers=headers)
+
+    app.include_router(leases.routes(hub, door))
+    app.include_router(reading.routes(hub, door))
+    app.include_router(callback.routes(hub, door))
+    _describe(app)
+    return app
+
+
+def _describe(app: FastAPI) -> None:
+    """Tells the OpenAPI page how callers authenticate."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        found = plain()
+        schemes = found.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["AccessKey"] = {"type": "apiKey", "in": "header", "name": "AccessKey"}
+        schemes["Bearer"] = {"type": "http", "scheme": "bearer"}
+        for path, methods in found["paths"].items():
+            for operation in methods.values() if path not in _OPEN else ():
+                operation["security"] = _SECURITY
+        return found
+
+    setattr(app, "openapi", openapi)  # noqa: B010 - FastAPI's documented way to extend it; types forbid assigning
+
+
+def serve(hub: Keyturn, host: str = "127.0.0.1", port: int = 8425, *, trusted_proxies: str = "") -> None:
+    """Serves until SIGINT or SIGTERM, with the engine started and stopped around it.
+
+    `trusted_proxies`: addresses whose X-Forwarded-For is believed; by default nobody's, since allowed networks and
+    the limit of failed attempts go by the caller's address. There is no access log: URLs can hold codes.
+    """
+    config = uvicorn.Config(
+        create_app(hub),
+        host=host,
+        port=port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=trusted_proxies or None,
+        timeout_graceful_shutdown=10,
+    )
+    hub.engine.start()
+    try:
+        uvicorn.Server(config).run()
+    finally:
+        hub.engine.stop()

@@ -1,0 +1,162 @@
+"""Who calls: one issued credential in one header, judged by the book; failed attempts are limited per address."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict, deque
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from keyturn.api.problems import Refused
+from keyturn.bootstrap import Keyturn
+from keyturn.operations import issued
+from keyturn.operations.issued import CheckResult, Code, IssuedBook, token_pattern
+
+REALM = 'Bearer realm="keyturn"'
+FAILURES, WINDOW_S, ADDRESSES = 20, 300.0, 4096
+
+
+class Attempts:
+    """Failed attempts per address in a sliding window. A working credential is never locked out by its neighbours."""
+
+    def __init__(self, most: int = FAILURES, window_s: float = WINDOW_S) -> None:
+        self._most, self._window_s = most, window_s
+        self._failed: OrderedDict[str, deque[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def fail(self, address: str) -> float:
+        """Counts one failure; seconds to wait when there were too many before it, else 0."""
+        now = time.monotonic()
+        with self._lock:
+            seen = self._failed.setdefault(address, deque(maxlen=self._most))
+            self._failed.move_to_end(address)
+            if len(self._failed) > ADDRESSES:
+                self._failed.popitem(last=False)
+            if len(seen) == self._most and now - seen[0] < self._window_s:
+                return self._window_s - (now - seen[0])
+            seen.append(now)
+            return 0.0
+
+
+class Door:
+    """Lets callers in. Nothing accepted is remembered between two calls."""
+
+    def __init__(self, hub: Keyturn, book: IssuedBook) -> None:
+        self._book = book
+        self._is_local = hub.store.dialect == "sqlite"  # a read takes microseconds: no thread is worth it
+        self.attempts = Attempts()
+
+    def enter(self, request: Request, scope: str = "") -> CheckResult:
+        """The caller, for handlers that run in a thread. Raises: Refused."""
+        address, agent = _from(request)
+        found = self._book.look(_presented(request), address=address, scope=scope)
+        self._book.note(found, address=address, agent=agent)
+        return self._judge(found, address)
+
+    async def enter_fast(self, request: Request, scope: str = "") -> CheckResult:
+        """The same on the event loop: one indexed read; only a first use waits for a commit, in a thread."""
+        address, agent = _from(request)
+        value, look = _presented(request), self._book.look
+        if self._is_local:
+            found = look(value, address=address, scope=scope)
+        else:
+            found = await run_in_threadpool(look, value, address=address, scope=scope)
+        if found.is_first_use:
+            await run_in_threadpool(self._book.note, found, address=address, agent=agent)
+        else:
+            self._book.note(found, address=address, agent=agent)
+        return self._judge(found, address)
+
+    def _judge(self, found: CheckResult, address: str) -> CheckResult:
+        if found.accepted:
+            return found
+        if found.code is Code.SCOPE:
+            raise Refused(
+                403,
+                "cred.scope",
+                "the credential lacks the scope this call needs",
+                {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{_quoted(found.needed)}"'},
+                hint="Issue one with that scope.",
+            )
+        self.count_failure(address)
+        if found.code is Code.ADDRESS:
+            raise Refused(403, "cred.ip_denied", "the credential may not be used from this address")
+        detail, hint = _WHY[found.code]
+        raise Refused(
+            401,
+            f"cred.{found.code.value}",
+            detail,
+            {"WWW-Authenticate": f'{REALM}, error="invalid_token"'},
+            hint,
+        )
+
+    def count_failure(self, address: str) -> None:
+        """Raises: Refused with 429 once an address failed too often."""
+        wait_s = self.attempts.fail(address)
+        if wait_s:
+            raise Refused(
+                429,
+                "rate.limited",
+                "too many failed attempts from this address",
+                {"Retry-After": str(math.ceil(wait_s))},
+            )
+
+
+_WHY = {
+    Code.MALFORMED: ("this is not a whole credential of this hub", "Copy it again, all of it."),
+    Code.UNKNOWN: ("the credential is not valid", ""),
+    Code.EXPIRED: ("the credential has expired", "Ask its owner for the one that followed it."),
+    Code.REVOKED: ("the credential has been retired", "Ask its owner for the one that followed it."),
+}
+_TOKEN = token_pattern()
+
+
+def _from(request: Request) -> tuple[str, str]:
+    return (request.client.host if request.client else ""), request.headers.get("user-agent", "")
+
+
+def _presented(request: Request) -> str:
+    """The value from `AccessKey` or `Authorization: Bearer`. Raises: Refused (RFC 6750 sections 2 and 3)."""
+    query = request.scope.get("query_string", b"")
+    if query and _TOKEN.search(query.decode("latin-1")):
+        raise Refused(
+            400,
+            "cred.in_url",
+            "a credential must not be in the URL, where logs and proxies keep it",
+            {"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
+            hint="Send it in the header AccessKey, and have this one reissued: it has been shown.",
+        )
+    keys, bearers = request.headers.getlist("accesskey"), request.headers.getlist("authorization")
+    if len(keys) + len(bearers) > 1:
+        raise Refused(
+            400,
+            "cred.twice",
+            "more than one credential was sent",
+            {"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
+        )
+    if keys:
+        return keys[0].strip()
+    kind, _, value = bearers[0].partition(" ") if bearers else ("", "", "")
+    if kind.lower() != "bearer" or not value.strip():
+        raise Refused(
+            401,
+            "cred.missing",
+            "this call needs a credential of this hub",
+            {"WWW-Authenticate": REALM},
+            hint="Send it in the header AccessKey, or as Authorization: Bearer.",
+        )
+    return value.strip()
+
+
+def _quoted(scope: str) -> str:
+    """A scope as RFC 6749 allows it inside quotes."""
+    return "".join(c for c in scope if "\x21" <= c <= "\x7e" and c not in '"\\')
+
+
+def open_door(hub: Keyturn) -> tuple[Door, IssuedBook]:
+    """A door and the book behind it, which whoever serves must close."""
+    book = issued.book(hub)
+    return Door(hub, book), book

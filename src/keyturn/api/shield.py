@@ -1,0 +1,57 @@
+"""The outermost layer: no exception, no oversized body and no missing header gets past it."""
+
+from __future__ import annotations
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from keyturn.api.problems import problem, unexpected
+
+MOST_BYTES = 1024 * 1024
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+class Shield:
+    """Plain ASGI: costs two closures per request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the app; answers 500 without any text of the failure, since a log line would keep it for ever."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > MOST_BYTES:
+                raise _TooLarge
+            return message
+
+        async def marked(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._app(scope, counted, marked)
+        except _TooLarge:
+            if not begun:
+                await problem(413, "too_large", "the body is larger than 1 MiB")(scope, receive, marked)
+        except Exception as error:
+            answer = unexpected(error)
+            if not begun:
+                await answer(scope, receive, marked)
+
+
+class _TooLarge(Exception):
+    pass

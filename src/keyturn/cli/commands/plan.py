@@ -1,0 +1,84 @@
+"""plan: what would happen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from keyturn.cli import inputs, terminal
+from keyturn.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from keyturn.model.plan import Plan, Step
+
+GOALS = ("rotate", "reauthorize", "refresh", "revoke", "disconnect", "reconnect", "contain")
+
+
+@click.command(
+    "plan",
+    epilog=terminal.examples(
+        "keyturn plan orders-db", "keyturn plan orders-db disconnect", "keyturn plan dwh --json"
+    ),
+)
+@click.argument("name")
+@click.argument("goal", type=click.Choice(GOALS), default="rotate")
+@terminal.json_option
+@pass_session
+def plan_command(session: Session, name: str, goal: str, as_json: bool) -> None:
+    """Show what would happen, step by step, without doing any of it and without calling anybody.
+
+    GOAL is what for: rotate when left out. A run freezes exactly this plan.
+    """
+    from keyturn.model.plan import Goal
+    from keyturn.operations import runs
+
+    with session.hub() as hub:
+        made = runs.plan(hub, inputs.connection(hub, name).name, Goal(goal))
+    if as_json:
+        terminal.emit({"connection": name, **made.as_json(), "point_of_no_return": made.point_of_no_return()})
+        return
+    show(name, made)
+
+
+def show(name: str, plan: Plan) -> None:
+    """A plan for people: who does what, where it cannot be undone any more, how it is undone before that."""
+    from keyturn.operations import systems
+
+    head = f"{plan.goal.value} {name}"
+    terminal.say(
+        terminal.style(head, bold=True) + f"  ({plan.system}/{plan.method}, strategy {plan.strategy.value})"
+    )
+    terminal.pairs(
+        [
+            ("Consumers notice", f"{plan.gap_class.value}: {systems.GAPS[plan.gap_class]}"),
+            ("Proof of death", f"{plan.proof.value}: {systems.PROOFS[plan.proof]}"),
+        ],
+        "  ",
+    )
+    terminal.say()
+    last = plan.point_of_no_return()
+    for index, step in enumerate(plan.steps):
+        if index == last:
+            terminal.say(
+                terminal.style("  ---- point of no return: from here on it only rolls forward ----", "red")
+            )
+        _step(index + 1, step)
+    if plan.rollback:
+        terminal.say()
+        terminal.say("  Undone before that by:")
+        for index, step in enumerate(plan.rollback):
+            _step(index + 1, step)
+    elif last < len(plan.steps):
+        terminal.say()
+        terminal.say("  There is no rollback: one slot holds one value, so it is carried on until it works.")
+    for warning in plan.warnings:
+        terminal.say()
+        terminal.say(terminal.style(f"  Careful: {warning}", "yellow"))
+
+
+def _step(number: int, step: Step) -> None:
+    who = {"hub": "", "person": "  [a person]", "consumer": "  [consumers]"}.get(step.who, f"  [{step.who}]")
+    terminal.say(f"  {number:2}. {step.title}{terminal.style(who, 'yellow')}")
+    if step.call:
+        terminal.say(terminal.style(f"        calls: {step.call}", dim=True))

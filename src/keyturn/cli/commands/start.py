@@ -1,0 +1,215 @@
+"""rotate, reauthorize, refresh, revoke, disconnect, reconnect, contain: starting runs and following them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from keyturn.cli import follow, inputs, terminal
+from keyturn.cli.session import Session, pass_session
+from keyturn.cli.terminal import Exit
+from keyturn.errors import Conflict, KeyturnError
+from keyturn.model.plan import Goal
+from keyturn.model.run import Run
+
+if TYPE_CHECKING:
+    from keyturn.bootstrap import Keyturn
+
+C = TypeVar("C", bound=Callable[..., Any])
+_FINAL = {Goal.DISCONNECT, Goal.REVOKE, Goal.CONTAIN}
+
+
+def _options(command: C) -> C:
+    for option in (
+        terminal.json_option,
+        click.option(
+            "--timeout", type=inputs.length, metavar="LENGTH", help="Follow no longer than this, e.g. 10m."
+        ),
+        click.option("--reason", default="", help="Why, for the audit trail."),
+        click.option("--no-wait", is_flag=True, help="Start and return; serve or worker does the rest."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    "rotate",
+    epilog=terminal.examples(
+        "keyturn rotate orders-db",
+        "keyturn rotate orders-db dwh --reason 'quarterly'",
+        "keyturn rotate dwh --json",
+    ),
+)
+@click.argument("names", nargs=-1, required=True)
+@_options
+@pass_session
+def rotate_command(session: Session, /, names: tuple[str, ...], **options: Any) -> None:
+    """Replace the credentials of NAMES, switch consumers over, and prove the old ones dead.
+
+    Several run at once. Nothing is switched before the new one was accepted as the same account, and the old one is
+    not ended while somebody uses it.
+    """
+    _start(session, names, Goal.ROTATE, **options)
+
+
+@click.command("reauthorize", epilog=terminal.examples("keyturn reauthorize jira"))
+@click.argument("name")
+@_options
+@pass_session
+def reauthorize_command(session: Session, /, name: str, **options: Any) -> None:
+    """Ask a person for a fresh consent in the browser. The old grant serves until the new one is proven.
+
+    A consent from another account is refused.
+    """
+    _start(session, [name], Goal.REAUTHORIZE, **options)
+
+
+@click.command("refresh", epilog=terminal.examples("keyturn refresh jira"))
+@click.argument("name")
+@_options
+@pass_session
+def refresh_command(session: Session, /, name: str, **options: Any) -> None:
+    """Use a grant's refresh token now, and keep the answer before reading it."""
+    _start(session, [name], Goal.REFRESH, **options)
+
+
+@click.command("revoke", epilog=terminal.examples("keyturn plan jira revoke", "keyturn revoke jira"))
+@click.argument("name")
+@_options
+@pass_session
+def revoke_command(session: Session, /, name: str, **options: Any) -> None:
+    """End the authorization at the vendor and keep the connection, to be authorized again later.
+
+    Cannot be undone: the name is asked for, or give --yes. Jobs on it fail until `keyturn reconnect`.
+    """
+    _start(session, [name], Goal.REVOKE, **options)
+
+
+@click.command(
+    "disconnect",
+    epilog=terminal.examples("keyturn plan orders-db disconnect", "keyturn disconnect orders-db"),
+)
+@click.argument("name")
+@click.option(
+    "--drop", is_flag=True, help="Also delete the remote user or client, where the vendor has that."
+)
+@_options
+@pass_session
+def disconnect_command(session: Session, /, name: str, drop: bool, **options: Any) -> None:
+    """End every credential of a connection at the vendor and prove it. Its history stays.
+
+    Cannot be undone: the name is asked for, or give --yes.
+    """
+    _start(session, [name], Goal.DISCONNECT, drop=drop, **options)
+
+
+@click.command("reconnect", epilog=terminal.examples("keyturn reconnect orders-db"))
+@click.argument("name")
+@_options
+@pass_session
+def reconnect_command(session: Session, /, name: str, **options: Any) -> None:
+    """Bring a new credential to a connection that was disconnected or revoked."""
+    _start(session, [name], Goal.RECONNECT, **options)
+
+
+@click.command(
+    "contain",
+    epilog=terminal.examples(
+        "keyturn plan orders-db contain", "keyturn contain orders-db --reason 'in a log'"
+    ),
+)
+@click.argument("names", nargs=-1, required=True)
+@_options
+@pass_session
+def contain_command(session: Session, /, names: tuple[str, ...], **options: Any) -> None:
+    """A credential leaked: replace it now, do not wait for its users, end every other live one as well.
+
+    Cannot be undone: each name is asked for, or give --yes.
+    """
+    _start(session, names, Goal.CONTAIN, **options)
+
+
+def _start(
+    session: Session,
+    names: Sequence[str],
+    goal: Goal,
+    *,
+    yes: bool,
+    no_wait: bool,
+    reason: str,
+    timeout: float | None,
+    as_json: bool,
+    drop: bool = False,
+) -> None:
+    """Plans everything before anything is started; a run that cannot start does not keep the others back."""
+    from keyturn.operations import runs
+
+    with session.hub() as hub:
+        chosen = list(dict.fromkeys(inputs.connection(hub, name).name for name in names))
+        with _dropping(hub, chosen, drop):
+            plans = {name: runs.plan(hub, name, goal) for name in chosen}
+            if goal in _FINAL:
+                _ask(plans, goal, yes)
+            if not no_wait:
+                hub.engine.start()
+            started, codes = _begin(hub, chosen, goal, reason)
+        if no_wait:
+            found = [runs.get(hub, run.id) for run in started]
+            follow.conclude(hub, found, as_json=as_json)
+        else:
+            found = follow.follow(hub, [run.id for run in started], as_json=as_json, timeout_s=timeout)
+            codes.append(follow.conclude(hub, found, as_json=as_json))
+    raise click.exceptions.Exit(terminal.worst(codes))
+
+
+def _begin(hub: Keyturn, names: Sequence[str], goal: Goal, reason: str) -> tuple[list[Run], list[Exit]]:
+    from keyturn.operations import runs
+
+    started: list[Run] = []
+    codes: list[Exit] = []
+    for name in names:
+        try:
+            started.append(runs.start(hub, name, goal, reason=reason))
+        except Conflict as error:
+            if len(names) == 1:
+                raise
+            terminal.failed(error)
+            codes.append(Exit.BAD_INPUT)
+    return started, codes
+
+
+def _ask(plans: dict[str, Any], goal: Goal, yes: bool) -> None:
+    if not yes and terminal.is_interactive():
+        from keyturn.cli.commands.plan import show
+
+        for name, made in plans.items():
+            show(name, made)
+            terminal.say()
+    terminal.confirm(list(plans), f"{goal.value.capitalize()} {', '.join(plans)}", yes=yes)
+
+
+class _dropping:  # noqa: N801 - used as a with statement
+    """`--drop` holds for this disconnect only: the plan is frozen while the policy says so."""
+
+    def __init__(self, hub: Keyturn, names: Sequence[str], wanted: bool) -> None:
+        self._hub, self._names = hub, names if wanted else ()
+        self._before: dict[str, Any] = {}
+
+    def __enter__(self) -> None:
+        from keyturn.operations import admin, connections
+
+        for name in self._names:
+            self._before[name] = connections.find(self._hub, name).policy.get("drop_principal")
+            admin.change_policy(self._hub, name, {"drop_principal": True})
+
+    def __exit__(self, *_: object) -> None:
+        from keyturn.operations import admin
+
+        for name, value in self._before.items():
+            try:
+                admin.change_policy(self._hub, name, {"drop_principal": value})
+            except KeyturnError as error:
+                terminal.note(f"The policy of {name} still says drop_principal: {error.message}")

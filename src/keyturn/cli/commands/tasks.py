@@ -1,0 +1,239 @@
+"""tasks, task: what people do, and the machine check of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keyturn.cli import follow, inputs, terminal, words
+from keyturn.cli.commands.systems import step_lines
+from keyturn.cli.session import Session, pass_session
+from keyturn.errors import Conflict, InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from keyturn.bootstrap import Keyturn
+    from keyturn.model.run import Task
+
+
+@click.command("tasks", epilog=terminal.examples("keyturn tasks", "keyturn tasks --json"))
+@terminal.json_option
+@pass_session
+def tasks_command(session: Session, as_json: bool) -> None:
+    """What people should do now, most urgent first."""
+    from keyturn.operations import systems, tasks
+
+    with session.hub() as hub:
+        found = tasks.waiting(hub)
+        pages = [systems.task_page(hub, task) for task in found]
+    if as_json:
+        terminal.emit(pages)
+        return
+    terminal.table(
+        ("Task", "What", "State", "Claimed by", "Due"),
+        [
+            (p["id"], p["title"], p["state"], p["claimed_by"], words.since(t.due_at))
+            for p, t in zip(pages, found, strict=True)
+        ],
+        "Nothing to do.",
+    )
+
+
+@click.command(
+    "task",
+    epilog=terminal.examples(
+        "keyturn task tsk_01...",
+        "keyturn task tsk_01... --claim",
+        "keyturn task tsk_01... --submit key_name=keyturn-b --submit api_key=@/dev/shm/key",
+        "pass show aha/new | keyturn task roadmap --submit api_key=-",
+        "keyturn task tsk_01... --done",
+    ),
+)
+@click.argument("task_id", metavar="ID")
+@click.option("--claim", is_flag=True, help="Say that you work on it, for half an hour.")
+@click.option(
+    "--submit",
+    multiple=True,
+    metavar="K=WAY",
+    help=f"Hand in a field; WAY is {inputs.WAYS}. Names may be plain: K=V.",
+)
+@click.option(
+    "--done", is_flag=True, help="Hand in a task without fields; on a terminal, fields are asked for."
+)
+@click.option("--no-wait", is_flag=True, help="Hand in and return; serve or worker checks it.")
+@click.option("--timeout", type=inputs.length, metavar="LENGTH", help="Follow no longer than this, e.g. 10m.")
+@terminal.json_option
+@pass_session
+def task_command(
+    session: Session,
+    task_id: str,
+    claim: bool,
+    submit: tuple[str, ...],
+    done: bool,
+    no_wait: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> None:
+    """One task: what to do, where, and what to hand in. ID is a task's, or a connection's name: its open one.
+
+    What is handed in is sealed, then tested with the vendor: DONE, or RETURNED with the reason while the old one keeps
+    serving.
+    """
+    from keyturn.operations import systems, tasks
+
+    with session.hub() as hub:
+        task = _find(hub, task_id)
+        if claim:
+            task = tasks.claim(hub, task.id)
+        if not submit and not done:
+            page = systems.task_page(hub, task)
+            if as_json:
+                terminal.emit(page)
+            else:
+                _show(page)
+            return
+        values = _values(task, submit, hub.settings.environment, ask=done)
+        if not no_wait:
+            hub.engine.start()
+        task = tasks.submit(hub, task.id, values)
+        if no_wait:
+            _say(task, "SUBMITTED", "It is sealed and will be checked.", as_json)
+            return
+        found = follow.follow(hub, [task.run_id], as_json=as_json, timeout_s=timeout)
+        verdict, why = _verdict(hub, task)
+        if not as_json:
+            _say(task, verdict, why, as_json)
+            code = follow.conclude(hub, found, as_json=False)
+        else:
+            page = systems.run_page(hub, found[0])
+            terminal.emit({"task": task.id, "result": verdict, "why": why, "run": page})
+            code = follow.exit_of(found[0])
+    raise click.exceptions.Exit(code)
+
+
+def _find(hub: Keyturn, task_id: str) -> Task:
+    """A task by id, or the one open task of a connection. Raises: NotFound, Conflict."""
+    from keyturn.operations import connections, tasks
+
+    try:
+        return tasks.get(hub, task_id)
+    except NotFound as missing:
+        try:
+            connection = connections.find(hub, task_id)
+        except NotFound:
+            raise missing from None
+        mine = [task for task in tasks.waiting(hub) if task.connection_id == connection.id]
+        if len(mine) == 1:
+            return mine[0]
+        if mine:
+            raise Conflict(
+                f"{connection.name} has {len(mine)} open tasks",
+                hint=f"Name one: {', '.join(task.id for task in mine)}.",
+                field="task",
+            ) from None
+        raise NotFound(
+            f"{connection.name} has no open task", hint="`keyturn tasks` shows all.", field="task"
+        ) from None
+
+
+def _values(
+    task: Task, submit: tuple[str, ...], environment: Mapping[str, str], *, ask: bool
+) -> dict[str, str]:
+    fields = {str(f["name"]): f for f in task.fields}
+    found: dict[str, str] = {}
+    for pair in submit:
+        name, way = inputs.split(pair, "--submit")
+        field = fields.get(name)
+        if field is None:
+            hint = inputs.did_you_mean(name, fields) or (
+                f"Fields: {', '.join(fields)}." if fields else "Use --done."
+            )
+            raise InvalidInput(f"this task has no field {name}", hint=hint, field=name)
+        plain = not field.get("secret") and way != "-" and not way.startswith(("@", "env:"))
+        found[name] = way if plain else inputs.read_source(name, way, environment).strip()
+    for name, field in fields.items():
+        if name not in found and field.get("required", True) and ask and terminal.is_interactive():
+            label = str(field.get("label") or name)
+            found[name] = str(click.prompt(label, hide_input=bool(field.get("secret")), err=True)).strip()
+    return found
+
+
+def _verdict(hub: Keyturn, task: Task) -> tuple[str, str]:
+    """What the machine check said of this submission."""
+    from keyturn.model.run import LineKind, TaskState
+    from keyturn.operations import runs, tasks
+
+    now = tasks.get(hub, task.id)
+    if now.state in {TaskState.RETURNED, TaskState.CANCELLED, TaskState.EXPIRED}:
+        return "RETURNED", now.why or "it was not accepted"
+    if now.state is TaskState.DONE:
+        return "DONE", "It was checked and accepted."
+    said = [line for line in runs.lines(hub, task.run_id) if line.kind is LineKind.DECISION]
+    turned = [line for line in said if line.facts.get("decision") in {"turned_down", "returned", "abort"}]
+    handed = [line.number for line in said if line.facts.get("task") == task.id]
+    late = [line for line in turned if not handed or line.number > handed[-1]]
+    if late:
+        return "RETURNED", str(late[-1].facts.get("why", ""))
+    if runs.get(hub, task.run_id).cursor > _index(hub, task):
+        return "DONE", "It was checked and accepted."
+    return "SUBMITTED", "It is sealed; the check has not finished."
+
+
+def _index(hub: Keyturn, task: Task) -> int:
+    """Behind which step the check of a submission lies: a credential counts once it is proven."""
+    from keyturn.operations import runs
+
+    keys = [step.key for step in runs.get(hub, task.run_id).plan.steps]
+    wanted = "prove" if task.kind in {"supply", "consent"} and "prove" in keys else task.step
+    return keys.index(wanted) if wanted in keys else 0
+
+
+def _say(task: Task, verdict: str, why: str, as_json: bool) -> None:
+    if as_json:
+        terminal.emit({"task": task.id, "result": verdict, "why": why})
+        return
+    colour = {"DONE": "green", "RETURNED": "yellow"}.get(verdict)
+    terminal.say(f"{terminal.style(verdict, colour, bold=True)} {why}")
+
+
+def _show(page: dict[str, Any]) -> None:
+    terminal.say(terminal.style(page["title"], bold=True) + f"  {page['id']}")
+    terminal.pairs(
+        [
+            ("State", words.state(page["state"])),
+            ("Claimed by", page["claimed_by"]),
+            ("Due", page["due"]),
+            ("Returned because", page["why"]),
+        ],
+        "  ",
+    )
+    terminal.say()
+    for number, step in enumerate(page["instructions"], 1):
+        for line in step_lines(number, step):
+            terminal.say(f"  {line}")
+    handed = page["state"] not in {"open", "claimed", "returned"}
+    if page["fields"]:
+        terminal.say()
+        terminal.say("  To hand in:")
+        for field in page["fields"]:
+            tags = [
+                tag
+                for tag, on in (
+                    ("secret", field.get("secret")),
+                    ("optional", not field.get("required", True)),
+                )
+                if on
+            ]
+            terminal.say(
+                f"    {field['name']}: {field.get('label', '')}" + (f" ({', '.join(tags)})" if tags else "")
+            )
+            if field.get("help"):
+                terminal.say(f"      {field['help']}")
+    if handed:
+        return
+    terminal.say()
+    parts = " ".join(f"--submit {f['name']}={'@FILE' if f.get('secret') else '...'}" for f in page["fields"])
+    terminal.say(f"  Then: keyturn task {page['id']} {parts or '--done'}")
+    if page["fields"]:
+        terminal.say(f"  Or, asked field by field: keyturn task {page['id']} --done")

@@ -1,0 +1,274 @@
+"""Following runs: a live checklist for a person, a line per change for a pipe, silence for JSON; then what it means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from keyturn.cli import terminal, words
+from keyturn.cli.terminal import Exit
+from keyturn.errors import StoreUnavailable
+from keyturn.model.run import TERMINAL, Run, RunState, Track
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from rich.console import RenderableType
+
+    from keyturn.bootstrap import Keyturn
+    from keyturn.model.plan import Step
+
+_WHOLE = 4  # so many runs are shown with all their steps
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of a checklist. `mark` is a word of `words.mark`."""
+
+    mark: str
+    step: Step
+    key: str
+
+
+def checklist(run: Run, said: frozenset[str] = frozenset()) -> list[Item]:
+    """The plan of a run with what is done. `said` are the journal's step names, needed once it rolls back."""
+    forward = run.plan.steps
+    if run.track is Track.FORWARD:
+        return [Item(_mark(run, i, len(forward)), step, step.key) for i, step in enumerate(forward)]
+    back = run.plan.rollback
+    undone = [Item("undone" if step.key in said else "open", step, step.key) for step in forward]
+    return [
+        *undone,
+        *(Item(_mark(run, i, len(back)), step, f"rollback.{step.key}") for i, step in enumerate(back)),
+    ]
+
+
+def _mark(run: Run, index: int, count: int) -> str:
+    if index < run.cursor or (run.state in TERMINAL and run.cursor >= count):
+        return "done"
+    if index > run.cursor:
+        return "open"
+    if run.state in TERMINAL or run.state in {RunState.BLOCKED, RunState.LOST}:
+        return "stop"
+    if run.state is RunState.QUEUED:
+        return "open"
+    return "person" if run.state is RunState.WAITING_HUMAN else "now"
+
+
+def is_still(run: Run) -> bool:
+    """Whether nothing more happens without somebody. A run that is due is about to be looked at, whatever it waits for."""
+    if run.state in TERMINAL:
+        return True
+    waits = run.state in {RunState.WAITING_HUMAN, RunState.BLOCKED, RunState.LOST}
+    return waits and run.due_at > time.time()
+
+
+def follow(
+    hub: Keyturn, run_ids: Sequence[str], *, as_json: bool = False, timeout_s: float | None = None
+) -> list[Run]:
+    """Shows runs until each has ended or needs somebody, or the time is up. The engine must have been started."""
+    from keyturn.operations import runs
+
+    found = [runs.get(hub, run_id) for run_id in run_ids]
+    names = {run.id: runs.name_of(hub, run) for run in found}
+    show: Display = _Silent() if as_json else _Live(names) if terminal.is_terminal() else _Lines(names)
+
+    def look() -> bool:
+        nonlocal found
+        try:
+            found = [run if run.state in TERMINAL else runs.get(hub, run.id) for run in found]
+        except StoreUnavailable:
+            return False
+        show.update(found)
+        return all(is_still(run) for run in found)
+
+    with show.running():
+        try:
+            hub.engine.run_until(look, timeout_s)
+        except KeyboardInterrupt:
+            terminal.note(
+                "Not followed any more. A run loses nothing: it goes on at the next serve, worker or --follow."
+            )
+    return found
+
+
+class Display(Protocol):
+    """How changes are shown."""
+
+    def running(self) -> AbstractContextManager[Any]:
+        """Around the whole."""
+
+    def update(self, found: Sequence[Run]) -> None:
+        """The runs as they are now."""
+
+
+class _Silent:
+    def running(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def update(self, found: Sequence[Run]) -> None:
+        """JSON is printed at the end."""
+
+
+class _Lines:
+    """A line per change."""
+
+    def __init__(self, names: dict[Any, str]) -> None:
+        self._names = names
+        self._seen: dict[str, tuple[Track, int, str]] = {}
+
+    def running(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def update(self, found: Sequence[Run]) -> None:
+        for run in found:
+            track, cursor, waits = self._seen.get(run.id, (Track.FORWARD, 0, ""))
+            steps = run.plan.steps if run.track is Track.FORWARD else run.plan.rollback
+            if run.track is not track:
+                self._line(run, "rolling back")
+                cursor = 0
+            for step in steps[cursor : run.cursor]:
+                self._line(run, f"done: {step.title}")
+            if run.cursor < cursor and run.track is track and run.cursor < len(steps):
+                self._line(run, f"again: {steps[run.cursor].title}")
+            said = _waits(run)
+            if said and said != waits:
+                self._line(run, said)
+            self._seen[run.id] = (run.track, run.cursor, said)
+
+    def _line(self, run: Run, text: str) -> None:
+        terminal.say(f"{words.clock(time.time())} {self._names[run.id]} {run.goal.value}: {text}")
+
+
+def _waits(run: Run) -> str:
+    """What a run waits for, in words; empty while it works or when it has ended."""
+    if run.state in TERMINAL or run.state in {RunState.QUEUED, RunState.RUNNING} or not run.waiting_for:
+        return ""
+    word = run.state.value.replace("_", " ") if run.state is not RunState.WAITING_HUMAN else "waits for"
+    return (
+        f"{word}: {run.waiting_for}"
+        if run.state is not RunState.WAITING_HUMAN
+        else f"waits for {run.waiting_for}"
+    )
+
+
+class _Live:
+    """Checklists that change in place."""
+
+    def __init__(self, names: dict[Any, str]) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._names = names
+        self._found: Sequence[Run] = ()
+        console = Console(no_color=not terminal.has_colours(), highlight=False)
+        self._height = console.height
+        self._live = Live(
+            console=console, get_renderable=self._draw, refresh_per_second=5, vertical_overflow="crop"
+        )
+
+    def running(self) -> AbstractContextManager[Any]:
+        return self._live
+
+    def update(self, found: Sequence[Run]) -> None:
+        self._found = found
+
+    def _draw(self) -> RenderableType:
+        from rich.text import Text
+
+        found = self._found
+        lines: list[str] = []
+        if len(found) <= _WHOLE:
+            for run in found:
+                lines += [self._head(run), *(f"  {line}" for line in drawn(run))]
+        else:
+            waiting = sorted(found, key=lambda r: (r.state in TERMINAL, r.created_at))
+            room = max(5, self._height - 3)
+            lines += [self._head(run) for run in waiting[:room]]
+            ended = sum(run.state in TERMINAL for run in found)
+            lines.append(f"{ended} of {len(found)} ended")
+        return Text.from_ansi("\n".join(lines), no_wrap=True, overflow="ellipsis")
+
+    def _head(self, run: Run) -> str:
+        name = terminal.style(self._names[run.id], bold=True)
+        elapsed = words.took((run.ended_at or time.time()) - run.created_at)
+        return f"{name} {run.goal.value}  {words.state(run.state.value)}  {elapsed}"
+
+
+def drawn(
+    run: Run, said: frozenset[str] = frozenset(), details: Callable[[str], str] = lambda _: ""
+) -> list[str]:
+    """A checklist's lines; below the present step, what it waits for and when it is looked at again."""
+    lines = []
+    for item in checklist(run, said):
+        who = f" ({item.step.who})" if item.step.who != "hub" else ""
+        late = details(item.key)
+        gap = f"  {terminal.style(late, dim=True)}" if late else ""
+        lines.append(f"{words.mark(item.mark)} {terminal.clean(item.step.title)}{who}{gap}")
+        if item.mark in {"now", "person", "stop"} and run.state not in TERMINAL:
+            said_now = _waits(run)
+            if said_now:
+                again = f", next look {words.clock(run.due_at)}" if run.due_at > time.time() else ""
+                lines.append(f"    {terminal.style(terminal.clean(said_now) + again, 'yellow')}")
+    return lines
+
+
+# -- what it means -----------------------------------------------------------------------------------------------------
+
+
+def exit_of(run: Run, *, wanted: frozenset[RunState] = frozenset({RunState.COMPLETE})) -> Exit:
+    """The exit code of a run that was followed."""
+    if run.state in wanted:
+        return Exit.DONE
+    if run.state in {
+        RunState.COMPLETE_WITH_DEBT,
+        RunState.ABORTED_WITH_DEBT,
+        RunState.BLOCKED,
+        RunState.LOST,
+    }:
+        return Exit.ATTENTION
+    return Exit.FAILED if run.state in TERMINAL else Exit.PERSON
+
+
+def conclude(
+    hub: Keyturn,
+    found: Sequence[Run],
+    *,
+    as_json: bool,
+    wanted: frozenset[RunState] = frozenset({RunState.COMPLETE}),
+) -> Exit:
+    """One object per run, or for people what serves, what is alive and what to do next."""
+    from keyturn.operations import systems
+
+    for run in found:
+        page = systems.run_page(hub, run)
+        if as_json:
+            terminal.emit(page)
+        else:
+            explain(page, run)
+    return terminal.worst([exit_of(run, wanted=wanted) for run in found])
+
+
+def explain(page: dict[str, Any], run: Run) -> None:
+    """A run's end, or why there is none yet."""
+    name, took = page["connection"], words.took(page["seconds"])
+    if run.state is RunState.COMPLETE:
+        proof = f", proof {page['proof']}" if page["proof"] else ""
+        terminal.say(f"{name}: {page['goal']} {words.state('complete')} in {took}{proof}; {page['serving']}.")
+        return
+    terminal.say(f"{name}: {page['goal']} {words.state(page['state'])} after {took} ({page['id']})")
+    terminal.pairs(
+        [
+            ("Why", page["waiting_for"] or page["outcome"]),
+            ("Serving", page["serving"]),
+            ("Alive remotely", ", ".join(page["alive"]) or "nothing known"),
+            *(("Task", f"{t['id']}  {t['title']}") for t in page["tasks"]),
+            *(("Open", t["url"]) for t in page["tasks"] if t["url"]),
+            *(("Debt", f"{d['id']}  {d['why']}") for d in page["debts"]),
+            ("Next", page["next"]),
+        ],
+        "  ",
+    )

@@ -1,0 +1,237 @@
+"""The book of issued secrets: who is let in, how uses are counted, and what is final."""
+
+import logging
+import threading
+
+import pytest
+
+from keyturn.errors import CallInsideTransaction, Conflict, InvalidInput, NotFound
+from keyturn.issued import grants, kinds
+from keyturn.issued.book import Code, IssuedBook
+from keyturn.issued.capabilities import capabilities
+from keyturn.keymaking import passwords
+from keyturn.operations import issued
+from keyturn.operations.connections import find
+from keyturn.storage import journal
+from keyturn.storage import issued as rows
+
+
+def make(hub, name="crm", **values):
+    return issued.issue(hub, "api-key", name, {"scopes": "read", **values})
+
+
+VECTORS = (
+    "hubk_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg1UTyZL",
+    "hubs_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg287xaI",
+    "hubk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA000016900xVfD",
+)
+
+
+@pytest.mark.parametrize("value", VECTORS)
+def test_vectors(value):
+    """The token format is the documented one."""
+    assert passwords.parse(value, "hub").kind == value[3]
+
+
+def test_an_issued_value_has_our_format_and_is_accepted(idle, book):
+    """A fresh key is well formed and let in at once."""
+    handed = make(idle)
+    value = handed.value.reveal()
+    assert passwords.parse(value).kind == "k"
+    found = book.check(value, address="192.0.2.7", agent="loader/1")
+    assert found.accepted
+    assert found.name == "crm"
+    assert found.scopes == {"read"}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda v: v[:-1] + ("0" if v[-1] != "0" else "1"),
+        lambda v: v[:9] + ("x" if v[9] != "x" else "y") + v[10:],
+        lambda v: "ktnw" + v[4:],
+        lambda v: v + "\n",
+        lambda v: v[:-1],
+        lambda _: "",
+        lambda _: "ünïcode",
+        lambda v: v * 1000,
+    ],
+)
+def test_a_bad_checksum_never_reaches_the_database(idle, book, spoil, monkeypatch):
+    """Malformed values are refused without a query."""
+    value = spoil(make(idle).value.reveal())
+    monkeypatch.setattr(book.store, "read", lambda _: pytest.fail("the database was asked"))
+    assert book.check(value).code is Code.MALFORMED
+
+
+def test_a_well_formed_stranger_is_unknown(idle, book):
+    """The right shape alone opens nothing."""
+    make(idle)
+    assert book.check(passwords.token("k")).code is Code.UNKNOWN
+
+
+def test_a_revoked_key_is_refused_at_once_by_every_book(idle, book):
+    """Another worker's book refuses from the commit on: nothing accepted is remembered."""
+    handed = make(idle)
+    other = IssuedBook(idle.store, idle.roots)
+    assert other.check(handed.value.reveal()).accepted
+    issued.revoke(idle, "crm")
+    assert other.check(handed.value.reveal()).code is Code.REVOKED
+    assert book.check(handed.value.reveal()).code is Code.REVOKED
+    other.close()
+
+
+def test_expiry_is_final(idle):
+    """A key that expired stays expired when the clock is set back."""
+    now = [0.0]
+    handed = make(idle, expires_in_days="1")
+    book = IssuedBook(idle.store, idle.roots, lambda: now[0])
+    born = book.list(handed.connection.id)[0].created_at
+    now[0] = born + 86399
+    assert book.check(handed.value.reveal()).accepted
+    now[0] = born + 86401
+    assert book.check(handed.value.reveal()).code is Code.EXPIRED
+    book.flush()
+    now[0] = born + 60
+    assert book.check(handed.value.reveal()).code is Code.EXPIRED
+    book.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "code"),
+    [
+        ("192.0.2.9", Code.OK),
+        ("::ffff:192.0.2.9", Code.OK),
+        ("2001:db8::1", Code.OK),
+        ("198.51.100.1", Code.ADDRESS),
+        ("", Code.ADDRESS),
+        ("testclient", Code.ADDRESS),
+    ],
+)
+def test_allowed_networks(idle, book, address, code):
+    """Only callers from the listed networks come in."""
+    handed = make(idle, allowed_cidrs="192.0.2.0/24, 2001:db8::/32")
+    assert book.check(handed.value.reveal(), address=address).code is code
+
+
+@pytest.mark.parametrize(
+    ("has", "needs", "is_covered"),
+    [
+        ("read", "", True),
+        ("read", "read", True),
+        ("read", "write", False),
+        ("lease", "lease:warehouse", True),
+        ("lease:warehouse", "lease:warehouse", True),
+        ("lease:warehouse", "lease:crm", False),
+        ("lease:warehouse", "lease", False),
+        ("lease:warehouse", "lease:", True),
+        ("read", "lease:", False),
+        ("leases", "lease:", False),
+    ],
+)
+def test_scopes(has, needs, is_covered):
+    """A narrow scope never opens a wide door."""
+    assert grants.of({"scopes": has}).covers(needs) is is_covered
+
+
+def test_uses_are_counted_in_batches_and_the_first_at_once(idle, book):
+    """The first use is in the database when the call returns; the rest follow in one write."""
+    handed = make(idle)
+    value = handed.value.reveal()
+    book.check(value, address="192.0.2.7", agent="loader/1")
+    first = rows.by_version, handed.version_id
+    row = idle.store.read(lambda tx: first[0](tx, first[1]))
+    assert row.first_used_at is not None
+    assert row.uses == 0
+    for _ in range(99):
+        book.check(value, address="192.0.2.7", agent="loader/1")
+    book.flush()
+    row = idle.store.read(lambda tx: rows.by_version(tx, handed.version_id))
+    assert (row.uses, row.last_used_from, row.last_used_agent) == (100, "192.0.2.7", "loader/1")
+
+
+def test_many_threads_lose_no_use(idle, book):
+    """Counting is exact under contention."""
+    value = make(idle).value.reveal()
+    threads = [
+        threading.Thread(target=lambda: [book.check(value, address="192.0.2.7") for _ in range(50)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    book.flush()
+    assert issued.get(idle, "crm").secrets[0].uses == 200
+
+
+def test_a_late_caller_is_put_on_record_once(idle, book):
+    """Whoever still presents an ended key is told of in the journal, with address and agent, but not at every call."""
+    handed = make(idle)
+    value = handed.value.reveal()
+    issued.revoke(idle, "crm")
+    for _ in range(5):
+        book.check(value, address="192.0.2.7", agent=f"old loader {value}")
+    book.flush()
+    book.check(value, address="192.0.2.7")
+    book.flush()
+    lines = idle.store.read(lambda tx: journal.of_connection(tx, handed.connection.id))
+    seen = [line.facts for line in lines if line.facts.get("what") == "refused_secret"]
+    assert [(s["times"], s["from"], s["agent"], s["why"]) for s in seen] == [
+        (5, "192.0.2.7", "old loader (token)", "revoked")
+    ]
+    assert issued.get(idle, "crm").secrets[0].uses == 0
+
+
+def test_the_value_is_nowhere_but_sealed(idle, book, tmp_path, caplog):
+    """Neither the database's files nor the log hold the value; its ten minutes are ciphertext."""
+    caplog.set_level(logging.DEBUG)
+    value = make(idle).value.reveal()
+    book.check(value, address="192.0.2.7", agent=value)
+    book.flush()
+    for path in (tmp_path / "home").rglob("*"):
+        assert not path.is_file() or value.encode() not in path.read_bytes()
+    assert value not in caplog.text
+
+
+def test_at_most_two_live(idle, book):
+    """A slot that holds a live secret takes no second one."""
+    handed = make(idle)
+    connection = handed.connection
+    with pytest.raises(Conflict, match="slot A"):
+        idle.store.write(lambda tx: book.add(tx, "ver_x", connection.id, "A", "0" * 64, "abcd", None))
+
+
+def test_no_call_inside_a_transaction(idle, book):
+    """The book is a vendor like any other: the executor may not ask it while it holds a transaction (I13)."""
+    handed = make(idle)
+    can = capabilities(book, idle.secrets, handed.connection)
+    with pytest.raises(CallInsideTransaction):
+        idle.store.write(lambda _: can.lister.list(None))
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"scopes": "read;write"}, "scopes"),
+        ({"expires_in_days": "soon"}, "expires_in_days"),
+        ({"allowed_cidrs": "10.0.0.0/99"}, "allowed_cidrs"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_wrong_input_names_its_field(idle, values, field):
+    """Nothing is issued and the field is named."""
+    with pytest.raises(InvalidInput) as caught:
+        issued.issue(idle, "hub-api/access_key", "crm", values)
+    assert caught.value.facts["field"] == field
+    assert issued.every(idle) == []
+
+
+def test_names_and_kinds(idle):
+    """Names are unique; kinds are listed in the error."""
+    make(idle)
+    with pytest.raises(Conflict):
+        make(idle)
+    with pytest.raises(NotFound, match="issues no m2m"):
+        kinds.named("m2m")
+    assert find(idle, "crm").identity["principal"] == find(idle, "crm").id
