@@ -62,7 +62,9 @@ def main() -> int:
         time.sleep(1.5)
         names = [row.name for row in every]
         _say("rotate", "keyturn rotate " + " ".join(f'"{name}"' for name in names))
-        subprocess.run([BIN / "keyturn", "rotate", *names, "--yes", "--reason", "demo"], env=environment, check=False)
+        subprocess.run(
+            [BIN / "keyturn", "rotate", *names, "--yes", "--reason", "demo"], env=environment, check=False
+        )
         _say("reissue", f'keyturn reissue "{ISSUED}" --overlap 3s')
         subprocess.run(
             [BIN / "keyturn", "reissue", ISSUED, "--overlap", "3s", "--json"],
@@ -86,7 +88,9 @@ def main() -> int:
         good = report["audit_ok"] and all(row["state"] == "complete" for row in report["rows"])
         if not options.no_serve and good:
             print(f"\nThe hub keeps running: http://127.0.0.1:{port}/docs   (Ctrl-C ends it and the lab)")
-            print(f"Try:  KEYTURN_HOME={HOME / 'home'} .venv/bin/keyturn list   (environment: {HOME / 'env.sh'})")
+            print(
+                f"Try:  KEYTURN_HOME={HOME / 'home'} .venv/bin/keyturn list   (environment: {HOME / 'env.sh'})"
+            )
             try:
                 serve.wait()
             except KeyboardInterrupt:
@@ -246,13 +250,19 @@ def _print(report: Mapping[str, Any], world: Mapping[str, Any]) -> None:
     done = sum(row["state"] == "complete" for row in report["rows"])
     print(
         f"{done} of {len(report['rows'])} complete, audit trail {'verified' if report['audit_ok'] else 'BROKEN'},"
-        f" {report['seconds']:.0f} s" + (f", missing parts: {', '.join(world['missing'])}" if world["missing"] else "")
+        f" {report['seconds']:.0f} s"
+        + (f", missing parts: {', '.join(world['missing'])}" if world["missing"] else "")
     )
 
 
 def _keyturn(arguments: list[str], environment: Mapping[str, str], allowed: tuple[int, ...] = (0,)) -> str:
     done = subprocess.run(
-        [BIN / "keyturn", *arguments], env=dict(environment), capture_output=True, text=True, check=False, timeout=120
+        [BIN / "keyturn", *arguments],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     if done.returncode not in allowed:
         sys.exit(f"keyturn {' '.join(arguments[:4])}: exit {done.returncode}\n{done.stdout}{done.stderr}")

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from demo.rows import AHA_USER
 from keyturn_lab import people
 from keyturn_lab.parts import oidc
-
-from demo.rows import AHA_USER
 
 
 class Person:
@@ -92,7 +91,12 @@ class Person:
 
     def _run_cli(self, arguments: list[str], environment: Mapping[str, str]) -> str:
         done = subprocess.run(
-            [self._keyturn, *arguments], env=dict(environment), capture_output=True, text=True, check=False, timeout=60
+            [self._keyturn, *arguments],
+            env=dict(environment),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
         if done.returncode not in {0, 3}:
             raise RuntimeError(f"keyturn {arguments[0]} exit {done.returncode}: {done.stderr.strip()[-200:]}")

@@ -108,7 +108,10 @@ def _s3(aws: Mapping[str, Any]) -> Row:
             "sts_endpoint": aws["url"],
             "s3_endpoint": aws["url"],
         },
-        {"secret_access_key": app["secret_access_key"], "admin_secret_access_key": rotator["secret_access_key"]},
+        {
+            "secret_access_key": app["secret_access_key"],
+            "admin_secret_access_key": rotator["secret_access_key"],
+        },
         {"settle_create_s": "6", "settle_revoke_s": "4"},
         every_s=0.3,
     )
@@ -207,13 +210,11 @@ def _oidc(oidc: Mapping[str, Any]) -> list[Row]:
 
 
 def _post(url: str, body: Any) -> Any:
-    request = urllib.request.Request(  # noqa: S310 - the lab's own loopback address
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
         return json.loads(answer.read() or b"null")
 
 
 def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - the lab's own loopback address
+    with urllib.request.urlopen(url, timeout=10) as answer:
         return json.loads(answer.read())

@@ -304,14 +304,14 @@ def plan_parts(catalog: Catalog, system: System, method: Method) -> Iterator[str
     """What `keyturn plan NAME rotate` prints, for a made-up connection of each shape."""
     if method.rest == "user":
         return
-    has_admin = any(each.group == "admin" for each in method.fields)
+    inbound = method.direction == "inbound"
+    has_admin = inbound or any(each.group == "admin" for each in method.fields)
+    told = has_admin and not inbound and method.card.strategy is not Strategy.CONSENT
     cases: list[tuple[str, dict[str, Any]]] = [("", {})]
     cases += [(variant.name, {variant.field: variant.equals}) for variant in method.variants]
     yield "### Example plan"
     yield "What `keyturn plan NAME rotate` shows for a made-up connection" + (
-        " that has an administrator's credential."
-        if has_admin and method.card.strategy is not Strategy.CONSENT
-        else "."
+        " that has an administrator's credential." if told else "."
     )
     for name, settings in cases:
         if name:
@@ -521,10 +521,11 @@ def command_parts(command: click.Command, parent: click.Context, name: str, leve
     yield f"{level} keyturn {context.command_path.removeprefix('keyturn ')}"
     yield f"```\n{usage}\n```"
     yield help_text(command)
-    rows = [parameter_row(each, context) for each in command.get_params(context) if each.name != "help"]
-    rows = [row for row in rows if row is not None]
+    rows = [row for each in command.params if (row := parameter_row(each, context)) is not None]
     if rows:
         yield table(("option", "meaning"), rows)
+    if command.epilog:
+        yield examples(command.epilog)
     if isinstance(command, click.Group):
         for inner in command.list_commands(context):
             below = command.get_command(context, inner)
@@ -535,7 +536,13 @@ def command_parts(command: click.Command, parent: click.Context, name: str, leve
 def parameter_row(each: click.Parameter, context: click.Context) -> tuple[str, str] | None:
     """An option as `--help` says it; arguments stand in the usage line."""
     record = each.get_help_record(context)
-    return (f"`{record[0]}`", escape(flat(record[1]))) if record else None
+    return (f"`{record[0]}`", flat(record[1])) if record and record[1] else None
+
+
+def examples(epilog: str) -> str:
+    """A command's examples, as they are typed."""
+    text = inspect.cleandoc(epilog.replace("\b", "")).strip()
+    return f"```\n{text}\n```"
 
 
 def help_text(command: click.Command) -> str:

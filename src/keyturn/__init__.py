@@ -1,0 +1,1 @@
+"""Keyturn: the self-hosted hub that rotates integration credentials and proves it."""

@@ -51,5 +51,5 @@ def reach(place: str) -> None:
 
 def listen(listener: Callable[[str], None] | None) -> None:
     """Installs the fault matrix's listener; None removes it."""
-    global _listener
+    global _listener  # noqa: PLW0603 - one per process by nature, like a signal handler
     _listener = listener

@@ -1,13 +1,14 @@
 """One worker process of the tests: `python -m tests.engine.child FOLDER DATABASE`, then it works until a signal.
 
 Told by the environment: `TEST_SIGNAL`, `TEST_PLACE` and `TEST_HIT` send this process a signal when it reaches a place for the
-n-th time; `TEST_LEASE_S` shortens the lease; `TEST_SLOW_S` holds every changing call back before it is sent.
+n-th time (`intent:durable` is one of ours, on PostgreSQL); `TEST_LEASE_S` shortens the lease; `TEST_SLOW_S` holds every changing call back before it is sent.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def main() -> None:
             if hasattr(module, "LEASE_S"):
                 module.LEASE_S = lease_s
     number, place = int(os.environ.get("TEST_SIGNAL", "0")), os.environ.get("TEST_PLACE", "")
+    intent = threading.local()  # its commit is the barrier before a call
     hits, slow_s = [int(os.environ.get("TEST_HIT", "1"))], float(os.environ.get("TEST_SLOW_S", "0"))
 
     def listen(reached: str) -> None:
@@ -33,6 +35,10 @@ def main() -> None:
             sys.stdout.write("call\n")
             sys.stdout.flush()
             time.sleep(slow_s)
+        if reached.startswith("line:INTENT:"):
+            intent.written = True
+        elif reached == "commit:after" and getattr(intent, "written", False):
+            intent.written, reached = False, "intent:durable"
         if number and reached == place:
             hits[0] -= 1
             if hits[0] == 0:

@@ -23,7 +23,11 @@ def test_a_happy_rotation_commits_at_most_five_times(
 ) -> None:
     """Start, claim, intent, and everything that follows the call up to the end."""
     url = "" if store == "sqlite" else request.getfixturevalue("database")
-    at_once = {"retention_s": 0.0, "settle_create_s": 0.0, "settle_revoke_s": 0.0}  # every wait costs two more
+    at_once = {
+        "retention_s": 0.0,
+        "settle_create_s": 0.0,
+        "settle_revoke_s": 0.0,
+    }  # every wait costs two more
     commits: list[str] = []
     with Shapes.in_thread() as vendor:
         hub = world.open_world(tmp_path, url)

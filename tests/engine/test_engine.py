@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -187,7 +188,8 @@ def test_offers_of_one_run_never_overlap() -> None:
         time.sleep(0.02)
         running.pop()
 
-    store = SimpleNamespace(read=lambda _work: True)
+    ticks = itertools.count(1)
+    store = SimpleNamespace(read=lambda _work: [float(next(ticks))])
     pool = Embedded(SimpleNamespace(advance=advance), store, time.time, 4)
     pool._find = lambda _busy: 1.0
     pool.start()

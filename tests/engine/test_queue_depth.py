@@ -27,7 +27,9 @@ def test_a_thousand_queued_runs(tmp_path: Path) -> None:
             runs.start(hub, name, Goal.ROTATE)
         hub.engine.start()
         assert hub.engine.run_until(lambda: hub.store.read(rows.unfinished) == 0, 120)
-        ended = hub.store.read(lambda tx: [row[0] for row in tx.all("SELECT ended_at FROM run ORDER BY ended_at")])
+        ended = hub.store.read(
+            lambda tx: [row[0] for row in tx.all("SELECT ended_at FROM run ORDER BY ended_at")]
+        )
     finally:
         hub.close()
     first, last = ended[PART] - ended[0], ended[-1] - ended[-1 - PART]

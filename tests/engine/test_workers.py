@@ -107,16 +107,19 @@ def fleet(tmp_path: Path, database: str, shapes: Shapes) -> Iterator[Fleet]:
 
 @pytest.mark.postgres
 def test_two_workers_share_the_runs(fleet: Fleet) -> None:
-    """Two processes do all runs with one effect each."""
-    fleet.start_runs(METHODS, 6)
+    """Two processes do all runs with one effect each, and both do some."""
     with fleet.worker(), fleet.worker():
+        fleet.start_runs(METHODS, 6)
         fleet.wait()
     fleet.check()
+    holders = fleet.hub.store.read(lambda tx: tx.all("SELECT DISTINCT holder FROM principal"))
+    assert len(holders) == 2
 
 
 @pytest.mark.postgres
 @pytest.mark.parametrize(
-    ("place", "hit"), [("call:stage:after", 3), ("commit:after", 12), ("call:stage:before", 2), ("commit:before", 20)]
+    ("place", "hit"),
+    [("call:stage:after", 3), ("commit:after", 12), ("call:stage:before", 2), ("commit:before", 20)],
 )
 def test_a_killed_worker_is_taken_over(fleet: Fleet, place: str, hit: int) -> None:
     """After kill -9 in the middle of runs the other worker finishes them; no effect happens twice."""
@@ -132,7 +135,7 @@ def test_a_killed_worker_is_taken_over(fleet: Fleet, place: str, hit: int) -> No
 def test_a_paused_worker_is_fenced(fleet: Fleet) -> None:
     """A worker that slept longer than its lease, between its INTENT and the call, makes no call when it wakes."""
     fleet.start_runs(("one_slot", "many_ids"), 1)
-    told = {"TEST_SIGNAL": int(signal.SIGSTOP), "TEST_PLACE": "commit:after", "TEST_LEASE_S": 2.0, "TEST_HIT": 4}
+    told = {"TEST_SIGNAL": int(signal.SIGSTOP), "TEST_PLACE": "intent:durable", "TEST_LEASE_S": 2.0}
     with fleet.worker(**told) as paused:
         assert paused.stdout
         assert paused.stdout.readline() == "signal\n"
@@ -170,7 +173,11 @@ def test_sigterm_is_graceful(
             assert child.wait(20) == 0
             assert said.endswith("ended True\n")
         lines = runs.lines(fleet.hub, fleet.runs[0])
-        assert [line.kind.value for line in lines if line.step == "stage"][:3] == ["INTENT", "RECEIPT", "OUTCOME"]
+        assert [line.kind.value for line in lines if line.step == "stage"][:3] == [
+            "INTENT",
+            "RECEIPT",
+            "OUTCOME",
+        ]
         with fleet.worker():
             fleet.wait()
         fleet.check()

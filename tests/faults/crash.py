@@ -6,6 +6,7 @@ Whoever calls `run` must hold no threads: it forks. Each child opens its own hub
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import random
@@ -13,9 +14,10 @@ import shutil
 import signal
 import sys
 import traceback
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from tests.faults.seen import Seen, Start, Watcher
 
 LIMIT_S = 30.0  # of real time, for one child
 ROUNDS = 400
+ONCE_MORE = 4  # one case in so many goes on to a second rotation; each that nobody was killed in does
 _STUCK = 3  # times a run may come back to the same waiting state before it counts as at rest
 _PEEKS = ("commit:after", "call:")
 
@@ -60,11 +63,12 @@ class Bench:
         """Makes the template home, in a child because an open hub has threads."""
         self.template = self.folder / "template"
         self.template.mkdir()
-        gc.collect()
-        gc.freeze()
         status, _ = _in_child(lambda _: open_world(self, self.template).close())
         if status:
             raise RuntimeError("the template hub could not be made")
+        _import_what_children_import(self)
+        gc.collect()
+        gc.freeze()
 
 
 @dataclass
@@ -132,6 +136,25 @@ def run(bench: Bench, case: Case, *, verbose: bool = False, thorough: bool = Fal
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return result
+
+
+def _import_what_children_import(bench: Bench) -> None:
+    """Lazy imports cost a child more than all of its work: what one of them imported, this process imports once."""
+    case = Case.parse("two_slots/rotate/none/never#0")
+    folder = bench.folder / "warm"
+    _copy(bench, folder)
+    bench.clock.reset(bench.client)
+    before = set(sys.modules)
+
+    def work(tell: Callable[[Any], None]) -> None:
+        _first(bench, case, folder, lambda _: None)
+        tell(sorted(set(sys.modules) - before))
+
+    _, names = _in_child(work, folder / "first.txt")
+    for name in names or ():
+        with suppress(ImportError):
+            importlib.import_module(name)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy(bench: Bench, folder: Path) -> None:
@@ -314,7 +337,8 @@ def _second(
     checks.say("I1", invariants.i1_ends_working(watcher, seen), "at rest")
     checks.say("I10", invariants.i10_chain_holds(seen), "at rest")
     text = _journal(seen) if verbose or checks.found else ""
-    if seen.run is not None and seen.run.state is RunState.COMPLETE and not checks.found:
+    is_chosen = thorough or invariants.is_refresh(case) or zlib.crc32(case.name.encode()) % ONCE_MORE == 0
+    if is_chosen and seen.run is not None and seen.run.state is RunState.COMPLETE and not checks.found:
         checks.say("I12", _once_more(bench, hub, driver, checks), "once more")
     if verbose:
         text += f"\nalive: {json.dumps(seen.alive, indent=1)}\nhistory:\n" + "\n".join(map(str, seen.history))
@@ -418,7 +442,7 @@ class Driver:
             made = runs.get(self.hub, run_id)
             if made.state in TERMINAL:
                 return ""
-            if made.state is RunState.WAITING_HUMAN and self._people(made):
+            if made.state in {RunState.WAITING_HUMAN, RunState.LOST} and self._people(made):
                 continue
             wait = made.due_at - self.bench.clock.now()
             if made.state in invariants.WAITS and wait > 60:
@@ -466,7 +490,9 @@ class Driver:
     def _answer(self, task: Task) -> None:
         name, client, fault = principal_name(self.case), self.bench.client, self.case.fault.name
         again = int(self.memory().get("tries", 0))
-        if task.kind == "supply":
+        if task.kind == "supply" and self.case.subject.name != "supplied":
+            tasks.submit(self.hub, task.id, self._rescue(name, client))
+        elif task.kind == "supply":
             if fault == "wrong_paste" and not again:
                 self._remember(tries=1)
                 tasks.submit(self.hub, task.id, {"key_id": f"{name}.77", "secret": "ktlab-not-a-key-at-all"})
@@ -489,6 +515,24 @@ class Driver:
             which = text.split("Delete the key ")[1].split(" of ")[0]
             shapes.person_deletes(client, name, which)
             tasks.submit(self.hub, task.id, {})
+
+    def _rescue(self, name: str, client: Client) -> dict[str, str]:
+        """What a person brings who follows the vendor's recovery steps: reset there, by their own rights."""
+        method = self.case.subject.method
+        if method == "grant":
+            raise AssertionError("a grant is asked for in the browser")
+        if method == "many_ids":
+            made = client.call("issue", principal=name, by="person", label="by hand")
+            return {"key_id": made["id"], "secret": made["value"]}
+        slot = {"two_slots": "a", "named_slots": "k1", "regenerate": "key"}.get(method, "password")
+        if method in {"named_slots", "regenerate"}:
+            return {
+                "slot": slot,
+                "secret": client.call("regenerate", principal=name, by="person", slot=slot)["value"],
+            }
+        value = f"ktlab-by-hand-{self.answered}-{os.urandom(8).hex()}"
+        client.call("set", principal=name, by="person", slot=slot, value=value)
+        return {"slot": slot, "secret": value}
 
 
 def unfinished(hub: Keyturn) -> int:

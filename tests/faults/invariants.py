@@ -125,8 +125,12 @@ def i2_never_forgotten(seen: Seen) -> str:
 
 
 def _unsubmitted(seen: Seen, each: Mapping[str, Any]) -> bool:
-    """A key that the person holds and has not handed over yet is theirs to remember."""
-    return each["by"] == "person" and each["value"] in seen.person
+    """A key that the person holds is theirs to remember until they handed it over and it was looked at."""
+    if each["by"] != "person":
+        return False
+    value = str(each["value"]).encode()
+    handed = any(value in body for row, body in seen.sealed.items() if row.startswith("task:"))
+    return each["value"] in seen.person or (handed and not seen.is_over)
 
 
 def _owed(seen: Seen, each: Mapping[str, Any]) -> bool:

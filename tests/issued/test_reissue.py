@@ -277,7 +277,8 @@ def test_revoke_everything_is_at_once_and_proven(hub, book, is_rotating):
     assert [book.check(value).code for value in values] == [Code.REVOKED] * len(values)
     assert ended(hub, run).state is RunState.COMPLETE
     assert connections.find(hub, "crm").state is ConnectionState.REVOKED
-    found = hub.store.read(lambda tx: versions.of_connection(tx, connections.find(hub, "crm").id))
+    connection = connections.find(hub, "crm")
+    found = hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
     assert {v.state for v in found} == {State.DEAD}
     with pytest.raises(Conflict, match="nothing alive"):
         issued.revoke(hub, "crm")

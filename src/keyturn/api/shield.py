@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from keyturn.api.problems import problem, unexpected
+from keyturn.api.problems import unexpected
 
 MOST_BYTES = 1024 * 1024
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
@@ -30,7 +31,7 @@ class Shield:
             message = await receive()
             size += len(message.get("body", b""))
             if size > MOST_BYTES:
-                raise _TooLarge
+                raise HTTPException(413)  # FastAPI would turn any other exception here into a 400
             return message
 
         async def marked(message: Message) -> None:
@@ -44,14 +45,7 @@ class Shield:
 
         try:
             await self._app(scope, counted, marked)
-        except _TooLarge:
-            if not begun:
-                await problem(413, "too_large", "the body is larger than 1 MiB")(scope, receive, marked)
         except Exception as error:
             answer = unexpected(error)
             if not begun:
                 await answer(scope, receive, marked)
-
-
-class _TooLarge(Exception):
-    pass

@@ -67,14 +67,28 @@ def is_still(run: Run) -> bool:
 
 
 def follow(
-    hub: Keyturn, run_ids: Sequence[str], *, as_json: bool = False, timeout_s: float | None = None
+    hub: Keyturn,
+    run_ids: Sequence[str],
+    *,
+    as_json: bool = False,
+    timeout_s: float | None = None,
+    new: bool = False,
 ) -> list[Run]:
-    """Shows runs until each has ended or needs somebody, or the time is up. The engine must have been started."""
+    """Shows runs until each has ended or needs somebody, or the time is up. The engine must have been started.
+
+    Of a run that is not `new`, only what changes from now on is told line by line.
+    """
     from keyturn.operations import runs
 
     found = [runs.get(hub, run_id) for run_id in run_ids]
     names = {run.id: runs.name_of(hub, run) for run in found}
-    show: Display = _Silent() if as_json else _Live(names) if terminal.is_terminal() else _Lines(names)
+    show: Display = (
+        _Silent()
+        if as_json
+        else _Live(names)
+        if terminal.is_terminal()
+        else _Lines(names, () if new else found)
+    )
 
     def look() -> bool:
         nonlocal found
@@ -116,9 +130,9 @@ class _Silent:
 class _Lines:
     """A line per change."""
 
-    def __init__(self, names: dict[Any, str]) -> None:
+    def __init__(self, names: dict[Any, str], known: Sequence[Run]) -> None:
         self._names = names
-        self._seen: dict[str, tuple[Track, int, str]] = {}
+        self._seen: dict[str, tuple[Track, int, str]] = {r.id: (r.track, r.cursor, _waits(r)) for r in known}
 
     def running(self) -> AbstractContextManager[Any]:
         return nullcontext()

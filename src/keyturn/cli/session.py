@@ -34,12 +34,13 @@ class Session:
     def hub(self) -> Iterator[Keyturn]:
         """The hub, opened and closed. Raises: VaultSealed, StoreUnavailable; NotFound before `keyturn init`."""
         from keyturn.bootstrap import open_hub
-        from keyturn.operations import admin
+        from keyturn.operations import admin, issued
 
         settings = self.settings()
         admin.require_initialised(settings)
         hub = open_hub(settings, catalog=self.catalog)
         try:
+            issued.serve_inbound(hub)
             yield hub
         finally:
             hub.close()

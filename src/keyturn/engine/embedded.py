@@ -62,7 +62,7 @@ class Embedded:
         self._work = threading.Condition(self._lock)  # pool threads wait here for a run
         self._change = threading.Condition(self._lock)  # the looking thread waits here for a reason to look
         self._done = threading.Condition(self._lock)  # `run_until` waits here for a run to come to rest
-        self._ready: deque[tuple[RunId, bool]] = deque()  # the flag: only hinted at, check that it is due
+        self._ready: deque[tuple[RunId, float | None]] = deque()  # with when it was due, None: only hinted at
         self._busy: set[RunId] = set()  # ready or in flight
         self._again: set[RunId] = set()  # hinted at while in flight
         self._then: dict[RunId, list[Callable[[], None]]] = {}
@@ -123,7 +123,7 @@ class Embedded:
                 if run_id in self._busy:
                     self._again.add(run_id)
                 else:
-                    self._add(run_id, hinted=True)
+                    self._add(run_id, None)
                 return
         if then is not None:
             then()
@@ -192,23 +192,23 @@ class Embedded:
         now = self._clock()
         limit = _BATCH + len(busy) + len(self._failed)
 
-        def look(tx: Tx) -> tuple[list[RunId], float | None]:
-            due = [run_id for run_id, _ in runs.due(tx, now - self._grace_s, limit)]
+        def look(tx: Tx) -> tuple[list[tuple[RunId, float]], float | None]:
+            due = runs.due(tx, now - self._grace_s, limit)
             row = tx.one("SELECT MIN(due_at) FROM run WHERE due_at > ?", now - self._grace_s)
             return due, row[0] if row else None
 
-        due, next_at = self._store.read(look)
+        found, next_at = self._store.read(look)
         with self._lock:
-            for run_id in due:
+            for run_id, due_at in found:
                 _, not_before = self._failed.get(run_id, (0, 0.0))
                 if run_id not in busy and run_id not in self._busy and not_before <= time.monotonic():
-                    self._add(run_id, hinted=self._grace_s > 0)
+                    self._add(run_id, None if self._grace_s else due_at)
         wait = self._look_s if next_at is None else next_at + self._grace_s - now
         return min(self._look_s, max(0.001, wait))
 
-    def _add(self, run_id: RunId, *, hinted: bool) -> None:
+    def _add(self, run_id: RunId, due_at: float | None) -> None:
         self._busy.add(run_id)
-        self._ready.append((run_id, hinted))
+        self._ready.append((run_id, due_at))
         self._work.notify()
 
     def _fire_timers(self) -> None:
@@ -218,7 +218,7 @@ class Embedded:
             if run_id in self._busy:
                 self._again.add(run_id)
             else:
-                self._add(run_id, hinted=True)
+                self._add(run_id, None)
 
     # -- the pool ------------------------------------------------------------------------------------------------
 
@@ -229,34 +229,32 @@ class Embedded:
                     self._work.wait()
                 if self._stopping:
                     return
-                run_id, hinted = self._ready.popleft()
+                run_id, due_at = self._ready.popleft()
                 if len(self._ready) == self._size - 1:
                     self._look_soon()
-            self._rest(run_id, settled=self._advance(run_id, hinted=hinted))
+            settled, again = self._advance(run_id, due_at)
+            self._rest(run_id, settled=settled, again=again)
 
-    def _advance(self, run_id: RunId, *, hinted: bool) -> bool:
-        """False when the run got nowhere: it raised, or is as due as before. The thread outlives whatever happens."""
+    def _advance(self, run_id: RunId, due_at: float | None) -> tuple[bool, bool]:
+        """Whether the run got anywhere, and whether it is due again already. The thread outlives whatever happens.
+
+        A hint may be stale (another worker was faster, or the run waits for something else by now), so it is checked.
+        """
         try:
-            if hinted and not self._is_due(run_id):
-                return True
+            before = self._due_at(run_id) if due_at is None else due_at
+            if before is None or before > self._clock():
+                return True, False
             self._executor.advance(run_id)
-            return not self._is_due(run_id)
+            after = self._due_at(run_id)
+            return after != before, after is not None and after <= self._clock()
         except Exception:  # an ill store, a missing connector, our bug
-            return False
+            return False, False
 
-    def _is_due(self, run_id: RunId) -> bool:
-        """A hint may be stale: another worker was faster, or the run waits for something else by now."""
-        now = self._clock()
-        return (
-            self._store.read(
-                lambda tx: tx.one(
-                    "SELECT 1 FROM run WHERE id = ? AND due_at IS NOT NULL AND due_at <= ?", run_id, now
-                )
-            )
-            is not None
-        )
+    def _due_at(self, run_id: RunId) -> float | None:
+        row = self._store.read(lambda tx: tx.one("SELECT due_at FROM run WHERE id = ?", run_id))
+        return row[0] if row else None
 
-    def _rest(self, run_id: RunId, *, settled: bool) -> None:
+    def _rest(self, run_id: RunId, *, settled: bool, again: bool) -> None:
         """A run is out of hand. One that got nowhere is left alone for a while, longer each time, so that a defect or
         an ill store costs little; its row stays due and shows it."""
         with self._lock:
@@ -268,10 +266,9 @@ class Embedded:
                 tries = min(12, self._failed.get(run_id, (0, 0.0))[0] + 1)
                 self._failed[run_id] = (tries, time.monotonic() + min(_WORST_PAUSE_S, 0.02 * 2**tries))
             then = self._then.pop(run_id, [])
-            if run_id in self._again:
-                self._again.discard(run_id)
-                if tries < 2 and not self._stopping:
-                    self._add(run_id, hinted=True)
+            if (run_id in self._again or again) and tries < 2 and not self._stopping:
+                self._add(run_id, None)
+            self._again.discard(run_id)
             if len(self._ready) < self._size:
                 self._look_soon()  # another run of the same principal may have waited for this one
             self._done.notify_all()

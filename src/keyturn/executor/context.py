@@ -69,7 +69,7 @@ class Context:
         self.policy = Policy.read(connection.policy)
         self.versions = {version.id: version for version in known}
         self.new_id = run.new_version_id
-        self.cursor, self.track = run.cursor, run.track
+        self.cursor, self.track, self.attempts = run.cursor, run.track, run.attempts
         self.has_admin = has_admin
         self.said: list[tuple[str, LineKind, dict[str, Any], float]] = [
             (line.step, line.kind, dict(line.facts), line.at) for line in lines
@@ -117,7 +117,7 @@ class Context:
         chosen = acting or self.serving()
         return Access(
             settings=self.connection.settings,
-            acting=self.material(chosen) if chosen else None,
+            acting=self.material(chosen) if chosen and chosen.state is not State.DEAD else None,
             admin=admin,
             deadline_s=self.policy.deadline(self.card),
             network=self.hub.network,
@@ -202,6 +202,22 @@ class Context:
             elif kind is LineKind.OUTCOME and facts.get("outcome") != Outcome.UNKNOWN.value:
                 found = None
         return found
+
+    def may_have_applied(self, key: str) -> bool:
+        """Whether a call of a forward step took effect, or may have: an INTENT without a definite `not_applied`."""
+        is_open = False
+        for said, kind, facts, _ in self.said:
+            if said != key:
+                continue
+            if kind is LineKind.INTENT:
+                if is_open:
+                    return True  # sent again without knowing what became of the one before
+                is_open = True
+            elif kind is LineKind.OUTCOME and facts.get("outcome") == Outcome.APPLIED.value:
+                return True
+            elif kind is LineKind.OUTCOME and facts.get("outcome") == Outcome.NOT_APPLIED.value:
+                is_open = False
+        return is_open
 
     def zombie_until(self, intent: tuple[dict[str, Any], float]) -> float:
         """Until when a call that may have been sent can still take effect."""
@@ -317,11 +333,17 @@ class Context:
                 return Probe(
                     Verdict.UNKNOWN, code="budget", detail="not tried: the account would come near its lock"
                 )
+        counted = lockout is not None and may_fail
+        if counted:  # before, durably: a hub that is killed again and again must not lock the account either
+            self.later(lambda tx: principals.note_refusal(tx, self.connection.principal_id, now))
+            self.commit()
         boundary.reach(f"probe:{what}:before")
         verifier = (self.can.death if death else None) or self.can.verifier
         found = verifier.verify(self.access(), material)
         boundary.reach(f"probe:{what}:after")
-        if found.verdict is Verdict.REJECTED and lockout:
+        if counted and found.verdict is Verdict.ACCEPTED:
+            self.later(lambda tx: principals.forget_refusal(tx, self.connection.principal_id, now))
+        elif found.verdict is Verdict.REJECTED and lockout and not counted:
             self.later(lambda tx: principals.note_refusal(tx, self.connection.principal_id, now))
         self.line(step, LineKind.OBSERVED, what=what, **found.as_facts())
         return found

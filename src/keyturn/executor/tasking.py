@@ -10,11 +10,12 @@ from keyturn.contract.manifest import GuideStep
 from keyturn.definitions.expressions import fill
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Wait
-from keyturn.model.credential import Version
+from keyturn.model.credential import State, Version
 from keyturn.model.ids import TaskId, new_id
-from keyturn.model.plan import Step
+from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, Task, TaskState
 from keyturn.storage import tasks
+from keyturn.storage.database import Tx
 from keyturn.vault.secrets import task_row
 
 
@@ -39,6 +40,8 @@ def open_task(
     """Buffers a new task and waits for its person. A second look after a crash finds the first task instead."""
     method, now = ctx.row.method, ctx.hub.clock()
     guide = method.revoke_steps if kind == "delete" else method.create_steps
+    if kind == "supply" and step.kind is not Kind.ASK:
+        guide = (*method.recovery_steps, *guide)
     if step.params.get("recovery") and method.recovery_steps:
         guide = method.recovery_steps
     instructions = [_instruction(ctx, each, version) for each in guide]
@@ -85,6 +88,35 @@ def waiting_for(ctx: Context, step: Step, task: Task, poll_s: float | None = Non
         else "nobody claimed it yet"
     )
     return Wait(until, f"a person ({who})", RunState.WAITING_HUMAN)
+
+
+def rescue(ctx: Context, step: Step, why: str) -> Wait | Task:
+    """No known value works: LOST, with a task that asks for one that does; the task once somebody answered it."""
+    task = task_of(ctx, step)
+    if task is not None and task.state is TaskState.SUBMITTED:
+        return task
+    if task is None or task.state not in tasks.OPEN_STATES:
+        wait = open_task(ctx, step, kind="supply", title="bring a value that works", why=why)
+    else:
+        wait = waiting_for(ctx, step, task)
+    return Wait(
+        wait.until, f"LOST: {why}; follow the vendor's recovery steps and submit what works", RunState.LOST
+    )
+
+
+def return_task(ctx: Context, step: Step, why: str) -> None:
+    """Buffers giving a step's answered task back to its person, with the reason."""
+    key = ctx.key(step)
+
+    def work(tx: Tx) -> None:
+        done = [
+            t for t in tasks.of_run(tx, ctx.run.id, key) if t.state in {TaskState.DONE, TaskState.SUBMITTED}
+        ]
+        if done:
+            state = TaskState.RETURNED.value
+            tasks.change(tx, done[-1].id, state=state, why=why, claimed_by="", claimed_until=0.0)
+
+    ctx.later(work)
 
 
 def _fields(ctx: Context, kind: str) -> list[dict[str, Any]]:
@@ -139,7 +171,9 @@ def _instruction(ctx: Context, guide: GuideStep, version: Version | None) -> dic
 def _public(ctx: Context, version: Version | None) -> dict[str, str]:
     if version is None:
         return {}
-    material = ctx.material(version)
-    shown = {name: material[name] for name in material if name in material.public}
+    shown: dict[str, str] = {}
+    if version.state is not State.DEAD:  # the value of a dead one may be destroyed
+        material = ctx.material(version)
+        shown = {name: material[name] for name in material if name in material.public}
     ref = version.ref
     return {"key_id": ref.id, "key_name": ref.label, "name": ref.label, "slot": ref.slot, **shown}

@@ -17,6 +17,7 @@ from typing import Any
 
 from keyturn.bootstrap import Keyturn, kek_source, open_hub
 from keyturn.catalog import Catalog
+from keyturn.engine import worker
 from keyturn.errors import (
     Conflict,
     InvalidInput,
@@ -529,6 +530,14 @@ def rotate_kek(
 
         done += hub.store.write(work)
         progress(done, total)
+
+
+# -- working -----------------------------------------------------------------------------------------------------------
+
+
+def work(hub: Keyturn) -> bool:
+    """Advances runs until SIGTERM or SIGINT, then lets those in flight come to rest; False when they did not in time."""
+    return worker.run(hub)
 
 
 # -- policy ------------------------------------------------------------------------------------------------------------

@@ -75,6 +75,11 @@ def note_refusal(tx: Tx, principal_id: PrincipalId, at: float) -> None:
     tx.run("INSERT INTO refused_login (principal_id, at) VALUES (?, ?)", principal_id, at)
 
 
+def forget_refusal(tx: Tx, principal_id: PrincipalId, at: float) -> None:
+    """Takes back a login that was counted beforehand and then was let in."""
+    tx.run("DELETE FROM refused_login WHERE principal_id = ? AND at = ?", principal_id, at)
+
+
 def refusals(tx: Tx, principal_id: PrincipalId, since: float) -> int:
     """Our refused logins since then."""
     row = tx.one("SELECT COUNT(*) FROM refused_login WHERE principal_id = ? AND at > ?", principal_id, since)

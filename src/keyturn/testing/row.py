@@ -76,7 +76,10 @@ class RowUnderTest:
     witness: Witness = field(default_factory=Witness)
 
     def __post_init__(self) -> None:
-        self.witness.tell(self.good, *self.wrong, self.access.admin, self.access.acting)
+        self.witness.tell(self.good, *self.wrong, self.access.acting)
+        for name, value in (self.access.admin or {}).items():
+            field = self.method.field(name) or self.method.field(f"admin_{name}")
+            self.witness.tell(value if field is None or field.secret else None)
 
     def verify(self, material: Material, access: Access | None = None) -> Probe:
         """One test, which never raises; the witness keeps what may be shown of it."""

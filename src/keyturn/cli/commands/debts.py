@@ -16,7 +16,7 @@ from keyturn.errors import InvalidInput
 @terminal.json_option
 @pass_session
 def debts_command(session: Session, as_json: bool) -> None:
-    """What is still alive or unproven, oldest first. Exit code 4 while there is any."""
+    """What is still alive or unproven, oldest first."""
     from keyturn.operations import debts, systems
 
     with session.hub() as hub:
@@ -41,8 +41,6 @@ def debts_command(session: Session, as_json: bool) -> None:
             ],
             "No debts: nothing is alive that should not be.",
         )
-    if found:
-        raise click.exceptions.Exit(Exit.ATTENTION)
 
 
 @click.command(
@@ -64,7 +62,7 @@ def debts_command(session: Session, as_json: bool) -> None:
 def debt_command(
     session: Session, debt_id: str, again: bool, close: bool, reason: str, as_json: bool
 ) -> None:
-    """One debt: what is owed, why, and what was tried. Exit code 4 while it is open."""
+    """One debt: what is owed, why, and what was tried. Exit code 4 when --try did not settle it."""
     from keyturn.operations import debts, systems
 
     if again and close:
@@ -81,7 +79,7 @@ def debt_command(
         terminal.emit(page)
     else:
         _show(page)
-    if debt.closed_at is None:
+    if again and debt.closed_at is None:
         raise click.exceptions.Exit(Exit.ATTENTION)
 
 

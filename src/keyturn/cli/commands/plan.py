@@ -71,7 +71,7 @@ def show(name: str, plan: Plan) -> None:
             _step(index + 1, step)
     elif last < len(plan.steps):
         terminal.say()
-        terminal.say("  There is no rollback: one slot holds one value, so it is carried on until it works.")
+        terminal.say("  There is no rollback: it is carried on until it works.")
     for warning in plan.warnings:
         terminal.say()
         terminal.say(terminal.style(f"  Careful: {warning}", "yellow"))

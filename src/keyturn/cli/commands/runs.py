@@ -9,6 +9,7 @@ import click
 
 from keyturn.cli import follow, inputs, terminal, words
 from keyturn.cli.session import Session, pass_session
+from keyturn.cli.terminal import Exit
 from keyturn.errors import NotFound
 from keyturn.model.run import TERMINAL, LineKind, Run, RunState
 
@@ -67,7 +68,7 @@ def runs_command(session: Session, name: str | None, limit: int, as_json: bool) 
 def run_command(session: Session, run_id: str, following: bool, timeout: float | None, as_json: bool) -> None:
     """One run: its plan as a checklist, with times from the journal. ID is a run's, or a connection's name: its latest.
 
-    The exit code says how the run stands: 0 done, 1 failed, 3 waiting, 4 needs attention.
+    With --follow the exit code says how it stands: 0 done, 1 failed, 3 waiting, 4 needs attention.
     """
     from keyturn.operations import runs, systems
 
@@ -85,7 +86,7 @@ def run_command(session: Session, run_id: str, following: bool, timeout: float |
                 terminal.emit({**page, "steps": _steps(run, lines), "reason": run.reason})
             else:
                 _show(run, page, lines)
-            code = follow.exit_of(run)
+            code = Exit.DONE
     raise click.exceptions.Exit(code)
 
 

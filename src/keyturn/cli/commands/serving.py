@@ -2,57 +2,40 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from types import FrameType
-
 import click
 
 from keyturn.cli import terminal
 from keyturn.cli.session import Session, pass_session
+from keyturn.cli.terminal import Exit
 from keyturn.errors import NotFound
 
 
 @click.command(
-    "serve", epilog=terminal.examples("keyturn serve", "keyturn serve --host 0.0.0.0 --port 8425 --no-engine")
+    "serve",
+    epilog=terminal.examples("keyturn serve", "keyturn serve --host 0.0.0.0 --trusted-proxies 10.0.0.4"),
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8425, show_default=True, help="Port to listen on."
+    "--port", type=click.IntRange(1, 65535), default=8425, show_default=True, help="Port to listen on."
 )
 @click.option(
-    "--no-engine", is_flag=True, help="Answer requests only; runs are advanced by `keyturn worker`."
+    "--trusted-proxies", default="", help="Addresses whose X-Forwarded-For is believed (default: nobody's)."
 )
 @pass_session
-def serve_command(session: Session, host: str, port: int, no_engine: bool) -> None:
+def serve_command(session: Session, host: str, port: int, trusted_proxies: str) -> None:
     """Run the API and the engine until a signal ends them.
 
     Runs in flight reach their next safe point first; whatever is unfinished goes on at the next start.
     """
     try:
-        import uvicorn
-
-        from keyturn.api.app import create_app  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        from keyturn.api.app import serve
     except ImportError as error:
         raise NotFound(
             f"`keyturn serve` needs {error.name}", hint="pip install 'keyturn[serve]'", field="serve"
         ) from None
     with session.hub() as hub:
-        if not no_engine:
-            hub.engine.start()
-        terminal.note(
-            f"Keyturn listens on http://{host}:{port}" + ("" if not no_engine else ", without an engine")
-        )
-        config = uvicorn.Config(
-            create_app(hub),
-            host=host,
-            port=port,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=20,
-        )
-        uvicorn.Server(config).run()
-        terminal.note("Ending: runs in flight reach their next safe point.")
+        terminal.note(f"Keyturn listens on http://{host}:{port}")
+        serve(hub, host, port, trusted_proxies=trusted_proxies)
 
 
 @click.command("worker", epilog=terminal.examples("keyturn worker", "KEYTURN_WORKERS=16 keyturn worker"))
@@ -63,19 +46,10 @@ def worker_command(session: Session) -> None:
     Runs in flight reach their next safe point first. A second signal does not wait for them: what is unfinished goes
     on from its journal, here or at another worker.
     """
-    ended = threading.Event()
+    from keyturn.operations import admin
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        if ended.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        ended.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
     with session.hub() as hub:
-        hub.engine.start()
         terminal.note(f"Working with {hub.settings.workers} runs at once. SIGTERM or Ctrl-C ends it.")
-        while not ended.wait(timeout=3600):
-            pass
-        terminal.note("Ending: runs in flight reach their next safe point.")
+        if not admin.work(hub):
+            terminal.note("Some runs did not reach a safe point in time; they go on from their journal.")
+            raise click.exceptions.Exit(Exit.FAILED)

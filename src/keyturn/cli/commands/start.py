@@ -160,7 +160,9 @@ def _start(
             found = [runs.get(hub, run.id) for run in started]
             follow.conclude(hub, found, as_json=as_json)
         else:
-            found = follow.follow(hub, [run.id for run in started], as_json=as_json, timeout_s=timeout)
+            found = follow.follow(
+                hub, [run.id for run in started], as_json=as_json, timeout_s=timeout, new=True
+            )
             codes.append(follow.conclude(hub, found, as_json=as_json))
     raise click.exceptions.Exit(terminal.worst(codes))
 

@@ -80,7 +80,8 @@ def _page(page: dict[str, Any]) -> None:
         _card("What it can do", method["card"])
         for variant in method["variants"]:
             differs = {q: said for q, said in variant["card"].items() if method["card"].get(q) != said}
-            _card(f"{variant['name']} ({variant['field']}={variant['equals']})", differs)
+            if differs:
+                _card(f"{variant['name']} ({variant['field']}={variant['equals']})", differs)
         _fields(method["fields"])
         _permissions(method["permissions"])
         _guide("To make a new one, a person", method["create_steps"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from dataclasses import replace
 
 from keyturn.contract.values import Candidate
 from keyturn.errors import (
@@ -41,23 +42,25 @@ def ask(ctx: Context, step: Step) -> Move:
             ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=paused))
         return open_task(ctx, step, kind="supply", title=step.title)
     if task.state is TaskState.SUBMITTED:
-        return _take(ctx, step, task)
+        take(ctx, step, task)
+        return Done()
     if task.state in {TaskState.EXPIRED, TaskState.CANCELLED}:
         return Abort(f"the task was {task.state.value}: {task.title}")
     _watch_old(ctx, step)
     return waiting_for(ctx, step, task, poll_s=POLL_S if _old_may_die(ctx) else None)
 
 
-def _take(ctx: Context, step: Step, task: Task) -> Move:
+def take(ctx: Context, step: Step, task: Task) -> None:
+    """Makes a version of what a person submitted."""
     parts: dict[str, str] = json.loads(ctx.hub.secrets.get(task_row(task.id)))
     public = frozenset(f.name for f in ctx.row.method.fields if f.part and not f.secret)
-    base = ctx.material(ctx.old) if ctx.old else Material({})
+    serving = ctx.serving()
+    base = ctx.material(serving) if serving and serving.state is not State.DEAD else Material({})
     kept = {name: value for name, value in base.items() if name in public}
     material = Material({**kept, **parts}, public)
     ref = _place_of(ctx, material)
     ctx.add_version(Candidate(ref, material), State.ISSUED, Provenance.HUMAN)
     ctx.line(step, LineKind.RECEIPT, task=task.id, by=task.claimed_by)
-    return Done()
 
 
 def _place_of(ctx: Context, material: Material) -> Ref:

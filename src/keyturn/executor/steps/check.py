@@ -7,13 +7,15 @@ from keyturn.errors import CapReached, CredentialRejected, WrongAccount
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Back, Done, Move, Wait
 from keyturn.executor.retries import soon
+from keyturn.executor.steps.bring import take
+from keyturn.executor.tasking import rescue, return_task
 from keyturn.model.card import Strategy
 from keyturn.model.credential import LIVE, State, Version
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState
 from keyturn.model.verdict import Probe, Verdict, mismatch
+from keyturn.planner.shapes import ONE_SLOT
 from keyturn.storage import tasks
-from keyturn.storage.database import Tx
 
 
 def preflight(ctx: Context, step: Step) -> Move:
@@ -88,7 +90,7 @@ def prove(ctx: Context, step: Step) -> Move:
     if new.state in {State.PROVEN, State.CURRENT}:
         return Done()
     for _ in range(ctx.card.prove_times):
-        found = ctx.probe(step, new, what="new")
+        found = ctx.probe(step, new, what="new", may_fail=True)
         if found.verdict is not Verdict.ACCEPTED:
             return _not_accepted(ctx, step, new, found)
         wrong = mismatch(ctx.connection.identity, found.identity)
@@ -116,10 +118,10 @@ def _not_accepted(ctx: Context, step: Step, new: Version, found: Probe) -> Move:
             ctx, f"no clear answer about the new credential ({found.code or 'no answer'})", found.wait_s
         )
     if now < settled:
-        return Wait(
-            min(settled, now + max(0.02, ctx.policy.settle_create(ctx.card) / 8)),
-            "the new credential settles",
-        )
+        # Where logins are counted, one early look is all that is spent on impatience.
+        pause = max(0.02, ctx.policy.settle_create(ctx.card) / 8)
+        until = settled if ctx.card.lockout else min(settled, now + pause)
+        return Wait(until, "the new credential settles")
     return _turned_down(ctx, step, f"the new credential is refused ({found.code})")
 
 
@@ -127,6 +129,9 @@ def _not_ours(ctx: Context, step: Step, found: Probe, wrong: tuple[str, ...]) ->
     seen = found.identity.get("principal_label") or found.identity.get("principal", "?")
     pinned = ctx.connection.identity.get("principal_label") or ctx.connection.identity.get("principal", "?")
     why = f"the new credential belongs to {seen}, this connection to {pinned} ({', '.join(wrong)} differ)"
+    if ctx.new is not None and ctx.card.strategy in ONE_SLOT:
+        # Setting the slot anew overwrites what sits in it, but not what was made in another account.
+        ctx.owe("unwanted", why, ctx.new)
     return _turned_down(ctx, step, why)
 
 
@@ -137,7 +142,7 @@ def _turned_down(ctx: Context, step: Step, why: str) -> Move:
     new = ctx.new
     if new is not None and stage.kind in {Kind.ASK, Kind.CONSENT} and not _given_up(ctx):
         _quarantine(ctx, new, why)
-        _hand_back(ctx, stage, why)
+        return_task(ctx, stage, why)
         return Back(stage.key, why)
     if stage.reversible:
         return Abort(why)
@@ -147,11 +152,20 @@ def _turned_down(ctx: Context, step: Step, why: str) -> Move:
         ctx.new_id = None
         ctx.column(new_version_id=None)
         return Back(stage.key, f"{why}; a fresh value is set by the administrator")
-    return Wait(ctx.hub.clock() + 3600, f"LOST: {why}", RunState.LOST)
+    if new is None or ctx.hub.clock() < new.changed_at + LOST_AFTER_S * ctx.hub.patience:
+        return Wait(ctx.hub.clock() + 600 * ctx.hub.patience, f"LOST: {why}", RunState.LOST)
+    answer = rescue(ctx, step, why)  # a vendor that lagged longer than its card says had its chance
+    if isinstance(answer, Wait):
+        return answer
+    ctx.move(new, State.REFUSED)
+    ctx.later(lambda tx: tasks.change(tx, answer.id, state=TaskState.DONE.value))
+    take(ctx, step, answer)
+    return Back(step.key, "somebody brought a value")
 
 
 _STAGES = frozenset({Kind.SET, Kind.ISSUE, Kind.ASK, Kind.CONSENT, Kind.REFRESH})
 _TRIES = 4
+LOST_AFTER_S = 1800.0  # how long a refused value is tested again before a person is asked for another
 
 
 def _given_up(ctx: Context) -> bool:
@@ -168,17 +182,3 @@ def _quarantine(ctx: Context, new: Version, why: str) -> None:
         ctx.owe("unwanted", f"brought by a person and turned down: {why}", new)
     ctx.new_id = None
     ctx.column(new_version_id=None)
-
-
-def _hand_back(ctx: Context, stage: Step, why: str) -> None:
-    """Returns the last submitted task of the stage with the reason."""
-    key = ctx.key(stage)
-
-    def work(tx: Tx) -> None:
-        last = [t for t in tasks.of_run(tx, ctx.run.id, key) if t.state is TaskState.SUBMITTED]
-        if last:
-            tasks.change(
-                tx, last[-1].id, state=TaskState.RETURNED.value, why=why, claimed_by="", claimed_until=0.0
-            )
-
-    ctx.later(work)

@@ -6,7 +6,9 @@ from keyturn.errors import KeyturnError, VendorThrottled, VendorUnavailable
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Back, Done, Move, Wait
 from keyturn.executor.retries import soon
+from keyturn.executor.steps.bring import take
 from keyturn.executor.steps.retire import targets
+from keyturn.executor.tasking import rescue, return_task
 from keyturn.model.card import Proof, Strategy
 from keyturn.model.credential import State, Version
 from keyturn.model.plan import Kind, Step
@@ -14,7 +16,6 @@ from keyturn.model.run import LineKind, RunState, TaskState, Track
 from keyturn.model.verdict import Probe, Verdict
 from keyturn.planner.shapes import ONE_SLOT
 from keyturn.storage import tasks
-from keyturn.storage.database import Tx
 
 REFUSALS = 3
 
@@ -178,7 +179,7 @@ def _still_alive(ctx: Context, step: Step, version: Version) -> Move | None:
         ctx.line(step, LineKind.DECISION, decision="end_again", version=version.id)
         ctx.move(version, State.REVOKING)
         if enders[0].kind is Kind.TELL:
-            _return_task(
+            return_task(
                 ctx, enders[0], "the old credential still works: it was not deleted, or another one was"
             )
         return Back(enders[0].key, "the old credential still works")
@@ -196,32 +197,15 @@ def _same_key(ctx: Context, step: Step, version: Version, tries: int) -> Move | 
     return None
 
 
-def _return_task(ctx: Context, step: Step, why: str) -> None:
-    key = ctx.key(step)
-
-    def work(tx: Tx) -> None:
-        done = [
-            t for t in tasks.of_run(tx, ctx.run.id, key) if t.state in {TaskState.DONE, TaskState.SUBMITTED}
-        ]
-        if done:
-            tasks.change(
-                tx, done[-1].id, state=TaskState.RETURNED.value, why=why, claimed_by="", claimed_until=0.0
-            )
-
-    ctx.later(work)
-
-
 def _siblings_alive(ctx: Context, step: Step) -> Move:
     """After an end, what serves is tested again: some vendors end more than was asked."""
     serving = ctx.serving()
     if serving is None or serving.state is not State.CURRENT or step.target == "all":
         return Done()
-    checked = any(
-        facts.get("what") in {"control_live", "sibling"} for facts, _ in ctx.lines(step, LineKind.OBSERVED)
-    )
+    checked = _live_checks(ctx, step)
     one_slot = ctx.card.strategy in ONE_SLOT
     if checked or one_slot:
-        if not _last_live_rejected(ctx, step):
+        if not checked or checked[-1] != Verdict.REJECTED.value:
             return Done()
     else:
         found = ctx.probe(step, serving, what="sibling")
@@ -232,9 +216,15 @@ def _siblings_alive(ctx: Context, step: Step) -> Move:
     return _make_again(ctx, step, serving)
 
 
-def _last_live_rejected(ctx: Context, step: Step) -> bool:
-    live = [f for f, _ in ctx.lines(step, LineKind.OBSERVED) if f.get("what") in {"control_live", "sibling"}]
-    return bool(live) and live[-1].get("verdict") == Verdict.REJECTED.value
+def _live_checks(ctx: Context, step: Step) -> list[str]:
+    """What the tests of what serves said, since the last time that it was found dead and replaced."""
+    key, found = ctx.key(step), list[str]()
+    for said, kind, facts, _ in ctx.said:
+        if said == key and facts.get("decision") == "sibling_died":
+            found = []
+        elif said == key and kind is LineKind.OBSERVED and facts.get("what") in {"control_live", "sibling"}:
+            found.append(str(facts.get("verdict")))
+    return found
 
 
 def _make_again(ctx: Context, step: Step, serving: Version) -> Move:
@@ -242,11 +232,18 @@ def _make_again(ctx: Context, step: Step, serving: Version) -> Move:
     stage = ctx.run.plan.steps[1] if len(ctx.run.plan.steps) > 1 else None
     again = [1 for facts, _ in ctx.lines(step, LineKind.DECISION) if facts.get("decision") == "sibling_died"]
     ctx.line(step, LineKind.DECISION, decision="sibling_died", version=serving.id)
-    if stage is None or len(again) >= REFUSALS:
-        return Wait(
-            ctx.hub.clock() + 3600, "LOST: ending the old credential ended the new one too", RunState.LOST
-        )
+    why = "the vendor ended the new credential together with the old one"
     ctx.owe("sibling_died", "the vendor ended a credential that nobody asked it to end", serving)
+    by_person = stage is not None and stage.kind in {Kind.ASK, Kind.CONSENT}
+    if stage is None or len(again) >= REFUSALS or not (ctx.has_admin or by_person):
+        answer = rescue(ctx, step, why)  # nothing is left that could sign a call for another one
+        if isinstance(answer, Wait):
+            return answer
+        ctx.later(lambda tx: tasks.change(tx, answer.id, state=TaskState.DONE.value))
+        take(ctx, step, answer)
+        return Back("prove", "somebody brought a value")
+    if by_person:
+        return_task(ctx, stage, why)
     ctx.new_id = None
     ctx.column(new_version_id=None)
-    return Back(stage.key, "the vendor ended the new credential together with the old one; another is made")
+    return Back(stage.key, f"{why}; another is made")

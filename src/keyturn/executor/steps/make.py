@@ -16,12 +16,14 @@ from keyturn.errors import (
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Back, Done, Move, Wait
 from keyturn.executor.retries import soon
+from keyturn.executor.steps.bring import take
+from keyturn.executor.tasking import rescue, task_of
 from keyturn.model.card import Strategy
 from keyturn.model.credential import ConnectionState, Provenance, Ref, State, Version
 from keyturn.model.plan import Step
-from keyturn.model.run import LineKind, RunState
+from keyturn.model.run import LineKind, RunState, TaskState
 from keyturn.model.verdict import Verdict
-from keyturn.storage import connections
+from keyturn.storage import connections, tasks
 from keyturn.vault.secrets import receipt_row
 
 MAX_VALUES = 3
@@ -42,7 +44,7 @@ def set_value(ctx: Context, step: Step) -> Move:
         if move is not None:
             return move
     if new is None:
-        if len(ctx.lines(step, LineKind.INTENT)) >= MAX_VALUES + 1:
+        if len({facts["version"] for facts, _ in ctx.lines(step, LineKind.INTENT)}) > MAX_VALUES:
             return Abort("the vendor refused every value that was offered")
         slot = str(step.params.get("slot", ""))
         candidate = maker.make(ctx.access(), Ref(id=slot, slot=slot) if slot else _same_place(ctx))
@@ -116,11 +118,20 @@ def _older_or_lost(ctx: Context, step: Step, tried: tuple[Version, ...]) -> Move
             return Abort("an older value is the one that works; it was kept")
     if ctx.has_admin:
         return None
-    return Wait(
-        ctx.hub.clock() + 3600,
-        "no known value is accepted; follow the vendor's recovery steps and submit what works",
-        RunState.LOST,
-    )
+    return _rescued(ctx, step, "no known value is accepted")
+
+
+def _rescued(ctx: Context, step: Step, why: str) -> Move:
+    """Asks a person for a value that works, and goes on with it."""
+    answer = rescue(ctx, step, why)
+    if isinstance(answer, Wait):
+        return answer
+    ctx.later(lambda tx: tasks.change(tx, answer.id, state=TaskState.DONE.value))
+    if ctx.new is not None:
+        ctx.move(ctx.new, State.REFUSED)
+    take(ctx, step, answer)
+    ctx.applied(step, how="brought by a person")
+    return Done()
 
 
 def _was_applied(ctx: Context, step: Step, new: Version) -> Move:
@@ -146,12 +157,20 @@ def issue(ctx: Context, step: Step) -> Move:
         move = _resolve_issue(ctx, step, intent)
         if move is not None:
             return move
-    if attempt >= MAX_VALUES + 1:
+    if _lost_answers(ctx, step) > MAX_VALUES:
         return Abort("the vendor's answer was lost again and again")
     slot = str(step.params.get("slot", ""))
     before = _inventory(ctx) if ctx.can.lister is not None else ()
     marker = f"keyturn-{ctx.run.id[-10:]}-{attempt + 1}"
     access = ctx.access(marker=marker)
+    if _signs_with_what_it_ends(ctx) and (task_of(ctx, step) or ctx.may_have_applied(ctx.key(step))):
+        found = ctx.probe(step, ctx.old, what="current", may_fail=True) if ctx.old else None
+        if found is not None and found.verdict is Verdict.UNKNOWN:
+            return soon(
+                ctx, "it is not known whether the old value still works", found.wait_s, RunState.RESOLVING
+            )
+        if found is None or found.verdict is Verdict.REJECTED:
+            return _rescued(ctx, step, "the answer with the new value was lost and the old one is refused")
     raw = ctx.act(
         step,
         lambda: issuer.issue(access, Ref(id=slot, slot=slot) if slot else Ref()),
@@ -161,6 +180,18 @@ def issue(ctx: Context, step: Step) -> Move:
     )
     ctx.receipt(step, attempt + 1, raw)
     return _accept(ctx, step, issuer.read(access, raw))
+
+
+def _signs_with_what_it_ends(ctx: Context) -> bool:
+    """S5 without an administrator: after a lost answer there is nothing left to ask with."""
+    return ctx.card.strategy is Strategy.REGENERATE and not ctx.has_admin
+
+
+def _lost_answers(ctx: Context, step: Step) -> int:
+    """Calls that the vendor did not definitely refuse to carry out: throttling and errors are not losses."""
+    refused = [1 for facts, _ in ctx.lines(step, LineKind.OUTCOME) if facts.get("outcome") == "not_applied"]
+    resolved = [1 for facts, _ in ctx.lines(step, LineKind.OUTCOME) if facts.get("resolved")]
+    return len(ctx.lines(step, LineKind.INTENT)) - len(refused) + len(resolved)
 
 
 def _accept(ctx: Context, step: Step, candidate: Candidate) -> Move:
@@ -207,6 +238,7 @@ def _resolve_issue(ctx: Context, step: Step, intent: tuple[dict[str, Any], float
         step,
         LineKind.OUTCOME,
         outcome="not_applied",
+        resolved=True,
         why="what it made was found and ended" if ours else "nothing new",
     )
     return None
@@ -264,7 +296,13 @@ def refresh(ctx: Context, step: Step) -> Move:
         state = ConnectionState.NEEDS_REAUTH.value
         ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=state))
         ctx.line(step, LineKind.DECISION, decision="needs_reauth", why=error.message)
-        return Abort(f"the grant is dead: {error.message}")
+        if ctx.may_have_applied(step.key):
+            ctx.owe(
+                "unknown_grant",
+                "a refresh was answered and the answer lost; its tokens cannot be named",
+                None,
+            )
+        return Abort(f"the grant is dead: {error.message}", final=True)
     ctx.receipt(step, attempt + 1, raw)
     return _refreshed(ctx, step, authorizer.read(access, raw, used))
 

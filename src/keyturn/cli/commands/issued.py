@@ -1,0 +1,196 @@
+"""issue, issued, reissue, revoke-issued: the credentials this hub gives to others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keyturn.cli import follow, inputs, terminal, words
+from keyturn.cli.session import Session, pass_session
+from keyturn.cli.terminal import Exit
+from keyturn.model.moment import iso
+
+if TYPE_CHECKING:
+    from keyturn.bootstrap import Keyturn
+    from keyturn.operations.issued import Handed, Issued
+
+
+@click.command(
+    "issue",
+    epilog=terminal.examples(
+        "keyturn issue api-key --name partner --set scopes='read bulk' --set contact=ops@example.com",
+        "keyturn issue api-key --name etl --json",
+    ),
+)
+@click.argument("kind")
+@click.option("--name", required=True, help="What the credential is called.")
+@click.option(
+    "--set", "plain", multiple=True, metavar="K=V", help="A field; `keyturn systems hub-api` lists them."
+)
+@click.option("--owner", default="", help="Who is responsible for it (default: you).")
+@terminal.json_option
+@pass_session
+def issue_command(
+    session: Session, kind: str, name: str, plain: tuple[str, ...], owner: str, as_json: bool
+) -> None:
+    """Issue a credential of this hub. Its value is printed this once: it cannot be read again.
+
+    The value goes to stdout, everything else to stderr, so that it can be piped to where it belongs.
+    """
+    from keyturn.operations import issued
+
+    with session.hub() as hub:
+        values = dict(inputs.split(pair, "--set") for pair in plain)
+        made = issued.issue(hub, kind, name, values, owner)
+    _hand_over(made, as_json)
+
+
+@click.command("issued", epilog=terminal.examples("keyturn issued", "keyturn issued --json"))
+@terminal.json_option
+@pass_session
+def issued_command(session: Session, as_json: bool) -> None:
+    """What this hub issued: slots, last use, what still works. Never a value."""
+    from keyturn.operations import issued
+
+    with session.hub() as hub:
+        found = issued.every(hub)
+    if as_json:
+        terminal.emit([_page(each) for each in found])
+        return
+    terminal.table(
+        ("Name", "Kind", "Slot", "Ends in", "State", "Issued", "Last used", "From", "Uses"),
+        [
+            (
+                each.connection.name,
+                each.kind,
+                secret.slot,
+                f"...{secret.hint}",
+                secret.state.value,
+                words.since(secret.created_at),
+                words.since(secret.last_used_at) or "never",
+                secret.last_used_from,
+                secret.uses,
+            )
+            for each in found
+            for secret in each.secrets
+        ],
+        "Nothing issued. `keyturn issue api-key --name NAME` issues a key.",
+    )
+
+
+def _page(each: Issued) -> dict[str, Any]:
+    return {
+        "name": each.connection.name,
+        "kind": each.kind,
+        "state": each.connection.state.value,
+        "owner": each.connection.owner,
+        "settings": dict(each.connection.settings),
+        "secrets": [
+            {
+                "version": s.version_id,
+                "slot": s.slot,
+                "hint": s.hint,
+                "state": s.state.value,
+                "created": iso(s.created_at),
+                "ends": iso(s.ends_at),
+                "first_used": iso(s.first_used_at),
+                "last_used": iso(s.last_used_at),
+                "last_used_from": s.last_used_from,
+                "uses": s.uses,
+            }
+            for s in each.secrets
+        ],
+    }
+
+
+@click.command(
+    "reissue", epilog=terminal.examples("keyturn reissue partner", "keyturn reissue partner --overlap 7d")
+)
+@click.argument("name")
+@click.option(
+    "--overlap",
+    type=inputs.length,
+    metavar="LENGTH",
+    default="24h",
+    show_default=True,
+    help="How long both work at least.",
+)
+@click.option(
+    "--force", is_flag=True, help="End the old one after the overlap even if the new one was never used."
+)
+@click.option("--reason", default="", help="Why, for the audit trail.")
+@terminal.json_option
+@pass_session
+def reissue_command(
+    session: Session, name: str, overlap: float, force: bool, reason: str, as_json: bool
+) -> None:
+    """Issue a second one beside the first; its value is printed this once.
+
+    The old one ends after the overlap, once the new one was used and the old one is silent. `keyturn serve` or
+    `keyturn worker` sees to that.
+    """
+    from keyturn.operations import issued
+
+    with session.hub() as hub:
+        made = issued.reissue(hub, inputs.connection(hub, name).name, overlap, force=force, reason=reason)
+    _hand_over(made, as_json)
+
+
+def _hand_over(made: Handed, as_json: bool) -> None:
+    """The one place where a secret is printed."""
+    if as_json:
+        terminal.emit(
+            {
+                "name": made.connection.name,
+                "version": made.version_id,
+                "slot": made.slot,
+                "value": made.value.reveal(),
+                "run": made.run.id if made.run else None,
+            }
+        )
+        return
+    terminal.note(f"Slot {made.slot} of {made.connection.name}. This is shown once:")
+    terminal.say(made.value.reveal())
+    if made.run is not None:
+        terminal.note(f"The old one works on for its overlap: keyturn run {made.run.id}")
+
+
+@click.command(
+    "revoke-issued",
+    epilog=terminal.examples("keyturn revoke-issued partner --slot A", "keyturn revoke-issued partner --yes"),
+)
+@click.argument("name")
+@click.option("--slot", help="End only this one, A or B; both when left out.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--reason", default="", help="Why, for the audit trail.")
+@terminal.json_option
+@pass_session
+def revoke_issued_command(
+    session: Session, name: str, slot: str | None, yes: bool, reason: str, as_json: bool
+) -> None:
+    """End an issued credential now: it is refused from this moment on. Cannot be undone."""
+    from keyturn.operations import issued
+
+    with session.hub() as hub:
+        found = issued.get(hub, inputs.connection(hub, name).name)
+        terminal.confirm([found.connection.name], f"Ending {slot or 'every slot'} of {name}", yes=yes)
+        hub.engine.start()
+        run = issued.revoke(hub, found.connection.name, slot.upper() if slot else None, reason=reason)
+        code = _proven(hub, run.id if run else "", name, as_json)
+    raise click.exceptions.Exit(code)
+
+
+def _proven(hub: Keyturn, run_id: str, name: str, as_json: bool) -> Exit:
+    """Follows the run that proves it; it is refused already."""
+    from keyturn.model.run import RunState
+
+    if not run_id:
+        if as_json:
+            terminal.emit({"name": name, "run": None})
+        else:
+            terminal.say("It is refused from now on.")
+        return Exit.DONE
+    found = follow.follow(hub, [run_id], as_json=as_json, timeout_s=60)
+    wanted = frozenset({RunState.COMPLETE, RunState.ABORTED_CLEAN})
+    return follow.conclude(hub, found, as_json=as_json, wanted=wanted)

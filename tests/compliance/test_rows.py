@@ -1,0 +1,25 @@
+"""Every row keeps every fact of the contract that its manifest claims, against a real part or the lab's stand-in."""
+
+import pytest
+
+from keyturn.testing import FACTS, Fact
+from tests.compliance.lab import or_skip, the_lab
+from tests.compliance.rows import ROWS, under_test
+
+
+def _cases():
+    for name in ROWS:
+        group = pytest.mark.xdist_group(f"rows-{name.split('/', maxsplit=1)[0]}")
+        for fact in FACTS:
+            yield pytest.param(name, fact, id=f"{name}-{fact}", marks=group)
+
+
+@pytest.mark.parametrize(("name", "fact"), list(_cases()))
+def test_row(name: str, fact: Fact) -> None:
+    """Left out is only what the manifest says the vendor does not offer."""
+    case = or_skip(lambda: ROWS[name](the_lab()))
+    row = under_test(name, case)
+    why_not = fact.why_not(row)
+    if why_not:
+        pytest.skip(why_not)
+    fact.check(row)
