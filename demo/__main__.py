@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from demo.consumers import Consumer
+from demo.consumers import Caller, Consumer
 from demo.person import Person
 from demo.rows import Row, rows
 from keyturn.bootstrap import Keyturn, open_hub
@@ -47,16 +47,19 @@ def main() -> int:
         hub = open_hub(Settings.read(environment))
         stack.callback(hub.close)
         every = rows(world, f"http://127.0.0.1:{port}/oauth/callback")
-        person = Person(BIN / "keyturn", environment, world["parts"])
+        systems = {row.name: row.system for row in every}
+        person = Person(BIN / "keyturn", environment, world["parts"], systems)
         person.start()
         stack.callback(person.stop)
         for row in every:
             _connect(row, environment)
-        key = json.loads(_keyturn(["issue", "hub-api", "--name", ISSUED, "--json"], environment))
-        whoami = f"http://127.0.0.1:{port}/api/v1/whoami"
-        consumers = {row.name: Consumer(hub, row.name, row.every_s) for row in every}
-        consumers[ISSUED] = Consumer(hub, ISSUED, 0.05, whoami=whoami)
-        del key
+        handed = json.loads(_keyturn(["issue", "api-key", "--name", ISSUED, "--json"], environment))
+        _say("issue", f"hub-api/access_key  {ISSUED}")
+        caller = Caller(f"http://127.0.0.1:{port}/api/v1/whoami", handed["value"])
+        consumers: dict[str, Consumer | Caller] = {
+            row.name: Consumer(hub, row.name, row.every_s) for row in every
+        }
+        consumers[ISSUED] = caller
         for consumer in consumers.values():
             consumer.start()
         time.sleep(1.5)
@@ -66,12 +69,9 @@ def main() -> int:
             [BIN / "keyturn", "rotate", *names, "--yes", "--reason", "demo"], env=environment, check=False
         )
         _say("reissue", f'keyturn reissue "{ISSUED}" --overlap 3s')
-        subprocess.run(
-            [BIN / "keyturn", "reissue", ISSUED, "--overlap", "3s", "--json"],
-            env=environment,
-            check=False,
-            stdout=subprocess.DEVNULL,
-        )
+        handed = json.loads(_keyturn(["reissue", ISSUED, "--overlap", "3s", "--json"], environment))
+        time.sleep(1.0)  # the hand-over takes its time; both work meanwhile
+        caller.key = handed["value"]
         _wait_for(hub, [*names, ISSUED], 90.0)
         time.sleep(0.5)
         for consumer in consumers.values():
@@ -174,11 +174,11 @@ def _connect(row: Row, environment: Mapping[str, str]) -> None:
     state = said["state"]
     _say("connect", f"{row.system}/{row.method}  {row.name}: {state}")
     if state == "revoked":  # an OAuth row: a person consents
-        _keyturn(["reauthorize", row.name, "--yes", "--json"], environment, allowed=(0, 3))
+        _keyturn(["reauthorize", row.name, "--yes", "--no-wait", "--json"], environment, allowed=(0, 3))
         until = time.monotonic() + 30
         while time.monotonic() < until:
             shown = json.loads(_keyturn(["show", row.name, "--json"], environment))
-            if shown["state"] == "active" and not shown["open_run"]:
+            if shown["state"] == "active":
                 _say("authorize", f"{row.name}: active")
                 return
             time.sleep(0.3)
@@ -199,12 +199,15 @@ def _wait_for(hub: Keyturn, names: list[str], timeout_s: float) -> None:
 
 
 def _report(
-    environment: Mapping[str, str], names: list[str], consumers: Mapping[str, Consumer], began: float
+    environment: Mapping[str, str], names: list[str], consumers: Mapping[str, Consumer | Caller], began: float
 ) -> dict[str, Any]:
     found = []
+    latest: dict[str, dict[str, Any]] = {}
+    for run in reversed(json.loads(_keyturn(["runs", "--json"], environment))):
+        latest[run["connection"]] = run
     for name in names:
         shown = json.loads(_keyturn(["show", name, "--json"], environment))
-        last = shown["last_run"] or {}
+        last = latest.get(name, {})
         seen = consumers[name].seen
         found.append(
             {
@@ -220,7 +223,7 @@ def _report(
                 "consumer_retries": seen.retried,
                 "paused_s": round(seen.paused_s, 1),
                 "proof": last.get("proof", ""),
-                "seconds": last.get("seconds", 0.0),
+                "seconds": round(last.get("seconds") or 0.0, 1),
                 "waiting_for": last.get("waiting_for", ""),
             }
         )

@@ -37,9 +37,9 @@ class Seen:
 class Consumer:
     """A program that uses one connection over and over."""
 
-    def __init__(self, hub: Keyturn, name: str, every_s: float, whoami: str = "") -> None:
+    def __init__(self, hub: Keyturn, name: str, every_s: float) -> None:
         self.seen = Seen()
-        self._hub, self._name, self._every_s, self._whoami = hub, name, every_s, whoami
+        self._hub, self._name, self._every_s = hub, name, every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"consumer {name}", daemon=True)
 
@@ -91,8 +91,6 @@ class Consumer:
             self.seen.logins += 1
 
     def _login(self, material: object) -> tuple[Verdict, str]:
-        if self._whoami:
-            return self._ask_hub(material)
         connection = connections.find(self._hub, self._name)
         row, access, _ = connections.access_of(self._hub, connection)
         try:
@@ -101,13 +99,35 @@ class Consumer:
             return Verdict.UNKNOWN, ""
         return found.verdict, found.code
 
-    def _ask_hub(self, material: object) -> tuple[Verdict, str]:
-        key = material["token"]  # type: ignore[index]
-        request = urllib.request.Request(self._whoami, headers={"AccessKey": key})
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return (Verdict.ACCEPTED if answer.status == 200 else Verdict.UNKNOWN), ""
-        except urllib.error.HTTPError as error:
-            return (Verdict.REJECTED, "401") if error.code == 401 else (Verdict.UNKNOWN, str(error.code))
-        except OSError:
-            return Verdict.UNKNOWN, ""
+
+class Caller:
+    """Somebody outside who calls the hub with an issued key, and changes to the next one when it is handed over."""
+
+    def __init__(self, whoami: str, key: str, every_s: float = 0.02) -> None:
+        self.seen = Seen()
+        self.key = key
+        self._whoami, self._every_s = whoami, every_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="caller", daemon=True)
+
+    def start(self) -> None:
+        """Starts calling."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops; `seen` is final afterwards."""
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            request = urllib.request.Request(self._whoami, headers={"AccessKey": self.key})
+            try:
+                with urllib.request.urlopen(request, timeout=5):
+                    self.seen.logins += 1
+            except urllib.error.HTTPError as error:
+                if error.code == 401:
+                    self.seen.refused += 1
+                    self.seen.codes.append("401")
+            except OSError:
+                continue

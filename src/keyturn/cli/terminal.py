@@ -17,6 +17,7 @@ import click
 
 from keyturn.errors import InvalidInput, KeyturnError
 
+_SHORT = 32  # a cell of this length is never broken: it is an id or a name
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -115,8 +116,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str =
         say(empty)
         return
     cells = [[str(cell) if cell is not None else "" for cell in row] for row in rows]
-    if is_terminal():
-        _drawn(columns, cells)
+    if is_terminal() and _drawn(columns, cells):
         return
     lines = [[c.upper() for c in columns], *cells]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
@@ -124,18 +124,25 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str =
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _drawn(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+def _drawn(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> bool:
+    """Draws the columns that hold something; False when the terminal is too narrow to keep ids and names whole."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(no_color=not has_colours(), highlight=False)
+    kept = [i for i in range(len(columns)) if any(row[i] for row in cells)]
+    widest = {i: max(len(columns[i]), *(len(row[i]) for row in cells)) for i in kept}
+    if sum(min(width, _SHORT) + 3 for width in widest.values()) > console.width:
+        return False
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    for i in kept:
+        drawn.add_column(columns[i], overflow="fold", no_wrap=widest[i] <= _SHORT)
     for row in cells:
-        drawn.add_row(*(Text(_bare(cell)) for cell in row))
-    Console(no_color=not has_colours(), highlight=False).print(drawn)
+        drawn.add_row(*(Text(_bare(row[i])) for i in kept))
+    console.print(drawn)
+    return True
 
 
 def examples(*lines: str) -> str:

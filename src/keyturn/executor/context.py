@@ -38,7 +38,6 @@ from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row, receipt_row, storing, version_row
 
 T = TypeVar("T")
-LEASE_S = 60.0
 NOT_APPLIED = (
     VendorUnavailable,
     VendorThrottled,
@@ -242,7 +241,7 @@ class Context:
         entries, writes, columns = self._entries, self._writes, self._columns
         self._entries, self._writes, self._columns = [], [], {}
         columns.setdefault("cursor", self.cursor)
-        until = self.hub.clock() + max(LEASE_S, 3 * self.policy.deadline(self.card))
+        until = self.hub.clock() + max(self.hub.lease_s, 3 * self.policy.deadline(self.card))
         principal_id, epoch = self.connection.principal_id, self.epoch
 
         def work(tx: Tx) -> None:

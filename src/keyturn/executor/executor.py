@@ -12,7 +12,7 @@ from keyturn.errors import (
     UnexpectedAnswer,
     unexpected,
 )
-from keyturn.executor.context import LEASE_S, Context
+from keyturn.executor.context import Context
 from keyturn.executor.hub import Hub
 from keyturn.executor.moves import Abort, Back, Done, Move, Wait
 from keyturn.executor.retries import soon
@@ -64,7 +64,7 @@ class Executor:
             run = runs.by_id(tx, run_id)
             if run is None or run.state in TERMINAL:
                 return None
-            epoch = principals.take(tx, run.principal_id, hub.worker, run_id, now, now + LEASE_S)
+            epoch = principals.take(tx, run.principal_id, hub.worker, run_id, now, now + hub.lease_s)
             connection = connections.by_id(tx, run.connection_id)
             if epoch is None or connection is None:
                 return None
@@ -80,7 +80,7 @@ class Executor:
             return None
         run, connection, epoch, known, lines, admin = found
         ctx = Context(hub, run, connection, hub.rows.row_of(connection), epoch, known, lines, admin)
-        ctx.held_until = now + LEASE_S
+        ctx.held_until = now + hub.lease_s
         return ctx
 
     def _step(self, ctx: Context) -> bool:

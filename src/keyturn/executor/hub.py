@@ -37,7 +37,8 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Hub:
-    """`worker` names this process; `patience` scales every wait of the retry ladders (1 in production)."""
+    """`worker` names this process; `patience` scales every wait of the retry ladders (1 in production); `lease_s` is
+    how long a principal is held without a sign of life."""
 
     store: Store
     secrets: Secrets
@@ -50,4 +51,5 @@ class Hub:
     patience: float = 1.0
     spool: str = ""
     spool_key: bytes = b""
+    lease_s: float = 60.0
     wake: Callable[[str, float], None] = _nobody

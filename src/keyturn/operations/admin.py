@@ -34,7 +34,7 @@ from keyturn.model.run import LineKind
 from keyturn.operations.connections import find
 from keyturn.settings import Settings
 from keyturn.storage import connections, journal, sealed
-from keyturn.storage.database import Tx
+from keyturn.storage.database import Tx, open_store
 from keyturn.vault import files
 from keyturn.vault.keyring import Keyring
 from keyturn.vault.roots import ROOTS_IDENTITY
@@ -78,33 +78,38 @@ def init(settings: Settings, catalog: Catalog | None = None) -> Initialised:
     Raises: VaultSealed when a database is there and its master key is not: a new key would open nothing.
     """
     source = kek_source(settings)
-    path = sqlite_path(settings)
-    had_hub = _is_hub(path) if path is not None else False
     had_key = bool(source.shelf.read())
-    if had_hub and not had_key and path is not None:
-        names = ", ".join(_key_ids(path))
+    held = _held(settings)
+    if held and not had_key:
         raise VaultSealed(
-            f"{path} holds a hub that is sealed under {names}, and there is no key at {source.name}",
+            f"{shown(settings.database)} holds a hub that is sealed under {', '.join(held)}, and there is no key at {source.name}",
             hint="Restore that key from its backup; a new one opens nothing. Nothing was changed.",
             source=source.name,
         )
     hub = open_hub(settings, create=True, catalog=catalog)
     try:
-        if path is None:
-            created = hub.store.read(
-                lambda tx: tx.one("SELECT created_at FROM sealed WHERE id = ?", ROOTS_IDENTITY)
-            )
-            had_hub = created is not None and float(created[0]) < time.time() - 5
         return Initialised(
             settings.home,
             shown(settings.database),
             source.name,
             hub.secrets.keyring.newest.id,
-            not had_key,
-            not had_hub,
+            made_key=not had_key,
+            made_hub=not held,
         )
     finally:
         hub.close()
+
+
+def _held(settings: Settings) -> list[str]:
+    """The ids of the keys that a hub in this database is sealed under; empty when there is no hub in it yet."""
+    path = sqlite_path(settings)
+    if path is not None:
+        return _key_ids(path) if _is_hub(path) else []
+    store = open_store(settings.database)
+    try:
+        return sorted(store.read(sealed.counts))
+    finally:
+        store.close()
 
 
 def require_initialised(settings: Settings) -> None:

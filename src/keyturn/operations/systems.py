@@ -243,7 +243,7 @@ def add_definition(hub: Keyturn, path: Path) -> tuple[str, str, bool]:
             field="schema",
         )
     digest = hashlib.sha256(text.encode()).hexdigest()
-    name = str(getattr(report.definition, "name", "") or path.stem)
+    name = report.definition.id or path.stem
 
     def work(tx: Tx) -> bool:
         if tx.one("SELECT 1 FROM definition WHERE hash = ?", digest):

@@ -9,6 +9,7 @@ Statements are written once, with `?` marks; differences between the two live in
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import sqlite3
@@ -113,6 +114,9 @@ class SqliteStore:
         self._readers: list[sqlite3.Connection] = []
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # made by us, because SQLite's companion files take over the mode the file has when they are opened
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            path.chmod(0o600)
             writer = self._connect()
             schema.migrate(_SqliteTx(writer), self.dialect, _sqlite_transaction(writer))
         except (OSError, sqlite3.Error) as error:
@@ -120,8 +124,6 @@ class SqliteStore:
                 f"cannot open the database {path}: {_words(error)}",
                 hint="Check the path, its permissions and the free space.",
             ) from None
-        if path.exists():
-            path.chmod(0o600)
         self._thread = threading.Thread(
             target=self._serve, args=(writer,), name="keyturn-writer", daemon=True
         )

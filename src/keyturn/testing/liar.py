@@ -42,6 +42,10 @@ class _Server:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Closes everything; ending twice is fine."""
         self._ended.set()
         for each in (*self._sockets, *self._open):
             with suppress(OSError):
@@ -93,7 +97,7 @@ class Liar(_Server):
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
-        self._foreign.__exit__()
+        self._foreign.end()
 
     def _serve(self, peer: socket.socket) -> None:
         self.received += _request(peer)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import click
 
 from keyturn.cli import terminal
@@ -34,6 +37,9 @@ def serve_command(session: Session, host: str, port: int, trusted_proxies: str) 
             f"`keyturn serve` needs {error.name}", hint="pip install 'keyturn[serve]'", field="serve"
         ) from None
     with session.hub() as hub:
+        # uvicorn raises the signal again once it has answered everybody; the engine must still come to rest then
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(Exit.DONE))
         terminal.note(f"Keyturn listens on http://{host}:{port}")
         serve(hub, host, port, trusted_proxies=trusted_proxies)
 

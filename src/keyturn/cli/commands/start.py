@@ -153,13 +153,12 @@ def _start(
             plans = {name: runs.plan(hub, name, goal) for name in chosen}
             if goal in _FINAL:
                 _ask(plans, goal, yes)
-            if not no_wait:
-                hub.engine.start()
             started, codes = _begin(hub, chosen, goal, reason)
         if no_wait:
             found = [runs.get(hub, run.id) for run in started]
             follow.conclude(hub, found, as_json=as_json)
         else:
+            hub.engine.start()
             found = follow.follow(
                 hub, [run.id for run in started], as_json=as_json, timeout_s=timeout, new=True
             )

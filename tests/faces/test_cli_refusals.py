@@ -1,0 +1,315 @@
+"""What is typed wrongly, and what is broken: the field and the fix are named, the exit code tells, nothing is half-saved."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from keyturn.storage.database import SqliteStore
+from keyturn_lab.vendors.shapes.running import Shapes
+from tests.faces.conftest import Line
+
+Name = Callable[[str], str]
+PG = ("connect", "postgresql", "password", "--name", "db")
+GOOD = (
+    "--set",
+    "host=127.0.0.1",
+    "--set",
+    "database=app",
+    "--set",
+    "user=app",
+    "--secret",
+    "password=env:PW",
+)
+
+# what is wrong, the command, words of the message
+BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "unknown system": (
+        ("connect", "postgres", "password", "--name", "db"),
+        ("no system postgres", "postgresql"),
+    ),
+    "unknown method": (
+        ("connect", "postgresql", "pasword", "--name", "db"),
+        ("no method pasword", "password"),
+    ),
+    "missing field": ((*PG, *GOOD[2:]), ("host", "missing", "db.example.com")),
+    "missing secret": ((*PG, *GOOD[:-2]), ("password", "missing")),
+    "unknown field": ((*PG, *GOOD, "--set", "hots=x"), ("no field hots", "host")),
+    "malformed number": ((*PG, *GOOD, "--set", "port=54x"), ("port", "whole number")),
+    "wrong choice": ((*PG, *GOOD, "--set", "sslmode=maybe"), ("sslmode", "verify-full")),
+    "spaces at the ends": ((*PG, *GOOD[2:], "--set", "host= db "), ("host", "spaces")),
+    "given twice": ((*PG, *GOOD, "--set", "host=b"), ("host", "twice")),
+    "no pair": ((*PG, *GOOD, "--set", "host"), ("--set", "name=value")),
+    "missing name": (("connect", "postgresql", "password", *GOOD), ("--name",)),
+    "bad name": (("connect", "postgresql", "password", "--name", "-x!", *GOOD), ("name", "letters")),
+    "unreadable file": (
+        (*PG, *GOOD[:-1], "password=@/nowhere/key"),
+        ("password", "/nowhere/key", "No such file"),
+    ),
+    "folder for a file": ((*PG, *GOOD[:-1], "password=@/tmp"), ("password", "/tmp", "directory")),
+    "unset variable": (
+        (*PG, *GOOD[:-1], "password=env:NOTHING_HERE"),
+        ("password", "NOTHING_HERE", "not set"),
+    ),
+    "empty stdin": ((*PG, *GOOD[:-1], "password=-"), ("password", "empty")),
+    "two from stdin": (
+        (*PG, *GOOD[:-1], "password=-", "--secret", "admin_password=-"),
+        ("stdin", "env:NAME"),
+    ),
+    "unknown policy": ((*PG, *GOOD, "--policy", "max_age=3"), ("max_age", "max_age_days")),
+    "wrong policy": ((*PG, *GOOD, "--policy", "max_age_days=soon"), ("max_age_days", "number")),
+    "wrong proof": ((*PG, *GOOD, "--policy", "proof=D9"), ("proof", "D0")),
+    "missing definition": ((*PG, *GOOD, "--definition", "/nowhere.yaml"), ("/nowhere.yaml",)),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_names_the_field_and_the_fix(keyturn: Line, what: str) -> None:
+    """Exit code 2, before anybody is called; no table has a row more."""
+    keyturn.environment["PW"] = "hunter2-hunter2"
+    before = keyturn.counts()
+    command, words = BAD[what]
+    done = keyturn(*command, code=2)
+    for word in words:
+        assert word in done.stderr
+    assert done.stdout == ""
+    assert keyturn.counts() == before
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--secret", "password=hunter2"), ("--set", "password=hunter2")])
+def test_a_secret_on_the_command_line_is_refused_with_the_reason(
+    keyturn: Line, option: tuple[str, str]
+) -> None:
+    """It would be in the shell's history; it is not repeated."""
+    before = keyturn.counts()
+    said = keyturn(*PG, *GOOD[:-2], *option, code=2).stderr
+    assert "history" in said
+    assert "password=@FILE" in said
+    assert "hunter2" not in said
+    assert keyturn.counts() == before
+
+
+def test_a_file_that_is_not_text_is_refused(keyturn: Line) -> None:
+    """The field and the file are named."""
+    (keyturn.folder / "der").write_bytes(b"\x30\x82\xff\xfe")
+    said = keyturn(*PG, *GOOD[:-1], f"password=@{keyturn.folder / 'der'}", code=2).stderr
+    assert "not text" in said
+    assert "password" in said
+
+
+def test_a_duplicate_name_is_refused_before_the_vendor_is_asked(
+    keyturn: Line, vendor: Shapes, fresh_name: Name
+) -> None:
+    """The first connection stays as it was."""
+    name = fresh_name("twice")
+    keyturn.connect(vendor, "two_slots", name)
+    _, args = keyturn.arguments(vendor, "two_slots", name + "-other")
+    before = keyturn.counts()
+    said = keyturn("connect", "shapes", "two_slots", "--name", name, *args, code=2).stderr
+    assert f"a connection named {name} already" in said
+    assert "another name" in said
+    assert keyturn.counts() == before
+
+
+def test_a_host_that_does_not_answer_saves_nothing(keyturn: Line) -> None:
+    """It is not a wrong credential: exit code 1 and where to look."""
+    keyturn.environment["PW"] = "x" * 12
+    keyturn.environment["KEYTURN_ALLOWED_HOSTS"] = "127.0.0.1"
+    before = keyturn.counts()
+    said = keyturn(*PG, *GOOD, "--set", "port=1", "--set", "sslmode=disable", code=1).stderr
+    assert "no clear answer" in said
+    assert "host, port" in said
+    assert keyturn.counts() == before
+
+
+def test_a_refused_credential_saves_nothing(keyturn: Line, vendor: Shapes, fresh_name: Name) -> None:
+    """The vendor's no is said as such."""
+    _, args = keyturn.arguments(vendor, "two_slots", fresh_name("refused"))
+    variable = args[-1].partition("env:")[2]
+    keyturn.environment[variable] = "wrong"
+    before = keyturn.counts()
+    said = keyturn("connect", "shapes", "two_slots", "--name", "refused", *args, code=1).stderr
+    assert "refused the credential" in said
+    assert "Nothing was saved" in said
+    assert keyturn.counts() == before
+
+
+def test_missing_fields_are_asked_for_on_a_terminal(
+    keyturn: Line, vendor: Shapes, fresh_name: Name, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Secrets are not echoed; a value of the wrong form is asked for again."""
+    from keyturn.cli import terminal
+
+    made, args = keyturn.arguments(vendor, "two_slots", fresh_name("asked"))
+    monkeypatch.setattr(terminal, "is_interactive", lambda: True)
+    done = keyturn(
+        "connect", "shapes", "two_slots", "--name", "asked", *args[:-2], typed=f"{made.material['secret']}\n"
+    )
+    assert "Secret" in done.stderr
+    assert made.material["secret"] not in done.output
+
+
+def test_a_missing_master_key_is_named_with_its_place(keyturn: Line) -> None:
+    """Exit code 1: restore it; a new one opens nothing."""
+    keyturn.kek.unlink()
+    said = keyturn("list", code=1).stderr
+    assert str(keyturn.kek) in said
+    assert "restore the key" in said
+
+
+def test_a_wrong_master_key_is_named_by_its_id(keyturn: Line, tmp_path: Path) -> None:
+    """The key that is needed and the one that is there are both named."""
+    other = Line(tmp_path / "other")
+    other("init")
+    keyturn.kek.write_bytes(other.kek.read_bytes())
+    before = keyturn.counts()
+    said = keyturn("list", code=1).stderr
+    assert said.count("kek_") >= 2
+    assert keyturn.counts() == before
+
+
+def test_a_master_key_others_can_read_is_refused(keyturn: Line) -> None:
+    """With the command that helps."""
+    keyturn.kek.chmod(0o644)
+    assert "chmod 600" in keyturn("list", code=1).stderr
+
+
+def test_a_tampered_row_does_not_open(keyturn: Line, vendor: Shapes, fresh_name: Name) -> None:
+    """Exit code 1, the row is named, no plaintext and no rotation of it."""
+    name = fresh_name("tampered")
+    keyturn.connect(vendor, "two_slots", name)
+    with closing(sqlite3.connect(keyturn.database)) as database, database:
+        row, body = database.execute("SELECT id, body FROM sealed WHERE id LIKE 'version:%'").fetchone()
+        database.execute("UPDATE sealed SET body = ? WHERE id = ?", (body[:-1] + bytes([body[-1] ^ 1]), row))
+    done = keyturn("test", name, code=1)
+    assert row in done.stderr
+    keyturn("lease", name, "--", "true", code=1)
+    assert keyturn.json("rotate", name, "--timeout", "5s", code=None)["state"] != "complete"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite gives up waiting for a lock at once."""
+    plain = SqliteStore._connect
+
+    def connect(self: SqliteStore) -> sqlite3.Connection:
+        connection = plain(self)
+        connection.execute("PRAGMA busy_timeout=100")
+        return connection
+
+    monkeypatch.setattr(SqliteStore, "_connect", connect)
+
+
+@pytest.fixture
+def held(keyturn: Line) -> Iterator[None]:
+    """Another program holds the database."""
+    holder = sqlite3.connect(keyturn.database, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    yield
+    holder.execute("ROLLBACK")
+    holder.close()
+
+
+def test_a_locked_database_is_said_so(keyturn: Line, impatient: None, held: None) -> None:
+    """Exit code 1, which file, and that nothing was changed."""
+    said = keyturn("issue", "api-key", "--name", "x", code=1).stderr
+    assert "locked" in said
+    assert str(keyturn.database) in said or "holds the database" in said
+
+
+def test_a_full_disk_saves_nothing(
+    keyturn: Line, vendor: Shapes, fresh_name: Name, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit is refused as a whole."""
+    plain = SqliteStore._connect
+
+    def connect(self: SqliteStore) -> sqlite3.Connection:
+        connection = plain(self)
+        connection.execute("PRAGMA max_page_count=1")  # SQLite takes the present size: not one page more
+        return connection
+
+    name = fresh_name("full")
+    _, args = keyturn.arguments(vendor, "two_slots", name)
+    big = "x" * 60_000
+    before = keyturn.counts()
+    monkeypatch.setattr(SqliteStore, "_connect", connect)
+    said = keyturn(
+        "connect", "shapes", "two_slots", "--name", name, *args, "--set", f"reviewable={big}", code=1
+    ).stderr
+    assert "full" in said
+    assert "Nothing was changed" in said
+    monkeypatch.undo()
+    assert keyturn.counts() == before
+
+
+def test_something_that_is_no_database_is_named(keyturn: Line) -> None:
+    """The path, and no traceback."""
+    keyturn.database.write_bytes(b"this is not a database, however long it may be" * 100)
+    for leftover in keyturn.database.parent.glob("keyturn.db-*"):
+        leftover.unlink()
+    assert str(keyturn.database) in keyturn("list", code=1).stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(bare: Line) -> None:
+    """Exit code 1 and the path."""
+    home = Path(bare.environment["KEYTURN_HOME"])
+    home.mkdir(parents=True)
+    home.chmod(0o500)
+    assert str(home) in bare("init", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("show", "nothing"), ("no connection named nothing", "keyturn list")),
+        (("task", "tsk_none"), ("no task", "keyturn tasks")),
+        (("debt", "dbt_none"), ("no debt", "keyturn debts")),
+        (("run", "run_none"), ("no run", "keyturn runs")),
+        (("plan", "x", "explode"), ("explode", "rotate")),
+        (("lease", "x", "--ttl", "soon", "--", "true"), ("soon", "5m")),
+        (("audit", "verify", "/nowhere"), ("/nowhere",)),
+        (("definitions", "check", "/nowhere.yaml"), ("/nowhere.yaml",)),
+        (("backup", "/nowhere/x/y"), ("/nowhere/x/y",)),
+    ],
+)
+def test_what_is_not_there_is_said_with_where_to_look(
+    keyturn: Line, command: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    """Exit code 2 for everything that was asked wrongly."""
+    said = keyturn(*command, code=2).stderr
+    for word in words:
+        assert word in said
+
+
+def test_a_definition_is_checked_and_a_bad_one_is_not_kept(keyturn: Line) -> None:
+    """Every finding has a line; nothing is stored."""
+    bad = keyturn.folder / "bad.yaml"
+    bad.write_text("schema: rest-credential/v1\nname: x\nbogus: 1\n")
+    found = keyturn.json("definitions", "check", str(bad), code=2)
+    assert not found["usable"]
+    assert all(f["line"] for f in found["findings"])
+    before = keyturn.counts()
+    assert "bad.yaml" in keyturn("definitions", "add", str(bad), code=2).stderr
+    assert keyturn.counts() == before
+
+
+def test_an_error_of_ours_shows_its_place_and_not_its_text(
+    keyturn: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect must not print what it was working on."""
+    from keyturn.operations import systems
+
+    def broken(_: object) -> None:
+        raise ValueError("hunter2")
+
+    monkeypatch.setattr(systems, "overview", broken)
+    said = keyturn("list", code=1).stderr
+    assert "internal error (ValueError" in said
+    assert "hunter2" not in said
