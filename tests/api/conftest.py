@@ -54,7 +54,9 @@ def outside():
 
     def method(name, fields, strategy, hands):
         steps = (GuideStep("make one"),)
-        return Method(name, name, "outbound", "", fields, card(strategy, hands), ("account",), create_steps=steps)
+        return Method(
+            name, name, "outbound", "", fields, card(strategy, hands), ("account",), create_steps=steps
+        )
 
     account = Field("account", "Account")
     key = Field("api_key", "Key", secret=True, part=True)

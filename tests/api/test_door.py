@@ -139,9 +139,7 @@ def test_unknown_paths_and_methods_are_problems(client):
 def test_what_was_typed_is_not_repeated(client, key):
     """A wrong body names the field and not the value."""
     body = {"connection": "warehouse", "consumer": "", "ttl_s": "hunter2-hunter2"}
-    answer = is_problem(
-        client.post("/api/v1/leases", json=body, headers=key("lease")), 422, "invalid_input"
-    )
+    answer = is_problem(client.post("/api/v1/leases", json=body, headers=key("lease")), 422, "invalid_input")
     assert "hunter2" not in answer.text
     assert {each["field"] for each in answer.json()["fields"]} == {"consumer", "ttl_s"}
 

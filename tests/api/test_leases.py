@@ -12,7 +12,9 @@ from tests.api.test_door import is_problem
 def test_lease_extend_give_back(client, key):
     """The value comes with the lease; an ended lease is not extended."""
     headers = key("lease")
-    taken = client.post("/api/v1/leases", json={"connection": "warehouse", "consumer": "etl"}, headers=headers)
+    taken = client.post(
+        "/api/v1/leases", json={"connection": "warehouse", "consumer": "etl"}, headers=headers
+    )
     assert taken.status_code == 201
     assert taken.headers["cache-control"] == "no-store"
     assert taken.json()["values"] == {"api_key": SECRET}
@@ -72,7 +74,9 @@ def test_a_run_that_is_not(client, key):
     is_problem(client.get("/api/v1/runs/run_none", headers=key()), 404, "not_found")
 
 
-@pytest.mark.skipif(not hasattr(definitions, "read_system"), reason="the definitions package is not whole yet")
+@pytest.mark.skipif(
+    not hasattr(definitions, "read_system"), reason="the definitions package is not whole yet"
+)
 def test_systems(client, key):
     """Every row with its card."""
     rows = client.get("/api/v1/systems", headers=key()).json()["items"]

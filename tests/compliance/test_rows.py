@@ -6,7 +6,6 @@ from keyturn.testing import FACTS, Fact
 from tests.compliance.lab import or_skip, the_lab
 from tests.compliance.rows import ROWS, under_test
 
-
 # The fault matrix's vendor is a test's own: no page describes it, and the lab's own client speaks to it.
 NOT_OF_SHAPES = ("page: fields", "page: sources", "lie: ")
 

@@ -195,6 +195,10 @@ def test_an_export_is_whole_until_a_line_is_changed(keyturn: Line, vendor: Shape
     cut.write_text("\n".join([*lines[:-2], lines[-1]]))
     assert "cut off" in keyturn("audit", "verify", str(cut), code=1).stdout
     assert not keyturn.json("audit", "verify", str(cut), code=1)["ok"]
+    for number, line in ((2, '{"broken'), (3, "{}"), (len(lines), '{"heads": "{}"}')):
+        spoilt = keyturn.folder / f"spoilt{number}"
+        spoilt.write_text("\n".join([*lines[: number - 1], line, *lines[number:]]))
+        assert f"line {number} of the file" in keyturn("audit", "verify", str(spoilt), code=1).stdout
 
 
 def test_systems_json_has_the_names_the_outside_relies_on(bare: Line) -> None:

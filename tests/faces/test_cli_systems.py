@@ -76,7 +76,7 @@ errors:
   - {{when: {{status: [401]}}, class: credential_invalid}}
 rotation: {{mode: manual}}
 manual:
-  effect: both_valid
+  effect: overlap
   paste_fields: [api_key]
   create_steps: [Make a key]
 """
@@ -98,7 +98,7 @@ def test_a_system_of_ones_own(keyturn: Line, api: int) -> None:
     assert keyturn.counts() == before
     keyturn(*connect, "--secret", "api_key=env:RIGHT")
     assert keyturn.json("definitions", "list")[0]["connections"] == ["tiny"]
-    assert not keyturn.json("definitions", "add", str(file))["hash"] == ""
+    assert not keyturn.json("definitions", "add", str(file))["new"]
     assert keyturn.json("test", "tiny")["identity"]["principal"] == "robot"
 
 

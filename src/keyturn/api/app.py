@@ -19,6 +19,7 @@ from keyturn.model.moment import iso
 from keyturn.operations import issued
 
 _SECURITY: list[dict[str, list[str]]] = [{"AccessKey": []}, {"Bearer": []}]
+_WHOAMI = "/api/v1/whoami"
 _OPEN = ("/healthz", callback.PATH)
 
 
@@ -49,7 +50,6 @@ def create_app(hub: Keyturn) -> FastAPI:
         hub.store.read(lambda tx: tx.one("SELECT 1"))
         return {"status": "ok"}
 
-    @app.get("/api/v1/whoami", tags=["credentials"], summary="Who the presented credential is")
     async def whoami(request: Request) -> Response:
         found = await door.enter_fast(request)
         secret = found.secret
@@ -65,6 +65,7 @@ def create_app(hub: Keyturn) -> FastAPI:
         headers = {"Cache-Control": "no-store", "Keyturn-Credential-State": secret.state.value}
         return JSONResponse(body, headers=headers)
 
+    app.add_route(_WHOAMI, whoami, methods=["GET"])  # not a FastAPI route: half the time per call
     app.include_router(leases.routes(hub, door))
     app.include_router(reading.routes(hub, door))
     app.include_router(callback.routes(hub, door))
@@ -81,6 +82,12 @@ def _describe(app: FastAPI) -> None:
         schemes = found.setdefault("components", {}).setdefault("securitySchemes", {})
         schemes["AccessKey"] = {"type": "apiKey", "in": "header", "name": "AccessKey"}
         schemes["Bearer"] = {"type": "http", "scheme": "bearer"}
+        answers = {
+            "200": {"description": "Its name, slot, state and scopes"},
+            "401": {"description": "Refused"},
+        }
+        page = {"summary": "Who the presented credential is", "tags": ["credentials"], "responses": answers}
+        found["paths"][_WHOAMI] = {"get": page}
         for path, methods in found["paths"].items():
             for operation in methods.values() if path not in _OPEN else ():
                 operation["security"] = _SECURITY

@@ -96,6 +96,9 @@ class Method:
     sources: tuple[Source, ...] = ()
     unsupported: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)  # variables of `keyturn lease`: NAME -> expression
+    calls: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what plans show: capability's verb -> the vendor's own words
     rest: Any = None  # a definitions.Definition where the row is declarative
 
     def card_for(self, settings: Mapping[str, Any]) -> Card:

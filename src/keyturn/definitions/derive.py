@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from keyturn.contract.manifest import Field
 from keyturn.definitions.auth import Basic, Login, NoAuth, OAuth
-from keyturn.definitions.model import Definition, Input, Part
+from keyturn.definitions.expressions import Template
+from keyturn.definitions.model import Definition, Input, Part, RequestSpec
 from keyturn.model.card import Card, GapClass, Hands, Proof, RevokeScope, Strategy
 from keyturn.model.credential import Ref
 
@@ -147,3 +148,33 @@ def row_of(definition: Definition) -> str:
     if isinstance(definition.auth, Basic):
         return "basic"
     return "oauth2" if isinstance(definition.auth, OAuth) else "token"
+
+
+def calls_of(definition: Definition) -> dict[str, str]:
+    """The declared calls as a plan shows them: method and path, with the names of what is filled in."""
+    rotation = definition.rotation
+    found = {"verify": _call(definition.test.request)}
+    if definition.discover is not None:
+        found["list"] = _call(definition.discover.request)
+    if rotation.create is not None:
+        found["set" if rotation.mode == "set_value" else "issue"] = _call(rotation.create.request)
+    if rotation.revoke is not None:
+        found["revoke"] = _call(rotation.revoke.request)
+    if isinstance(definition.auth, OAuth) and definition.auth.authorize_url is not None:
+        token = _shown(definition.auth.token_url)
+        found["consent"] = f"GET {_shown(definition.auth.authorize_url)}, POST {token}"
+        found["refresh"] = f"POST {token} (refresh_token)"
+        if definition.auth.revoke is not None:
+            found["revoke"] = f"POST {_shown(definition.auth.revoke.url)}"
+    return found
+
+
+def _call(request: RequestSpec) -> str:
+    return f"{request.method} {_shown(request.url or request.path)}"
+
+
+def _shown(template: Template | None) -> str:
+    """A template with its references named, as in `/api-keys/{retiring.key_id}`."""
+    if template is None:
+        return ""
+    return "".join(piece if isinstance(piece, str) else "{" + piece.name + "}" for piece in template.pieces)

@@ -10,7 +10,7 @@ from typing import Any
 from keyturn.contract.manifest import Field, Method, System, Variant
 from keyturn.definitions.cards import read_card
 from keyturn.definitions.cursor import EMPTY, Cursor
-from keyturn.definitions.derive import card, fields, principal_of
+from keyturn.definitions.derive import calls_of, card, fields, principal_of
 from keyturn.definitions.document import Malformed, parse
 from keyturn.definitions.findings import Log, did_you_mean
 from keyturn.definitions.guide import read_permissions, read_sources, read_steps
@@ -34,6 +34,7 @@ _METHOD = (
     "sources",
     "unsupported",
     "env",
+    "calls",
     "rest",
 )
 _FIELD = (
@@ -120,6 +121,7 @@ def as_method(definition: Definition, method: Method) -> Method:
         paste_fields=manual.paste_fields if manual else (),
         requires_pause=bool(manual and manual.requires_pause),
         env=dict(definition.env),
+        calls=calls_of(definition),
         rest=definition,
     )
 
@@ -159,6 +161,10 @@ def _method(name: str, at: Cursor, system: str) -> Method:
         sources=read_sources(at.items("sources")),
         unsupported={k: c.as_text() for k, c in at.entries("unsupported")},
         env=env,
+        calls={
+            **(calls_of(definition) if definition else {}),
+            **{k: c.as_text() for k, c in at.entries("calls")},
+        },
         rest=rest,
     )
     _check_names(at, method)

@@ -51,7 +51,13 @@ def take(hub: Keyturn, name: str, consumer: str, *, ttl_s: float = 300.0) -> Hel
         consumers.seen(tx, connection.id, consumer, connection.generation, now)
         return connection, version, other
 
-    find(hub, name)
+    wanted = find(hub, name)
+    if hub.catalog.method(wanted.system, wanted.method).direction == "inbound":
+        raise InvalidInput(
+            f"{name} was issued by this hub: whoever it was handed to holds it, the hub keeps only a digest",
+            hint="Leases are for credentials of other systems.",
+            field="name",
+        )
     connection, version, other = hub.store.write(work)
     return _held(hub, lease_id, connection, version, other, now + ttl_s)
 

@@ -12,6 +12,7 @@ from keyturn import definitions
 from keyturn.bootstrap import Keyturn
 from keyturn.catalog import Catalog
 from keyturn.contract.manifest import Field, GuideStep, Method
+from keyturn.contract.values import NetworkPolicy
 from keyturn.definitions.check import Report, check
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
@@ -217,9 +218,9 @@ def read_text(path: Path) -> str:
         raise InvalidInput(f"{path} is not UTF-8 text", field="file") from None
 
 
-def check_definition(path: Path) -> Report:
+def check_definition(path: Path, network: NetworkPolicy | None = None) -> Report:
     """Everything wrong with a definition file, and what the hub makes of it."""
-    return check(read_text(path), path.name)
+    return check(read_text(path), path.name, network)
 
 
 def add_definition(hub: Keyturn, path: Path) -> tuple[str, str, bool]:

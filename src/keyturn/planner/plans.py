@@ -54,7 +54,7 @@ def _rotate(situation: Situation, goal: Goal) -> Plan:
     steps = (
         shapes.preflight(situation),
         *shapes.stage(situation),
-        *shapes.switch(),
+        *shapes.switch(situation),
         *shapes.retire(situation),
     )
     return _make(situation, goal, steps, shapes.rollback(situation))
@@ -79,11 +79,11 @@ def _refresh(situation: Situation, goal: Goal) -> Plan:
         "refresh",
         Kind.REFRESH,
         "Refresh the grant",
-        call="token endpoint, grant_type=refresh_token",
+        call=shapes.call(situation, "refresh", "token endpoint, grant_type=refresh_token"),
         reversible=False,
     )
     close = Step("close", Kind.CLOSE, "Retire the used refresh token", params={"supersede": True})
-    return _make(situation, goal, (refresh, *shapes.switch(), close))
+    return _make(situation, goal, (refresh, *shapes.switch(situation), close))
 
 
 def _contain(situation: Situation, goal: Goal) -> Plan:
@@ -91,7 +91,7 @@ def _contain(situation: Situation, goal: Goal) -> Plan:
     steps = (
         Step("preflight", Kind.PREFLIGHT, "Look at what is alive", params={"lenient": True}),
         *shapes.stage(situation),
-        *shapes.switch(),
+        *shapes.switch(situation),
         *retire,
         *shapes.other_doors(situation),
     )
@@ -106,7 +106,7 @@ def _disconnect(situation: Situation, goal: Goal) -> Plan:
                 "drop",
                 Kind.REVOKE,
                 "Delete the remote identity",
-                call=f"delete {situation.connection.identity.get('principal', 'the user')}",
+                call=f"{shapes.call(situation, 'drop', 'delete')}: {situation.connection.identity.get('principal', 'the user')}",
                 target="principal",
                 reversible=False,
             )
@@ -122,7 +122,7 @@ def _reconnect(situation: Situation, goal: Goal) -> Plan:
     steps = (
         Step("preflight", Kind.PREFLIGHT, "Check the way in", params={"lenient": True}),
         *shapes.stage(situation),
-        *shapes.switch(),
+        *shapes.switch(situation),
         Step(
             "close", Kind.CLOSE, "Mark the connection active", params={"state": ConnectionState.ACTIVE.value}
         ),

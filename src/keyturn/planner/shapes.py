@@ -14,6 +14,11 @@ ONE_SLOT = frozenset({Strategy.SET_ONE, Strategy.REGENERATE})
 _SELF_MADE = frozenset({Strategy.TWO_SLOTS, Strategy.MANY_IDS, Strategy.NAMED_SLOTS, Strategy.SET_ONE})
 
 
+def call(situation: Situation, verb: str, otherwise: str) -> str:
+    """The vendor's own words for a call, as the row's definition gives them."""
+    return situation.method.calls.get(verb, otherwise)
+
+
 def preflight(situation: Situation) -> Step:
     """Look only: nothing is changed before this is green."""
     looks = (
@@ -73,7 +78,7 @@ def stage(situation: Situation) -> tuple[Step, ...]:
                 Kind.CONSENT,
                 "A person consents in the browser; the answer is sealed, then checked",
                 who="person",
-                call="authorization page, then token endpoint",
+                call=call(situation, "consent", "authorization page, then token endpoint"),
             ),
         )
     if card.hands is Hands.GUIDED or "issuer" not in situation.can:
@@ -92,18 +97,22 @@ def stage(situation: Situation) -> tuple[Step, ...]:
             "stage",
             Kind.ISSUE,
             f"Ask the vendor for a new credential{where}",
-            call=f"create{where}, labelled in {card.label_field}" if card.label_field else f"create{where}",
+            call=call(situation, "issue", f"create{where}")
+            + (f", labelled in {card.label_field}" if card.label_field else ""),
             reversible=not final,
             params={"slot": slot},
         ),
     )
 
 
-def switch() -> tuple[Step, ...]:
+def switch(situation: Situation) -> tuple[Step, ...]:
     """Proof, then the pointer."""
     return (
         Step(
-            "prove", Kind.PROVE, "Log in afresh with the new one; same account, same rights", call="test call"
+            "prove",
+            Kind.PROVE,
+            "Log in afresh with the new one; same account, same rights",
+            call=call(situation, "verify", "test call"),
         ),
         Step("cutover", Kind.CUTOVER, "Switch consumers to the new one (one local transaction)"),
     )
@@ -113,7 +122,11 @@ def retire(situation: Situation) -> tuple[Step, ...]:
     """How the old one goes: only after its users are gone, reversibly first where that exists, then proven dead."""
     card = situation.card
     dead = Step(
-        "prove_dead", Kind.PROVE_DEAD, "Prove that the old one is dead", call="test call", target="old"
+        "prove_dead",
+        Kind.PROVE_DEAD,
+        "Prove that the old one is dead",
+        call=call(situation, "verify", "test call"),
+        target="old",
     )
     if card.strategy in ONE_SLOT:
         return (dead,)  # the new value killed it
@@ -125,13 +138,26 @@ def retire(situation: Situation) -> tuple[Step, ...]:
     steps = [drain]
     if card.disable_first and "disabler" in situation.can:
         steps.append(
-            Step("disable", Kind.DISABLE, "Turn the old one off (reversible)", call="disable", target="old")
+            Step(
+                "disable",
+                Kind.DISABLE,
+                "Turn the old one off (reversible)",
+                call=call(situation, "disable", "disable"),
+                target="old",
+            )
         )
         if situation.policy.soak_s:
             steps.append(Step("soak", Kind.SOAK, "Wait for complaints", target="old"))
     if "revoker" in situation.can:
         steps.append(
-            Step("revoke", Kind.REVOKE, "End the old one", call="revoke", target="old", reversible=False)
+            Step(
+                "revoke",
+                Kind.REVOKE,
+                "End the old one",
+                call=call(situation, "revoke", "revoke"),
+                target="old",
+                reversible=False,
+            )
         )
     else:
         steps.append(
@@ -158,7 +184,7 @@ def other_doors(situation: Situation) -> tuple[Step, ...]:
             "revoke_others",
             Kind.REVOKE,
             "End every other live version",
-            call="revoke",
+            call=call(situation, "revoke", "revoke"),
             target="others",
             reversible=False,
         ),
@@ -166,7 +192,7 @@ def other_doors(situation: Situation) -> tuple[Step, ...]:
             "prove_others_dead",
             Kind.PROVE_DEAD,
             "Prove that the others are dead",
-            call="test call",
+            call=call(situation, "verify", "test call"),
             target="others",
         ),
     )
@@ -181,9 +207,26 @@ def kill_all(situation: Situation) -> tuple[Step, ...]:
     """Disconnect: disable, then end, then prove, for every live version."""
     steps: list[Step] = []
     if situation.card.disable_first and "disabler" in situation.can:
-        steps.append(Step("disable", Kind.DISABLE, "Turn it off (reversible)", call="disable", target="all"))
+        steps.append(
+            Step(
+                "disable",
+                Kind.DISABLE,
+                "Turn it off (reversible)",
+                call=call(situation, "disable", "disable"),
+                target="all",
+            )
+        )
     if "revoker" in situation.can:
-        steps.append(Step("revoke", Kind.REVOKE, "End it", call="revoke", target="all", reversible=False))
+        steps.append(
+            Step(
+                "revoke",
+                Kind.REVOKE,
+                "End it",
+                call=call(situation, "revoke", "revoke"),
+                target="all",
+                reversible=False,
+            )
+        )
     else:
         steps.append(
             Step(
@@ -195,7 +238,15 @@ def kill_all(situation: Situation) -> tuple[Step, ...]:
                 reversible=False,
             )
         )
-    steps.append(Step("prove_dead", Kind.PROVE_DEAD, "Prove that it is dead", call="test call", target="all"))
+    steps.append(
+        Step(
+            "prove_dead",
+            Kind.PROVE_DEAD,
+            "Prove that it is dead",
+            call=call(situation, "verify", "test call"),
+            target="all",
+        )
+    )
     return tuple(steps)
 
 
@@ -204,7 +255,13 @@ def rollback(situation: Situation) -> tuple[Step, ...]:
     if situation.card.strategy in ONE_SLOT:
         return ()
     if "revoker" in situation.can:
-        remove = Step("remove", Kind.REMOVE, "Take the new one away again", call="revoke", target="new")
+        remove = Step(
+            "remove",
+            Kind.REMOVE,
+            "Take the new one away again",
+            call=call(situation, "revoke", "revoke"),
+            target="new",
+        )
     else:
         remove = Step("remove", Kind.TELL, "A person deletes the new one", who="person", target="new")
     return (
@@ -214,7 +271,7 @@ def rollback(situation: Situation) -> tuple[Step, ...]:
             "candidate_dead",
             Kind.PROVE_DEAD,
             "Prove that the new one is dead",
-            call="test call",
+            call=call(situation, "verify", "test call"),
             target="new",
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -84,7 +85,13 @@ def verify(session: Session, file: Path, public_key: Path | None, as_json: bool)
 
     del session
     pem = inputs.read_source("public-key", f"@{public_key}", {}, whole=True) if public_key else ""
-    found = audit.verify(file, pem)
+    try:
+        found = audit.verify(file, pem)
+    except (InvalidInput, LookupError, ValueError, TypeError):
+        number = _damaged(file)
+        if number is None:
+            raise
+        found = audit.Checked(0, 0, (f"line {number} of the file cannot be read",), signed=False)
     if as_json:
         terminal.emit({**vars(found), "broken": list(found.broken), "ok": found.is_whole})
     elif found.is_whole:
@@ -98,3 +105,24 @@ def verify(session: Session, file: Path, public_key: Path | None, as_json: bool)
             terminal.say("BROKEN the signature is missing or is not the hub's")
     if not found.is_whole:
         raise click.exceptions.Exit(Exit.FAILED)
+
+
+def _damaged(file: Path) -> int | None:
+    """The line of an export that is not as we write it; None when the file is no export of ours at all."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    if not lines or "keyturn-audit/" not in lines[0]:
+        return None
+    for number, text in enumerate(lines[1:], 2):
+        try:
+            known = json.loads(text).keys()
+        except (ValueError, AttributeError):
+            return number
+        if not known >= {"connection_id", "number", "hash", "facts", "kind"} and not known >= {
+            "heads",
+            "signature",
+        }:
+            return number
+    return len(lines)

@@ -31,8 +31,7 @@ def check(session: Session, file: Path, as_json: bool) -> None:
     """Everything wrong with FILE at once, by line, each with its fix. Exit code 2 when it cannot be used."""
     from keyturn.operations import systems
 
-    del session
-    report = systems.check_definition(file)
+    report = systems.check_definition(file, session.settings().network)
     if as_json:
         terminal.emit(
             {"file": str(file), "usable": report.usable, "findings": [vars(f) for f in report.findings]}

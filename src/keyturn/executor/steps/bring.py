@@ -124,7 +124,7 @@ def consent(ctx: Context, step: Step) -> Move:
     if ctx.open_intent(step) is not None:
         raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
         if raw is not None:
-            return _granted(ctx, step, raw)
+            return _granted(ctx, step, task, raw)
         ctx.owe(
             "unknown_grant", "a consent was answered and the answer lost; the grant cannot be named", None
         )
@@ -144,15 +144,25 @@ def consent(ctx: Context, step: Step) -> Move:
         )
         return _return(ctx, step, task, f"the exchange failed ({error.message}); please consent once more")
     ctx.receipt(step, attempt + 1, raw)
-    return _granted(ctx, step, raw)
+    return _granted(ctx, step, task, raw)
 
 
-def _granted(ctx: Context, step: Step, raw: bytes) -> Move:
+def _granted(ctx: Context, step: Step, task: Task, raw: bytes) -> Move:
+    """A grant that would run out where the old one renewed itself is not taken: the person consents once more."""
     authorizer = ctx.can.authorizer
     if authorizer is None:
         return Abort("this connector has no consent page")
     candidate = authorizer.read(ctx.access(), raw, None)
     ctx.applied(step)
+    before = ctx.material(ctx.old) if ctx.old else Material({})
+    if before.get("refresh_token") and not candidate.material.get("refresh_token"):
+        unwanted = ctx.add_version(candidate, State.REFUSED, Provenance.GRANT)
+        ctx.owe("unwanted", "consented to without a refresh token", unwanted)
+        ctx.new_id = None
+        ctx.column(new_version_id=None)
+        return _return(
+            ctx, step, task, "the vendor gave no refresh token; consent again and allow offline access"
+        )
     ctx.add_version(candidate, State.ISSUED, Provenance.GRANT)
     return Done()
 

@@ -15,7 +15,7 @@ from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState
 from keyturn.model.verdict import Probe, Verdict, mismatch
 from keyturn.planner.shapes import ONE_SLOT
-from keyturn.storage import tasks
+from keyturn.storage import connections, tasks
 
 
 def preflight(ctx: Context, step: Step) -> Move:
@@ -101,8 +101,19 @@ def prove(ctx: Context, step: Step) -> Move:
             return _turned_down(
                 ctx, step, f"the new credential lacks rights the old one has: {', '.join(sorted(missing))}"
             )
+        if not ctx.connection.identity:
+            _pin(ctx, step, found)
     ctx.move(new, State.PROVEN)
     return Done()
+
+
+def _pin(ctx: Context, step: Step, found: Probe) -> None:
+    """The first proof of a connection that was saved without a credential: from now on it must be this account."""
+    identity = dict(found.identity)
+    if found.rights:
+        identity["rights_label"] = " ".join(sorted(found.rights))
+    ctx.later(lambda tx: connections.change(tx, ctx.connection.id, identity=identity))
+    ctx.line(step, LineKind.DECISION, decision="pinned", identity=identity)
 
 
 def _rights_wanted(ctx: Context) -> frozenset[str]:
