@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.issued.conftest import open_test_hub
 
 from keyturn.api.app import create_app
 from keyturn.contract.capabilities import Capabilities
@@ -17,7 +18,6 @@ from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import accepted, rejected
 from keyturn.operations import connections, issued
-from tests.issued.conftest import open_test_hub
 
 SECRET = "outside-secret-5Qw8"
 

@@ -3,12 +3,12 @@
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.issued.conftest import wait_for
 
 from keyturn.model.credential import ConnectionState
 from keyturn.model.plan import Goal
 from keyturn.model.run import RunState
 from keyturn.operations import connections, leases, runs, tasks
-from tests.issued.conftest import wait_for
 
 
 @pytest.fixture

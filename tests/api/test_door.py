@@ -1,13 +1,13 @@
 """At the door: who is let in, how a refusal looks, and what it never says."""
 
 import pytest
+from tests.issued.conftest import wait_for
 
 from keyturn.api.door import Attempts
 from keyturn.issued.book import IssuedBook
 from keyturn.keymaking import passwords
 from keyturn.operations import issued
 from keyturn.storage.database import SqliteStore
-from tests.issued.conftest import wait_for
 
 
 def is_problem(answer, status, code):

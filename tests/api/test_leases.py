@@ -1,12 +1,12 @@
 """Leases and reads over HTTP."""
 
 import pytest
+from tests.api.conftest import SECRET
+from tests.api.test_door import is_problem
 
 from keyturn import definitions
 from keyturn.model.plan import Goal
 from keyturn.operations import runs
-from tests.api.conftest import SECRET
-from tests.api.test_door import is_problem
 
 
 def test_lease_extend_give_back(client, key):

@@ -10,22 +10,18 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from keyturn import boundary
 from keyturn.engine import worker
 from keyturn.engine.queue import Queue
-from keyturn.executor import context, executor
 from tests.faults import world
 
 
 def main() -> None:
     folder, database = sys.argv[1:3]
     lease_s = float(os.environ.get("TEST_LEASE_S", "0"))
-    if lease_s:
-        for module in (context, executor):
-            if hasattr(module, "LEASE_S"):
-                module.LEASE_S = lease_s
     number, place = int(os.environ.get("TEST_SIGNAL", "0")), os.environ.get("TEST_PLACE", "")
     intent = threading.local()  # its commit is the barrier before a call
     hits, slow_s = [int(os.environ.get("TEST_HIT", "1"))], float(os.environ.get("TEST_SLOW_S", "0"))
@@ -50,6 +46,8 @@ def main() -> None:
     hub = world.open_world(Path(folder), database, create=False)
     pool = hub.engine._pool if isinstance(hub.engine, Queue) else hub.engine
     pool._sweeper._often_s = 0.5
+    if lease_s:
+        pool._executor.hub = replace(pool._executor.hub, lease_s=lease_s)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     ended = worker.run(hub, grace_s=20)

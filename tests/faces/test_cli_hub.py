@@ -14,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from keyturn.cli import terminal
 from keyturn.cli.main import COMMANDS, cli
 from keyturn_lab.vendors.shapes.running import Shapes
 from tests.faces.conftest import Line
@@ -229,6 +230,14 @@ def test_no_colour_reaches_a_pipe() -> None:
     """Escape codes are for terminals."""
     done = subprocess.run([PROGRAM, "systems"], capture_output=True, text=True, check=True)
     assert "\x1b" not in done.stdout
+
+
+def test_what_a_vendor_says_cannot_move_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control characters are dropped; on a terminal only colours stay."""
+    said = "\x1b[31mred\x1b[0m \x1b[2Jgone\rback\x07"
+    assert terminal.clean(said) == "red gone" + "back"
+    monkeypatch.setattr(terminal, "has_colours", lambda: True)
+    assert terminal.clean(said) == "\x1b[31mred\x1b[0m [2Jgoneback"
 
 
 def test_a_real_process_reports_errors_as_json(bare: Line) -> None:

@@ -219,7 +219,12 @@ def _may(subjects: str, faults: str, states: set[RunState], why: str) -> Ending:
 
 _ANYWHERE = ""
 ENDINGS: tuple[Ending, ...] = (
-    _may("grant/rotate", _ANYWHERE, {_CD}, "a consent whose answer died with us made a grant nobody can name: owed"),
+    _may(
+        "grant/rotate",
+        _ANYWHERE,
+        {_CD},
+        "a consent whose answer died with us made a grant nobody can name: owed",
+    ),
     _may("", "gullible", {_CD}, "where a login proves nothing, no death can be proven: owed"),
     _may("", "lag_long", {_CD}, "slower than its card says: what still works or was turned down is owed"),
     _may(
@@ -228,7 +233,12 @@ ENDINGS: tuple[Ending, ...] = (
         {_AC, _AD},
         "refused after the settle time: taken back, the old one serves",
     ),
-    _may("", "siblings", {_CD}, "the vendor ended what nobody asked it to end: another was made, the rest is owed"),
+    _may(
+        "",
+        "siblings",
+        {_CD},
+        "the vendor ended what nobody asked it to end: another was made, the rest is owed",
+    ),
     _may(
         "two_slots many_ids named_slots",
         "cap_reached.for_good",
@@ -248,10 +258,22 @@ ENDINGS: tuple[Ending, ...] = (
         {_CD, _L},
         "made in another account and the old one is dead: a person brought one, the foreign one is owed",
     ),
-    _may("grant supplied", "wrong_identity.always", {_AD}, "the person gave up: the old one serves, the rest is owed"),
-    _may("supplied", "wrong_identity.stage", {_CD}, "what was brought and turned down is owed until proven dead"),
+    _may(
+        "grant supplied",
+        "wrong_identity.always",
+        {_AD},
+        "the person gave up: the old one serves, the rest is owed",
+    ),
+    _may(
+        "supplied",
+        "wrong_identity.stage",
+        {_CD},
+        "what was brought and turned down is owed until proven dead",
+    ),
     _may("supplied", "wrong_paste", {_CD}, "what was brought and turned down is owed until proven dead"),
-    _may("", "value_refused.always", {_AC}, "no value is good enough: nothing was changed, the old one serves"),
+    _may(
+        "", "value_refused.always", {_AC}, "no value is good enough: nothing was changed, the old one serves"
+    ),
 )
 
 

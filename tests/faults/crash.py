@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from keyturn import boundary
 from keyturn.bootstrap import Keyturn
 from keyturn.engine.sweep import free_dead_holders
@@ -54,7 +56,7 @@ class Bench:
     client: Client
     clock: SharedClock
     folder: Path
-    database: str = ""
+    server: str = ""  # a PostgreSQL server's address for a superuser, without a database; empty: SQLite
     template: Path | None = None
     cases: int = 0
     mutate: Callable[[], None] | None = None  # breaks the product on purpose, in the children
@@ -63,12 +65,31 @@ class Bench:
         """Makes the template home, in a child because an open hub has threads."""
         self.template = self.folder / "template"
         self.template.mkdir()
+        if self.server:
+            self._recreate("template", "template0")
         status, _ = _in_child(lambda _: open_world(self, self.template).close())
         if status:
             raise RuntimeError("the template hub could not be made")
         _import_what_children_import(self)
         gc.collect()
         gc.freeze()
+
+    def database(self, which: str) -> str:
+        """The address of this worker's own database; empty for SQLite."""
+        return (
+            f"{self.server}/faults_{os.path.basename(self.folder).replace('-', '_')}_{which}"
+            if self.server
+            else ""
+        )
+
+    def _recreate(self, which: str, like: str) -> None:
+        name, like = self._name(which), like if like == "template0" else self._name(like)
+        with psycopg.connect(f"{self.server}/postgres", autocommit=True) as server:
+            server.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[call-overload]
+            server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}"')  # type: ignore[call-overload]
+
+    def _name(self, which: str) -> str:
+        return self.database(which).rpartition("/")[2]
 
 
 @dataclass
@@ -90,7 +111,7 @@ def open_world(bench: Bench, folder: Path | None) -> Keyturn:
     assert folder is not None
     return world.open_world(
         folder,
-        bench.database,
+        bench.database(folder.name if folder == bench.template else "case"),
         patience=1.0,
         settle_s=SETTLE_S,
         call_deadline_s=DEADLINE_S,
@@ -159,6 +180,8 @@ def _import_what_children_import(bench: Bench) -> None:
 
 def _copy(bench: Bench, folder: Path) -> None:
     assert bench.template is not None
+    if bench.server:
+        bench._recreate("case", "template")
     (folder / "home").mkdir(parents=True)
     for path in bench.template.rglob("*"):
         if path.is_file():
@@ -326,7 +349,7 @@ def _second(
     driver = Driver(bench, hub, case, folder)
     watcher = Watcher(case, start, hub, bench.client, secrets=set(start.secrets))
     checks = Checks(watcher, driver, thorough=thorough)
-    checks.instant("at the crash", full=True)
+    answered = invariants.in_receipts(checks.instant("at the crash", full=True))
     places: list[tuple[str, int]] = []
     with _dying(*(die or ("never", 0)), places), checks.listening(places):
         free_dead_holders(hub.store)
@@ -335,6 +358,7 @@ def _second(
     seen = checks.instant("at rest", full=True)
     checks.say("END", invariants.ends_well(seen, stopped), "at rest")
     checks.say("I1", invariants.i1_ends_working(watcher, seen), "at rest")
+    checks.say("I1", invariants.i1_receipts_are_read(answered, seen), "at rest")
     checks.say("I10", invariants.i10_chain_holds(seen), "at rest")
     text = _journal(seen) if verbose or checks.found else ""
     is_chosen = thorough or invariants.is_refresh(case) or zlib.crc32(case.name.encode()) % ONCE_MORE == 0

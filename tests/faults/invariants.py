@@ -348,6 +348,22 @@ def i1_ends_working(watcher: Watcher, seen: Seen) -> str:
     return ""
 
 
+def in_receipts(seen: Seen) -> list[Mapping[str, Any]]:
+    """What lives, is known only from a sealed answer that nobody has read yet, and must not be lost any more."""
+    answers = [body for row, body in seen.sealed.items() if row.startswith(("receipt:", "spool:"))]
+    return [
+        each
+        for each in seen.ours
+        if seen.version_of(each) is None and any(each["value"].encode() in body for body in answers)
+    ]
+
+
+def i1_receipts_are_read(sealed: Iterable[Mapping[str, Any]], seen: Seen) -> str:
+    """A value whose answer was sealed before the crash becomes a version: nobody is asked for another one."""
+    lost = [each["id"] for each in sealed if not any(is_it(version, each) for version in seen.versions)]
+    return f"{', '.join(lost)} was in a sealed answer and is not used" if lost else ""
+
+
 def i9_no_secret_in_clear(secrets: Iterable[str], files: Mapping[str, bytes]) -> str:
     """P8: no value, in any of its encodings, in the database, its log, the spool, or anything printed."""
     for secret in secrets:

@@ -12,7 +12,8 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tests.faults import pool
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, default=0, help="run this many, spread evenly by chance")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL store instead of SQLite")
     parser.add_argument("--json", type=Path, help="write every result here")
     parser.add_argument("--write-docs", action="store_true", help="write docs/faults.md")
     parser.add_argument(
@@ -66,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.case:
         return show(chosen.case)
     since = time.monotonic()
-    results = matrix(chosen.only, chosen.sample, chosen.seed, chosen.workers)
+    with _server() if chosen.postgres else nullcontext("") as server:
+        results = matrix(chosen.only, chosen.sample, chosen.seed, chosen.workers, server)
     bad = [r for r in results if r.violations]
     for result in sorted(bad, key=lambda r: r.name)[: chosen.show]:
         for invariant, text in result.violations:
@@ -87,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if not bad and all(noticed for _, _, noticed in caught) else 1
 
 
-def matrix(only: str = "", sample: int = 0, seed: int = 1, workers: int = 2) -> list[Result]:
+def matrix(
+    only: str = "", sample: int = 0, seed: int = 1, workers: int = 2, server: str = ""
+) -> list[Result]:
     """Both passes, or a sample of them; results in order of their names."""
     results: list[Result] = []
     group = "/".join(only.split("/")[:3])
@@ -95,14 +100,22 @@ def matrix(only: str = "", sample: int = 0, seed: int = 1, workers: int = 2) -> 
     chance = random.Random(seed)
     if sample:
         calm = chance.sample(calm, min(len(calm), max(1, sample // 6)))
-    pool.run_all(calm, workers, results.append)
+    pool.run_all(calm, workers, results.append, server)
     cases = [case for case in plan(sorted(results, key=lambda r: r.name)) if only in case.name]
     if sample:
         cases = chance.sample(cases, min(len(cases), max(0, sample - len(calm))))
     else:
         cases.sort(key=lambda case: hashlib.sha256(case.name.encode()).digest())  # an even load to the end
-    pool.run_all(cases, workers, results.append)
+    pool.run_all(cases, workers, results.append, server)
     return sorted(results, key=lambda r: r.name)
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    from keyturn_lab.parts.postgres import PostgresCluster
+
+    with PostgresCluster() as cluster:
+        yield cluster.dsn("").rstrip("/")
 
 
 def show(names: Sequence[str]) -> int:

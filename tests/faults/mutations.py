@@ -122,7 +122,9 @@ def _served_before_it_settles() -> None:
 def _budget_is_ignored() -> None:
     probe = Context.probe
 
-    def careless(self: Context, step: Any, version: Any, *, what: str, may_fail: bool = False, **more: Any) -> Any:
+    def careless(
+        self: Context, step: Any, version: Any, *, what: str, may_fail: bool = False, **more: Any
+    ) -> Any:
         return probe(self, step, version, what=what, **more)
 
     def impatient(ctx: Context, step: Any, new: Any, found: Any) -> Wait:
@@ -163,7 +165,9 @@ def _secret_on_standard_output() -> None:
 
 def _facts_are_not_hashed() -> None:
     whole = journal.link
-    journal.link = lambda previous, connection, number, entry, facts: whole(previous, connection, number, entry, "")
+    journal.link = lambda previous, connection, number, entry, facts: whole(
+        previous, connection, number, entry, ""
+    )
 
 
 def _a_part_is_not_sealed() -> None:
@@ -184,7 +188,9 @@ def _refresh_keeps_the_old_token() -> None:
     def refreshed(ctx: Context, step: Any, candidate: Any) -> Any:
         assert ctx.old is not None
         spent = ctx.material(ctx.old)["refresh_token"]
-        return whole(ctx, step, replace(candidate, material=candidate.material.replacing(refresh_token=spent)))
+        return whole(
+            ctx, step, replace(candidate, material=candidate.material.replacing(refresh_token=spent))
+        )
 
     make._refreshed = refreshed
 
@@ -232,7 +238,12 @@ def _the_candidate_is_thrown_away() -> None:
 
 
 MUTATIONS: tuple[Mutation, ...] = (
-    Mutation("I1", "the call is sent before its INTENT is durable", _send_before_commit, ("one_slot_self/rotate/none",)),
+    Mutation(
+        "I1",
+        "the call is sent before its INTENT is durable",
+        _send_before_commit,
+        ("one_slot_self/rotate/none",),
+    ),
     Mutation("I1", "a sealed receipt is not read", _receipts_are_not_read, ("regenerate/rotate/none",)),
     Mutation(
         "I1",
@@ -241,16 +252,32 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("one_slot_self/rotate/answer_lost.stage",),
     ),
     Mutation("I2", "debts are forgotten", _debts_are_forgotten, ("grant/rotate/answer_lost.stage",)),
-    Mutation("I2", "orphans are not looked for", _orphans_are_not_looked_for, ("many_ids/rotate/answer_lost.stage",)),
+    Mutation(
+        "I2",
+        "orphans are not looked for",
+        _orphans_are_not_looked_for,
+        ("many_ids/rotate/answer_lost.stage",),
+    ),
     Mutation("I2", "dead without a proof", _dead_without_a_proof, ("two_slots/rotate/none",)),
-    Mutation("I3", "the identity is not checked", _identity_is_not_checked, ("many_ids/rotate/wrong_identity.stage",)),
+    Mutation(
+        "I3",
+        "the identity is not checked",
+        _identity_is_not_checked,
+        ("many_ids/rotate/wrong_identity.stage",),
+    ),
     Mutation("I3", "switched without a test", _switched_unproven, ("two_slots/rotate/none",)),
     Mutation("I4", "revoked before the cut-over", _revoked_before_cutover, ("two_slots/rotate/none",)),
     Mutation(
-        "I5", "the oldest is ended, not our orphan", _oldest_is_ended_instead, ("many_ids/rotate/answer_lost.stage",)
+        "I5",
+        "the oldest is ended, not our orphan",
+        _oldest_is_ended_instead,
+        ("many_ids/rotate/answer_lost.stage",),
     ),
     Mutation(
-        "I5", "an occupied slot is written", _occupied_slot_is_written, ("two_slots/rotate/cap_reached.for_good",)
+        "I5",
+        "an occupied slot is written",
+        _occupied_slot_is_written,
+        ("two_slots/rotate/cap_reached.for_good",),
     ),
     Mutation("I6", "no second value while one slot changes", _nobody_reads_twice, ("one_slot/rotate/none",)),
     Mutation("I6", "served before it settles", _served_before_it_settles, ("two_slots/rotate/lag.stage",)),
@@ -259,10 +286,19 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("I9", "a value in a journal line", _secret_in_a_journal_line, ("many_ids/rotate/none",)),
     Mutation("I9", "a value on standard output", _secret_on_standard_output, ("two_slots/rotate/none",)),
     Mutation("I10", "facts are not hashed", _facts_are_not_hashed, ("two_slots/rotate/none",)),
-    Mutation("I11", "a part is not sealed", _a_part_is_not_sealed, ("grant/rotate/none", "many_ids/rotate/none")),
+    Mutation(
+        "I11", "a part is not sealed", _a_part_is_not_sealed, ("grant/rotate/none", "many_ids/rotate/none")
+    ),
     Mutation("I12", "a refresh keeps the spent token", _refresh_keeps_the_old_token, ("grant/refresh/none",)),
-    Mutation("I13", "calls inside transactions are let through", _calls_inside_transactions, ("two_slots/rotate/none",)),
-    Mutation("END", "a run waits without a word", _waits_without_a_word, ("two_slots/rotate/cap_reached.for_good",)),
+    Mutation(
+        "I13",
+        "calls inside transactions are let through",
+        _calls_inside_transactions,
+        ("two_slots/rotate/none",),
+    ),
+    Mutation(
+        "END", "a run waits without a word", _waits_without_a_word, ("two_slots/rotate/cap_reached.for_good",)
+    ),
 )
 MOST = 120  # cases per group until a mutation counts as survived
 
@@ -308,7 +344,9 @@ def main(only: str = "") -> list[Caught]:
     """Prints the table. Raises: SystemExit when an invariant has no mutation."""
     found = [try_one(m) for m in MUTATIONS if only in f"{m.invariant} {m.name}"]
     for each in found:
-        verdict = f"caught by {each.case} (case {each.tried})" if each.case else f"SURVIVED {each.tried} cases"
+        verdict = (
+            f"caught by {each.case} (case {each.tried})" if each.case else f"SURVIVED {each.tried} cases"
+        )
         sys.stdout.write(f"{each.mutation.invariant:4} {each.mutation.name:45} {verdict}\n")
     missing = set(TITLES) - {m.invariant for m in MUTATIONS}
     if missing:

@@ -35,10 +35,10 @@ def scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def bench(database: str = "", mutate: Callable[[], None] | None = None) -> Iterator[Bench]:
+def bench(server: str = "", mutate: Callable[[], None] | None = None) -> Iterator[Bench]:
     """One worker's tools. The caller must hold no threads."""
     with scratch() as folder, Shapes.in_process() as vendor:
-        made = Bench(vendor.client, SharedClock(), folder, database, mutate=mutate)
+        made = Bench(vendor.client, SharedClock(), folder, server, mutate=mutate)
         made.prepare()
         yield made
 
@@ -47,17 +47,17 @@ def run_all(
     cases: Sequence[Case],
     workers: int,
     each: Callable[[Result], None],
-    mutate: Callable[[], None] | None = None,
+    server: str = "",
 ) -> None:
     """Calls `each` with every result as it comes."""
     if workers <= 1:
-        with bench(mutate=mutate) as tools:
+        with bench(server) as tools:
             for case in cases:
                 each(run(tools, case))
         return
     waiting = list(cases)[::-1]
     with selectors.DefaultSelector() as ready:
-        started = [_start(mutate) for _ in range(min(workers, max(1, len(waiting))))]
+        started = [_start(server) for _ in range(min(workers, max(1, len(waiting))))]
         try:
             for pid, give, take in started:
                 ready.register(take, selectors.EVENT_READ, (pid, give))
@@ -94,7 +94,7 @@ def _result(data: dict[str, object]) -> Result:
     return made
 
 
-def _start(mutate: Callable[[], None] | None) -> tuple[int, IO[str], IO[str]]:
+def _start(server: str) -> tuple[int, IO[str], IO[str]]:
     orders, give = os.pipe()
     take, answers = os.pipe()
     sys.stdout.flush()
@@ -105,7 +105,7 @@ def _start(mutate: Callable[[], None] | None) -> tuple[int, IO[str], IO[str]]:
             os.close(give)
             os.close(take)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            with os.fdopen(orders) as asked, os.fdopen(answers, "w") as told, bench(mutate=mutate) as tools:
+            with os.fdopen(orders) as asked, os.fdopen(answers, "w") as told, bench(server) as tools:
                 for line in asked:
                     if not line.strip():
                         break

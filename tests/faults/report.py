@@ -49,7 +49,12 @@ def page(results: Sequence[Result], caught: Sequence[tuple[str, str, bool]] = ()
         _rows(
             ("invariant", "strategy", "fault", "because"),
             (
-                (e.invariant, ", ".join(sorted(e.subjects)) or "any", ", ".join(filter(None, e.faults)) or "any", e.why)
+                (
+                    e.invariant,
+                    ", ".join(sorted(e.subjects)) or "any",
+                    ", ".join(filter(None, e.faults)) or "any",
+                    e.why,
+                )
                 for e in EXCUSES
             ),
         ),
@@ -59,7 +64,8 @@ def page(results: Sequence[Result], caught: Sequence[tuple[str, str, bool]] = ()
             "## The product broken on purpose\n",
             "Each line is a deliberate defect that the matrix must report as a violation of that invariant.\n",
             _rows(
-                ("invariant", "defect", "noticed"), ((i, name, "yes" if seen else "**no**") for i, name, seen in caught)
+                ("invariant", "defect", "noticed"),
+                ((i, name, "yes" if seen else "**no**") for i, name, seen in caught),
             ),
         ]
     return "\n".join(parts)
@@ -91,7 +97,9 @@ def _matrix(results: Iterable[Result]) -> str:
     cells: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for result in results:
         case = Case.parse(result.name)
-        cells[case.fault.name, f"{case.subject.name}/{case.subject.goal.value}"][_SHORT.get(result.state, "?")] += 1
+        cells[case.fault.name, f"{case.subject.name}/{case.subject.goal.value}"][
+            _SHORT.get(result.state, "?")
+        ] += 1
     columns = [f"{s.name}/{s.goal.value}" for s in SUBJECTS]
     heads = [f"{s.strategy}<br>{s.name}<br>{s.goal.value}" for s in SUBJECTS]
     rows = []

@@ -28,7 +28,13 @@ from tests.faults.seen import Start, Watcher
 
 LEASE_S = 0.5
 LIMIT_S = 15.0
-PLACES = ("line:INTENT:stage:after", "commit:after", "call:stage:after", "probe:new:after", "line:DECISION:cutover:after")
+PLACES = (
+    "line:INTENT:stage:after",
+    "commit:after",
+    "call:stage:after",
+    "probe:new:after",
+    "line:DECISION:cutover:after",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,9 @@ def advance(hub: Keyturn, executor: Executor, run_id: str) -> str:
     return f"not ended: {runs.get(hub, run_id).state.value}"
 
 
-def stopped_at(at: Table, case: Case, breaks: Callable[[], None] | None = None, steal: bool = False) -> list[str]:
+def stopped_at(
+    at: Table, case: Case, breaks: Callable[[], None] | None = None, steal: bool = False
+) -> list[str]:
     """What is wrong after a worker slept at `case`'s place beyond its lease (or was robbed of it) and woke up again."""
     name = principal_name(case)
     _, told = _in_child(lambda tell: tell(_prepare(at, case, name)))

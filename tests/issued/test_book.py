@@ -12,8 +12,8 @@ from keyturn.issued.capabilities import capabilities
 from keyturn.keymaking import passwords
 from keyturn.operations import issued
 from keyturn.operations.connections import find
-from keyturn.storage import journal
 from keyturn.storage import issued as rows
+from keyturn.storage import journal
 
 
 def make(hub, name="crm", **values):

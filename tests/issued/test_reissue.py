@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from tests.issued.conftest import open_test_hub, wait_for
 
 from keyturn.catalog import check
 from keyturn.errors import Conflict, InvalidInput, NotDone, NotFound, NotPermitted, ValueRefused
@@ -19,7 +20,6 @@ from keyturn.model.verdict import Verdict
 from keyturn.operations import audit, connections, issued, runs
 from keyturn.storage import sealed, versions
 from keyturn.vault.secrets import version_row
-from tests.issued.conftest import open_test_hub, wait_for
 
 
 def make(hub, name="crm", **values):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
@@ -17,6 +18,7 @@ import click
 
 from keyturn.errors import InvalidInput, KeyturnError
 
+_ESCAPE = re.compile(r"\x1b(?!\[[0-9;]*m)")  # every escape but a colour
 _SHORT = 32  # a cell of this length is never broken: it is an id or a name
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -77,12 +79,10 @@ def note(text: str) -> None:
 
 
 def clean(text: str) -> str:
-    """Without control characters: what a vendor calls something must not move the cursor. Our own colours stay."""
-    return (
-        "".join(c for c in text if c >= " " or c in "\n\t\x1b")
-        if has_colours()
-        else click.unstyle(_bare(text))
-    )
+    """Without control characters: what a vendor calls something must not move the cursor. Colours stay on a terminal."""
+    if not has_colours():
+        return _bare(click.unstyle(text))
+    return "".join(c for c in _ESCAPE.sub("", text) if c >= " " or c in "\n\t\x1b")
 
 
 def _bare(text: str) -> str:

@@ -15,13 +15,11 @@ DebtId = NewType("DebtId", str)
 LeaseId = NewType("LeaseId", str)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32: sorts by time, survives being read aloud
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(120, -1, -10)
 
 
 def new_id(prefix: str) -> str:
     """`prefix_` and 26 characters: 48 bits of time, so ids sort by birth, then 80 random bits."""
     number = (int(time.time() * 1000) << 80) | int.from_bytes(os.urandom(10))
-    text = ""
-    for _ in range(26):
-        text = _ALPHABET[number & 31] + text
-        number >>= 5
-    return f"{prefix}_{text}"
+    return f"{prefix}_{''.join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])}"

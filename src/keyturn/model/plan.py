@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -81,7 +81,11 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """The frozen form a run stores and `keyturn plan --json` prints."""
-        return asdict(self)
+        return {
+            **self.__dict__,
+            "steps": tuple(_as_json(step) for step in self.steps),
+            "rollback": tuple(_as_json(step) for step in self.rollback),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
@@ -102,6 +106,10 @@ class Plan:
     def point_of_no_return(self) -> int:
         """Index of the first step that cannot be undone; len(steps) when there is none."""
         return next((i for i, s in enumerate(self.steps) if not s.reversible), len(self.steps))
+
+
+def _as_json(step: Step) -> dict[str, Any]:
+    return {**step.__dict__, "params": dict(step.params)}
 
 
 def _step(data: Mapping[str, Any]) -> Step:

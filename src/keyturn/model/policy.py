@@ -30,7 +30,9 @@ class Policy:
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Policy:
         """Checks names and types. Raises: InvalidInput naming the key."""
-        known = {f.name for f in fields(cls)}
+        if not data:
+            return _DEFAULTS
+        known = _KNOWN
         for key, value in data.items():
             if key not in known:
                 raise InvalidInput(
@@ -64,3 +66,7 @@ class Policy:
     def settle_revoke(self, card: Card) -> float:
         """How long a dead credential may still be accepted."""
         return card.settle_revoke_s if self.settle_revoke_s is None else self.settle_revoke_s
+
+
+_DEFAULTS = Policy()
+_KNOWN = frozenset(f.name for f in fields(Policy))

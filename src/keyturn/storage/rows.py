@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+
 def dump(value: Any) -> str:
     """Canonical JSON: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _encode(value)
 
 
 def load(text: str) -> Any:
     """The inverse of `dump`."""
-    return json.loads(text)
+    return {} if text == "{}" else json.loads(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from keyturn.model.ids import ConnectionId, PrincipalId, RunId, VersionId
@@ -16,6 +17,12 @@ _COLUMNS = (
 )
 
 
+@lru_cache(maxsize=256)
+def _plan(text: str) -> Plan:
+    """A frozen plan. Runs of one connector mostly share its text; `functools` keeps what was read last."""
+    return Plan.from_json(load(text))
+
+
 def _read(row: Row) -> Run:
     return Run(
         id=RunId(row[0]),
@@ -24,7 +31,7 @@ def _read(row: Row) -> Run:
         goal=Goal(row[3]),
         trigger=row[4],
         reason=row[5],
-        plan=Plan.from_json(load(row[6])),
+        plan=_plan(row[6]),
         state=RunState(row[7]),
         track=Track(row[8]),
         cursor=row[9],

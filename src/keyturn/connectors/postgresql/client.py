@@ -97,6 +97,17 @@ def read_roles(session: Session, roles: Sequence[str], group_role: str = "") -> 
     }
 
 
+def read_slot(session: Session, role: str) -> tuple[bool, str | None] | None:
+    """Whether one role may log in now, and its verifier where it can be read; None when there is no such role.
+
+    A tenth of the price of `read_roles`: every rotation by an administrator looks here first.
+    """
+    table, verifier = ("pg_authid", "coalesce(rolpassword, '')") if session.is_superuser else ("pg_roles", "NULL")
+    usable = "rolcanlogin AND coalesce(rolvaliduntil > now(), true)"
+    rows = session.query(f"SELECT {usable}, {verifier} FROM {table} WHERE rolname = $1", role)
+    return (rows[0][0] == "t", rows[0][1]) if rows else None
+
+
 def drop_role(session: Session, role: str, heir: str) -> None:
     """Gives what the role owns in this database to `heir` and drops the role, all or nothing.
 

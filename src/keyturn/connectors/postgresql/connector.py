@@ -159,10 +159,10 @@ class OneRole(_Roles):
         place = Place.of(access.settings)
         name = self._role(place, access, Ref())
         with _acting(place, access) as session:
-            role = client.read_roles(session, (name,)).get(name)
-        if role is None or role.verifier == "":
+            found = client.read_slot(session, name)
+        if found is None or found[1] == "":
             return ()
-        return (Remote(place.ref(name, role.verifier or ""), active=role.can_login and not role.expired),)
+        return (Remote(place.ref(name, found[1] or ""), active=found[0]),)
 
     def revoke(self, access: Access, ref: Ref, material: Material | None) -> None:
         """Closes the role, if it still holds this value.

@@ -1,0 +1,301 @@
+"""Every row through the operations with the embedded engine: connect, test, plan, rotate, roll back, leave, come back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyturn.bootstrap import Keyturn, open_hub
+from keyturn.contract.capabilities import Capabilities
+from keyturn.errors import CredentialRejected, InvalidInput, KeyturnError
+from keyturn.model.card import Hands, Strategy
+from keyturn.model.credential import ConnectionState, State, Version
+from keyturn.model.plan import Goal, Kind
+from keyturn.model.run import TERMINAL, LineKind, Run, RunState, TaskState
+from keyturn.model.secret import Material
+from keyturn.model.verdict import Verdict
+from keyturn.operations import audit, connections, leases, runs, tasks
+from keyturn.settings import Settings
+from keyturn.storage import versions
+from keyturn.transport import sql
+from keyturn.vault.secrets import version_row
+from tests.compliance.lab import Lab, or_skip, the_lab
+from tests.compliance.rows import NETWORK, ROWS, Case
+
+PATIENCE = 0.02
+
+
+@dataclass
+class World:
+    """A hub with one connection, and the oracle of its vendor."""
+
+    hub: Keyturn
+    case: Case
+    name: str = "c"
+
+    def connect(self, values: Any = None) -> connections.Connected:
+        return connections.connect(
+            self.hub,
+            self.case.system,
+            self.case.method,
+            self.name,
+            values or self.case.values,
+            policy=self.case.policy,
+            definition=self.case.definition_hash,
+        )
+
+    def enter(self) -> Material:
+        """Connected with a credential that works; a grant comes by consent."""
+        self.connect()
+        if connections.find(self.hub, self.name).state is ConnectionState.REVOKED:
+            assert self.run(Goal.REAUTHORIZE).state is RunState.COMPLETE
+        return self.serving()
+
+    def serving(self) -> Material:
+        return leases.resolve(self.hub, self.name).material
+
+    def row(self) -> tuple[Any, Capabilities]:
+        row = self.hub.catalog.row_of(connections.find(self.hub, self.name))
+        return row.card, row.can
+
+    def versions(self) -> list[Version]:
+        connection = connections.find(self.hub, self.name)
+        return self.hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
+
+    def known(self, *states: State) -> set[str]:
+        """The oracle's names of the versions in these states."""
+        found = set()
+        for version in self.versions():
+            if version.state in states:
+                found.add(self.case.of(self.hub.secrets.material(version_row(version.id))))
+        return found
+
+    def run(self, goal: Goal, *, until: Any = None, timeout_s: float = 25.0) -> Run:
+        """Starts a run and answers its tasks until it ends, or until `until` holds."""
+        return self.follow(runs.start(self.hub, self.name, goal).id, until=until, timeout_s=timeout_s)
+
+    def follow(self, run_id: str, *, until: Any = None, timeout_s: float = 25.0) -> Run:
+        ends = time.monotonic() + timeout_s
+        while True:
+            run = runs.get(self.hub, run_id)
+            if run.state in TERMINAL or (until and until(run)):
+                return run
+            if time.monotonic() > ends:
+                raise AssertionError(f"{run.state.value}: {run.waiting_for}")
+            if run.state is RunState.WAITING_HUMAN:
+                for task in tasks.waiting(self.hub):
+                    if task.run_id == run.id and task.state in {TaskState.OPEN, TaskState.RETURNED}:
+                        tasks.submit(self.hub, task.id, self.case.person(task))
+            self.hub.engine.run_until(lambda: False, timeout_s=0.02)
+
+    def why(self, run: Run) -> str:
+        said = [f"{line.step}/{line.kind.value}: {dict(line.facts)}" for line in runs.lines(self.hub, run.id)]
+        left = [(debt.kind, debt.why) for debt in runs.left_behind(self.hub, run.id)[1]]
+        return f"{run.state.value} {run.waiting_for} {run.outcome} {left}\n" + "\n".join(said[-25:])
+
+
+def _open(case: Case, folder: Path, database: str = "") -> World:
+    settings = Settings(
+        home=folder / "home",
+        database=database or f"sqlite:///{folder / 'home' / 'keyturn.db'}",
+        kek=f"file:{folder / 'key' / 'kek'}",
+        network=NETWORK,
+        workers=3,
+        patience=PATIENCE,
+        actor="tester",
+    )
+    hub = open_hub(settings, create=True, catalog=case.catalog())
+    hub.engine.start()
+    return World(hub, case)
+
+
+def _params(*names: str) -> list[Any]:
+    return [
+        pytest.param(n, id=n, marks=pytest.mark.xdist_group(f"rows-{n.split('/', maxsplit=1)[0]}"))
+        for n in names or ROWS
+    ]
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    case = or_skip(lambda: ROWS[request.param](the_lab()))
+    made = _open(case, tmp_path)
+    yield made
+    made.hub.close()
+    sql.close_idle()
+
+
+def _only_ours_alive(world: World) -> None:
+    """The oracle sees exactly what serves (and whatever the run left as debt is not there)."""
+    alive, ours = world.case.alive(), {world.case.of(world.serving())}
+    assert alive == ours, f"alive at the vendor: {alive}, ours: {ours}"
+
+
+def _cannot_be_ended_by_itself(world: World) -> bool:
+    return "admin_user" not in world.case.values and world.case.system == "postgresql"
+
+
+@pytest.mark.parametrize("world", _params(), indirect=True)
+def test_a_rotation_is_proven_and_leaves_only_ours_alive(world: World) -> None:
+    """Connect tests first; the plan is what runs; COMPLETE means: proof reached, old dead, nothing else left."""
+    try:
+        world.connect(world.case.wrong_values)
+        saved = connections.every(world.hub)
+        assert saved[0].state is ConnectionState.REVOKED, "a wrong credential was saved"
+        world.name = "good"
+    except CredentialRejected:
+        assert connections.every(world.hub) == []
+        assert (
+            world.hub.store.read(lambda tx: tx.all("SELECT id FROM sealed WHERE id LIKE 'version:%'")) == []
+        )
+    old = world.enter()
+    card, _ = world.row()
+    assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED
+    assert world.case.of(old) in world.case.alive()
+    plan = runs.plan(world.hub, world.name, Goal.ROTATE)
+    assert plan.strategy is card.strategy
+    run = world.run(Goal.ROTATE)
+    assert run.state is RunState.COMPLETE, world.why(run)
+    assert run.plan == plan, "what ran is not what was shown"
+    assert run.proof
+    assert run.plan.proof.value in {run.proof, card.proof.value}
+    new = world.serving()
+    assert world.case.of(new) != world.case.of(old)
+    if not (card.strategy is Strategy.CONSENT and card.revoke_scope.value == "grant"):
+        assert world.case.of(old) not in world.case.alive()
+        _only_ours_alive(world)
+    assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED
+    accepted_at = next(
+        n
+        for n, line in enumerate(runs.lines(world.hub, run.id))
+        if line.kind is LineKind.OBSERVED
+        and line.facts.get("what") == "new"
+        and line.facts.get("verdict") == "accepted"
+    )
+    flipped_at = next(
+        n for n, line in enumerate(runs.lines(world.hub, run.id)) if line.facts.get("decision") == "cutover"
+    )
+    assert accepted_at < flipped_at, "switched before it was proven (I3)"
+    path = Path(world.hub.settings.home) / "audit.jsonl"
+    audit.export(world.hub, path)
+    assert audit.verify(path).is_whole
+
+
+CAN_ROLL_BACK = [n for n in ROWS if n not in {
+    "postgresql/password by an administrator",
+    "postgresql/password by itself",
+    "freshdesk/api_key",
+    "shapes/one_slot",
+    "shapes/one_slot_self",
+    "shapes/regenerate",
+}]  # fmt: skip
+
+
+@pytest.mark.parametrize("world", _params(*CAN_ROLL_BACK), indirect=True)
+def test_before_the_point_of_no_return_a_run_can_be_turned_round(world: World) -> None:
+    """A lease on the old one holds the drain; rolled back, the old serves again and the new is removed and dead."""
+    old = world.enter()
+    held = leases.take(world.hub, world.name, "a program", ttl_s=60)
+    run = world.run(Goal.ROTATE, until=lambda r: "leased by a program" in r.waiting_for)
+    new = world.serving()
+    assert world.case.of(new) != world.case.of(old)
+    assert world.case.of(old) in world.case.alive(), "ended while it was leased (P3)"
+    for _ in range(50):
+        try:
+            runs.rollback(world.hub, run.id)
+            break
+        except KeyturnError as error:
+            if "being worked on" not in str(error):
+                raise
+            time.sleep(0.02)
+    done = world.follow(run.id)
+    card, _ = world.row()
+    shared = card.strategy is Strategy.CONSENT and card.revoke_scope.value == "grant"
+    assert done.state is (RunState.ABORTED_WITH_DEBT if shared else RunState.ABORTED_CLEAN), world.why(done)
+    assert world.case.of(world.serving()) == world.case.of(old)
+    assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED
+    if not shared:
+        assert world.case.of(new) not in world.case.alive(), "the new one lives on"
+    leases.give_back(world.hub, held.lease_id)
+
+
+@pytest.mark.parametrize("world", _params(), indirect=True)
+def test_disconnected_nothing_of_ours_lives_and_it_can_come_back(world: World) -> None:
+    """Disconnect ends and proves everything; reconnect brings a new credential that works."""
+    old = world.enter()
+    run = world.run(Goal.DISCONNECT)
+    if _cannot_be_ended_by_itself(world):
+        assert run.state is RunState.COMPLETE_WITH_DEBT, world.why(run)
+        return
+    assert run.state is RunState.COMPLETE, world.why(run)
+    assert connections.find(world.hub, world.name).state is ConnectionState.DISCONNECTED
+    assert world.case.of(old) not in world.case.alive()
+    with pytest.raises(KeyturnError, match="no credential"):
+        leases.resolve(world.hub, world.name)
+    again = world.run(Goal.RECONNECT)
+    assert again.state is RunState.COMPLETE, world.why(again)
+    assert connections.find(world.hub, world.name).state is ConnectionState.ACTIVE
+    assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED
+    _only_ours_alive(world)
+
+
+@pytest.mark.parametrize("world", _params(), indirect=True)
+def test_discover_looks_and_changes_nothing(world: World) -> None:
+    """Where it is offered something is found; where not, the reason is the manifest's."""
+    world.enter()
+    before, (card, can) = world.case.alive(), world.row()
+    method = world.hub.catalog.row_of(connections.find(world.hub, world.name)).method
+    if can.discoverer is None and can.lister is None:
+        with pytest.raises(InvalidInput) as caught:
+            connections.discover(world.hub, world.name)
+        reason = method.unsupported.get("discover") or method.unsupported.get("list") or "no listing"
+        assert reason in caught.value.message
+    else:
+        try:
+            assert connections.discover(world.hub, world.name)
+        except InvalidInput as error:
+            assert "administrator" in str(error)
+    assert world.case.alive() == before
+    assert card.hands in Hands
+
+
+@pytest.mark.parametrize("name", _params("postgresql/password two roles", "s3-customer/access_key"))
+def test_the_same_on_a_postgresql_store(name: str, tmp_path: Path) -> None:
+    """The store makes no difference: rotate, disconnect, reconnect."""
+    lab: Lab = the_lab()
+    case = or_skip(lambda: ROWS[name](lab))
+    database = or_skip(lambda: lab.postgres.create_database(f"hub_{lab.number()}_{os.getpid()}"))
+    world = _open(case, tmp_path, database)
+    try:
+        old = world.enter()
+        run = world.run(Goal.ROTATE)
+        assert run.state is RunState.COMPLETE, world.why(run)
+        assert world.case.of(old) not in world.case.alive()
+        _only_ours_alive(world)
+        for goal in (Goal.DISCONNECT, Goal.RECONNECT):
+            done = world.run(goal)
+            assert done.state is RunState.COMPLETE, world.why(done)
+        _only_ours_alive(world)
+    finally:
+        world.hub.close()
+        sql.close_idle()
+
+
+@pytest.mark.parametrize("world", _params("jira/oauth", "custom-rest/oauth2 consent"), indirect=True)
+def test_a_consent_by_somebody_else_changes_nothing(world: World) -> None:
+    """After the first consent its account is pinned: another person's consent is returned, the old grant serves on."""
+    old = world.enter()
+    assert connections.find(world.hub, world.name).identity.get("principal"), (
+        "the first consent pinned nobody"
+    )
+    assert world.case.elsewhere is not None
+    run = runs.start(world.hub, world.name, Goal.REAUTHORIZE)
+    world.follow(run.id, until=lambda r: r.state is RunState.WAITING_HUMAN)
+    assert world.case.of(world.serving()) == world.case.of(old)
+    assert run.plan.steps[1].kind is Kind.CONSENT
