@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,6 +15,8 @@ from keyturn.engine.sweep import Sweep, worker_name
 from keyturn.errors import Conflict, VaultSealed
 from keyturn.executor.executor import Executor
 from keyturn.executor.hub import Hub
+from keyturn.issued.book import IssuedBook
+from keyturn.issued.capabilities import capabilities as issued_by
 from keyturn.model.run import Debt
 from keyturn.settings import Settings
 from keyturn.storage.database import Store, open_store
@@ -51,8 +54,15 @@ def kek_source(settings: Settings) -> sources.KekSource:
     return sources.parse(settings.kek, environ=settings.environment, config_dir=folder, database=database)
 
 
-def open_hub(settings: Settings, *, create: bool = False, catalog: Catalog | None = None) -> Keyturn:
-    """Opens the hub. `create` makes a master key and the root secret where there are none.
+def open_hub(
+    settings: Settings,
+    *,
+    create: bool = False,
+    catalog: Catalog | None = None,
+    try_debt: Callable[[Keyturn, Debt], object] | None = None,
+) -> Keyturn:
+    """Opens the hub. `create` makes a master key and the root secret where there are none; `try_debt` is the use case
+    that the sweep gives due debts to.
 
     Raises: VaultSealed when the master key is missing or wrong, StoreUnavailable when the database is.
     """
@@ -62,18 +72,19 @@ def open_hub(settings: Settings, *, create: bool = False, catalog: Catalog | Non
     )  # the spool lives there, whatever the store
     keyring = Keyring(_keys(source, create=create))
     store = open_store(settings.database)
-    secrets = Secrets(store, keyring)
+    secrets = Secrets(store, keyring, reload=lambda: Keyring(source.load()))
     roots = _roots(secrets, create=create)
     if catalog is None:
         catalog = Catalog(lambda wanted: _definition(store, wanted))
+    book = IssuedBook(store, roots)
+    catalog.serve_inbound(lambda connection: issued_by(book, secrets, connection))
 
     def wake(run_id: str, at: float) -> None:
         engine.wake(run_id, at)
 
-    def try_debt(debt: Debt) -> None:
-        from keyturn.operations import debts  # it takes what is being wired here
-
-        debts.try_again(whole, debt)
+    def attempt(debt: Debt) -> None:
+        if try_debt is not None:
+            try_debt(whole, debt)
 
     hub = Hub(
         store=store,
@@ -97,7 +108,7 @@ def open_hub(settings: Settings, *, create: bool = False, catalog: Catalog | Non
         wake=wake,
         spool=hub.spool,
         spool_private=roots.spool_private,
-        try_debt=try_debt,
+        try_debt=attempt,
     )
     engine = _engine(settings, Executor(hub), store, sweep)
     whole = Keyturn(settings, store, secrets, roots, catalog, hub, engine)

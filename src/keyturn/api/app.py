@@ -16,7 +16,6 @@ from keyturn.api.door import open_door
 from keyturn.api.shield import Shield
 from keyturn.bootstrap import Keyturn
 from keyturn.model.moment import iso
-from keyturn.operations import issued
 
 _SECURITY: list[dict[str, list[str]]] = [{"AccessKey": []}, {"Bearer": []}]
 _WHOAMI = "/api/v1/whoami"
@@ -26,7 +25,6 @@ _OPEN = ("/healthz", callback.PATH)
 def create_app(hub: Keyturn) -> FastAPI:
     """The application of one hub. Its lifespan closes the book of uses; the engine is the server's business."""
     door, book = open_door(hub)
-    issued.serve_inbound(hub)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -34,13 +34,12 @@ class Session:
     def hub(self) -> Iterator[Keyturn]:
         """The hub, opened and closed. Raises: VaultSealed, StoreUnavailable; NotFound before `keyturn init`."""
         from keyturn.bootstrap import open_hub
-        from keyturn.operations import admin, issued
+        from keyturn.operations import admin, debts
 
         settings = self.settings()
         admin.require_initialised(settings)
-        hub = open_hub(settings, catalog=self.catalog)
+        hub = open_hub(settings, catalog=self.catalog, try_debt=debts.try_again)
         try:
-            issued.serve_inbound(hub)
             yield hub
         finally:
             hub.close()

@@ -92,12 +92,16 @@ def verify(path: Path, public_key: str = "") -> Checked:
     broken = [
         f"{name} line {at}" for name, lines in chains.items() if (at := journal.verify(lines)) is not None
     ]
-    heads = json.loads(end.get("heads", "{}"))
-    for name, (number, digest, _) in heads.items():
+    try:
+        heads = {name: (number, digest) for name, (number, digest, _) in json.loads(end["heads"]).items()}
+        signature = base64.b64decode(end["signature"], validate=True)
+        signed = roots.verify(public_key or end["public_key"], end["heads"].encode(), signature)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        heads, signed = {}, False
+        broken.append("the signed list of heads is missing or damaged")
+    for name, (number, digest) in heads.items():
         lines = chains.get(name, [])
         if not lines or (lines[-1].number, lines[-1].hash) != (number, digest):
             broken.append(f"{name} is cut off")
     broken += [f"{name} is not in the signed list" for name in chains if name not in heads]
-    key = public_key or end.get("public_key", "")
-    signed = bool(end) and roots.verify(key, end["heads"].encode(), base64.b64decode(end["signature"]))
     return Checked(len(chains), sum(map(len, chains.values())), tuple(broken), signed)

@@ -71,12 +71,6 @@ def book(hub: Keyturn) -> IssuedBook:
     return IssuedBook(hub.store, hub.roots)
 
 
-def serve_inbound(hub: Keyturn) -> None:
-    """Tells the catalogue how issued credentials are made. Twice is fine; `bootstrap` does it for every hub."""
-    own = book(hub)
-    hub.catalog.serve_inbound(lambda connection: capabilities(own, hub.secrets, connection))
-
-
 def issue(
     hub: Keyturn,
     kind: str,

@@ -92,6 +92,8 @@ def start(hub: Keyturn, name: str, goal: Goal, *, reason: str = "", trigger: str
         if again is not None:
             return again
         open_runs = [r for r in runs.recent(tx, connection.id, 5) if r.state not in TERMINAL]
+        if open_runs and goal is Goal.CONTAIN and open_runs[0].goal in {Goal.ROTATE, Goal.REAUTHORIZE}:
+            return _hurry(tx, open_runs[0], now, hub.settings.actor, reason)
         if open_runs:
             raise Conflict(
                 f"{name} has a run that has not ended ({open_runs[0].id}, {open_runs[0].state.value})",
@@ -104,6 +106,16 @@ def start(hub: Keyturn, name: str, goal: Goal, *, reason: str = "", trigger: str
     made = hub.store.write(work)
     hub.engine.wake(made.id, now)
     return made
+
+
+def _hurry(tx: Tx, run: Run, now: float, by: str, reason: str) -> Run:
+    """An emergency while a routine run is under way: that run goes on without waiting for anybody (semantics 13)."""
+    facts = {"decision": "contain", "by": by, "reason": reason}
+    journal.append(
+        tx, run.connection_id, [journal.Entry(now, run.id, "contain", LineKind.DECISION, 0, facts)]
+    )
+    runs.wake(tx, run.id, now)
+    return run
 
 
 def get(hub: Keyturn, run_id: str) -> Run:

@@ -100,7 +100,7 @@ def _contain(situation: Situation, goal: Goal) -> Plan:
 
 def _disconnect(situation: Situation, goal: Goal) -> Plan:
     steps = [shapes.release(), *shapes.kill_all(situation)]
-    if situation.policy.drop_principal and "dropper" in situation.can:
+    if situation.policy.drop_principal and "dropper" in situation.can and situation.has_admin:
         steps.append(
             Step(
                 "drop",

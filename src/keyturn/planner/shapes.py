@@ -293,6 +293,8 @@ def warnings(situation: Situation, goal: Goal) -> tuple[str, ...]:
         said.append("Revoking ends every credential of the same grant, here and elsewhere.")
     if goal in {Goal.REVOKE, Goal.DISCONNECT}:
         said.append("Jobs on this connection fail from then on, until it is reconnected.")
+    if goal is Goal.DISCONNECT and situation.policy.drop_principal and not situation.has_admin:
+        said.append("The remote identity stays: deleting it needs an administrator's credential.")
     lost = [v for v in situation.versions if v.state is State.ORPHAN]
     if lost:
         said.append(f"{len(lost)} credential(s) are alive at the vendor without a known value.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -144,9 +145,19 @@ def lied_to(row: RowUnderTest, which: str) -> None:
         took = time.monotonic() - began
         watchdog.cancel()
         assert found.verdict is Verdict.UNKNOWN, f"{found.verdict.value}: {found.code} {found.detail}"
-        assert not liar.astray, "a redirect to a foreign host was followed"
+        # An official driver may follow a redirect by itself; what it must never do is take anything of ours along.
+        row.witness.check([liar.astray.decode("latin-1")])
+        assert b"authorization" not in liar.astray.lower(), "a header was carried to a foreign host"
+        assert not _tokens(liar.received) & _tokens(liar.astray), (
+            "something of the login went to a foreign host"
+        )
         assert liar.received, "the login never went where it was aimed: the fact was not tested"
     assert took < row.deadline_s + 2.5, f"took {took:.1f} s with a deadline of {row.deadline_s} s"
+
+
+def _tokens(said: bytes) -> set[bytes]:
+    """Long opaque words: signatures, assertions, session tokens."""
+    return set(re.findall(rb"[A-Za-z0-9+/_=-]{40,}", said))
 
 
 def odd_value(row: RowUnderTest, which: str) -> None:

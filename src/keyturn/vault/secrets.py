@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keyturn.errors import VaultTampered
+from keyturn.errors import VaultSealed, VaultTampered
 from keyturn.model.secret import Material
 from keyturn.storage import sealed as rows
 from keyturn.storage.database import Store, Tx
@@ -19,6 +19,7 @@ class Secrets:
 
     store: Store
     keyring: Keyring
+    reload: Callable[[], Keyring] | None = None  # after another process rotated the master key
 
     def sealing(self, row_id: str, plaintext: bytes, at: float) -> Callable[[Tx], None]:
         """Seals now and returns the write that stores it, so that the commit holds ciphertext only."""
@@ -31,12 +32,22 @@ class Secrets:
             raise VaultTampered(
                 f"{row_id} is not in the vault", hint="It was destroyed, or the database was changed by hand."
             )
-        return self.keyring.open(body, row_id)
+        return self.open(body, row_id)
+
+    def open(self, body: bytes, row_id: str) -> bytes:
+        """The plaintext of sealed bytes; a key this process has not seen yet is looked for once at its source."""
+        try:
+            return self.keyring.open(body, row_id)
+        except VaultSealed:
+            if self.reload is None:
+                raise
+            self.keyring = self.reload()
+            return self.keyring.open(body, row_id)
 
     def find(self, row_id: str) -> bytes | None:
         """Like `get`, None when there is no such row."""
         body = self.store.read(lambda tx: rows.get(tx, row_id))
-        return None if body is None else self.keyring.open(body, row_id)
+        return None if body is None else self.open(body, row_id)
 
     def material(self, row_id: str) -> Material:
         """The credential in a row."""

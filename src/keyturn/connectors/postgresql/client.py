@@ -102,7 +102,9 @@ def read_slot(session: Session, role: str) -> tuple[bool, str | None] | None:
 
     A tenth of the price of `read_roles`: every rotation by an administrator looks here first.
     """
-    table, verifier = ("pg_authid", "coalesce(rolpassword, '')") if session.is_superuser else ("pg_roles", "NULL")
+    table, verifier = (
+        ("pg_authid", "coalesce(rolpassword, '')") if session.is_superuser else ("pg_roles", "NULL")
+    )
     usable = "rolcanlogin AND coalesce(rolvaliduntil > now(), true)"
     rows = session.query(f"SELECT {usable}, {verifier} FROM {table} WHERE rolname = $1", role)
     return (rows[0][0] == "t", rows[0][1]) if rows else None

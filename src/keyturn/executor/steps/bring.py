@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from dataclasses import replace
 
 from keyturn.contract.values import Candidate
 from keyturn.errors import (

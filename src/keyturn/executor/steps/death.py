@@ -27,7 +27,7 @@ def prove_dead(ctx: Context, step: Step) -> Move:
         if version.state is State.DEAD:
             continue
         if version.state is State.DRAINING and _is_only_superseded(ctx):
-            version = ctx.move(version, State.REVOKED)  # noqa: PLW2901 - the same version, one state further
+            version = ctx.move(version, State.REVOKED)
         if version.state is not State.REVOKED:
             continue  # still to be ended by a debt or a later run
         move = _one(ctx, step, version, wanted)

@@ -35,6 +35,8 @@ def targets(ctx: Context, step: Step) -> list[Version]:
 def drain(ctx: Context, step: Step) -> Move:
     """Waits until the gate is open: time, leases, declared consumers, the vendor's last-used (P3)."""
     now = ctx.hub.clock()
+    if _is_emergency(ctx):
+        return Done()
     for version in targets(ctx, step):
         if version.state in _ENDED:
             continue
@@ -51,6 +53,11 @@ def drain(ctx: Context, step: Step) -> Move:
         return Wait(max(closed.until, now + 0.05), closed.why)
     ctx.line(step, LineKind.OBSERVED, what="gate", open=True)
     return Done()
+
+
+def _is_emergency(ctx: Context) -> bool:
+    """Somebody pressed contain while this run was under way: from then on it waits for nobody."""
+    return any(key == "contain" for key, _, _, _ in ctx.said)
 
 
 def disable(ctx: Context, step: Step) -> Move:
@@ -72,6 +79,8 @@ def disable(ctx: Context, step: Step) -> Move:
 
 def soak(ctx: Context, step: Step) -> Move:
     """A time in which a complaint can still be answered by switching it on again."""
+    if _is_emergency(ctx):
+        return Done()
     waited = [v.changed_at for v in targets(ctx, step) if v.state is State.DISABLED]
     until = max(waited, default=0.0) + ctx.policy.soak_s
     if ctx.hub.clock() < until:
@@ -90,7 +99,7 @@ def revoke(ctx: Context, step: Step) -> Move:
         if version.state in _ENDED:
             continue
         if version.state is not State.REVOKING:
-            version = ctx.move(version, State.REVOKING)  # noqa: PLW2901 - the same version, one state further
+            version = ctx.move(version, State.REVOKING)
         access, ref, value = ctx.access(_acting(ctx, version)), version.ref, ctx.material(version)
         try:
             ctx.act(step, partial(revoker.revoke, access, ref, value), version=version.id, ref=ref.as_json())
