@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from demo import page
 from demo.consumers import Caller, Consumer
 from demo.person import Person
 from demo.rows import Row, rows
@@ -82,15 +83,19 @@ def main() -> int:
         report["seconds"] = round(time.monotonic() - began, 1)
         for trouble in person.trouble:
             print("the scripted person had trouble:", trouble)
+        journals = {
+            name: json.loads(_keyturn(["history", name, "--json"], environment))["journal"]
+            for name in consumers
+        }
+        page.write(HOME / "report.html", report, journals)
         if options.report:
             options.report.write_text(json.dumps(report, indent=1))
         _print(report, world)
         good = report["audit_ok"] and all(row["state"] == "complete" for row in report["rows"])
         if not options.no_serve and good:
-            print(f"\nThe hub keeps running: http://127.0.0.1:{port}/docs   (Ctrl-C ends it and the lab)")
-            print(
-                f"Try:  KEYTURN_HOME={HOME / 'home'} .venv/bin/keyturn list   (environment: {HOME / 'env.sh'})"
-            )
+            print(f"\nThe hub keeps running at http://127.0.0.1:{port}/healthz (Ctrl-C ends it and the lab).")
+            print(f"Click through what happened: {(HOME / 'report.html').as_uri()}")
+            print("Use it: . .demo/env.sh; .venv/bin/keyturn list")
             try:
                 serve.wait()
             except KeyboardInterrupt:

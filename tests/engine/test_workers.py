@@ -89,6 +89,10 @@ class Fleet:
             epochs = [line.epoch for line in lines if line.epoch]
             assert epochs == sorted(epochs)
 
+    def calls(self) -> list[Any]:
+        """Every call the vendor ever saw, refused ones too."""
+        return [self.shapes.client.call("calls", principal=each) for _, each in self.principals.values()]
+
     def _history(self, principal: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.shapes.client.call("history", principal=principal)
         return found
@@ -141,11 +145,10 @@ def test_a_paused_worker_is_fenced(fleet: Fleet) -> None:
         assert paused.stdout.readline() == "signal\n"
         with fleet.worker(TEST_LEASE_S=2.0):
             fleet.wait()
-            before = {p: fleet._history(p) for _, p in fleet.principals.values()}
-            lines = _lines(fleet)
+            before, lines = fleet.calls(), _lines(fleet)
             paused.send_signal(signal.SIGCONT)
             time.sleep(2.0)
-            assert {p: fleet._history(p) for _, p in fleet.principals.values()} == before
+            assert fleet.calls() == before
             assert _lines(fleet) == lines
     fleet.check()
 

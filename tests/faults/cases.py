@@ -145,9 +145,7 @@ def applies(subject: Subject, fault: Fault) -> bool:
     if subject.by_person and fault.where in {"stage", "end"}:
         # A person sees their own screen: only what bends the effect reaches the hub.
         return kind in {"lag", "wrong_identity", "revoke_takes_siblings"}
-    if subject.by_person and fault.where == "change":
-        return False  # all changes are the person's
-    return True
+    return not (subject.by_person and fault.where == "change")  # all changes are the person's
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """`python -m tests.faults.matrix`: kills the hub at every place of every strategy under every fault, and looks.
 
-Two passes: the first runs each subject with each fault without a kill and writes down the places it reaches; the
-second dies at each of them, recovers in a new process, and checks every invariant. See docs/faults.md.
+Three passes: the first runs each subject with each fault without a kill and writes down the places it reaches; the
+second dies at each of them, recovers in a new process, and checks every invariant; the third, for the worst moment of
+each strategy, kills the recovery as well. See docs/faults.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from keyturn.model.plan import Goal
 from tests.faults import pool
 from tests.faults.cases import FAULTS, SUBJECTS, Case, pairs
 from tests.faults.crash import Result, run
@@ -47,6 +49,24 @@ def plan(found: Iterable[Result]) -> list[Case]:
         for place, k in places_of(result, full=case.fault.name in FULL):
             cases.append(Case(case.subject, case.fault, place, k))
     return cases
+
+
+def plan_twice(found: Iterable[Result]) -> list[Case]:
+    """The cases in which the recovery from the worst moment, a call without an answer, dies too."""
+    cases = []
+    for result in found:
+        case = Case.parse(result.name)
+        if case.fault.name not in FULL or (case.place, case.k) not in _worst(case):
+            continue
+        for place, k in result.then_places:
+            if place.startswith(("commit:", "call:")) and k <= ROUNDS:
+                cases.append(Case(case.subject, case.fault, case.place, case.k, (place, k)))
+    return cases
+
+
+def _worst(case: Case) -> set[tuple[str, int]]:
+    stage = "refresh" if case.subject.goal is Goal.REFRESH else "stage"
+    return {(f"call:{stage}:after", 1)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def matrix(
     only: str = "", sample: int = 0, seed: int = 1, workers: int = 2, server: str = ""
 ) -> list[Result]:
-    """Both passes, or a sample of them; results in order of their names."""
+    """All passes, or a sample of them; results in order of their names."""
     results: list[Result] = []
     group = "/".join(only.split("/")[:3])
     calm = [case for case in (Case(s, f) for s, f in pairs()) if group in case.group or only in case.name]
@@ -106,7 +126,13 @@ def matrix(
         cases = chance.sample(cases, min(len(cases), max(0, sample - len(calm))))
     else:
         cases.sort(key=lambda case: hashlib.sha256(case.name.encode()).digest())  # an even load to the end
-    pool.run_all(cases, workers, results.append, server)
+    total = len(results) + len(cases)
+    say(f"{len(results)} cases without a kill, {len(cases)} with one")
+    pool.run_all(cases, workers, lambda result: _next(results, result, total), server)
+    again = [case for case in plan_twice(sorted(results, key=lambda r: r.name)) if only in case.name]
+    if again and not sample:
+        say(f"{len(again)} cases with two")
+        pool.run_all(again, workers, results.append, server)
     return sorted(results, key=lambda r: r.name)
 
 
@@ -116,6 +142,12 @@ def _server() -> Iterator[str]:
 
     with PostgresCluster() as cluster:
         yield cluster.dsn("").rstrip("/")
+
+
+def _next(results: list[Result], result: Result, total: int) -> None:
+    results.append(result)
+    if len(results) % 500 == 0:
+        sys.stderr.write(f"{len(results)} of {total}\n")
 
 
 def show(names: Sequence[str]) -> int:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import IO
 
 from keyturn_lab.vendors.shapes import Shapes
+from tests.faults.bench import Bench
 from tests.faults.cases import Case
 from tests.faults.clock import SharedClock
-from tests.faults.crash import Bench, Result, run
+from tests.faults.crash import Result, run, warm
 
 MEMORY = Path("/dev/shm")
 
@@ -40,6 +41,7 @@ def bench(server: str = "", mutate: Callable[[], None] | None = None) -> Iterato
     with scratch() as folder, Shapes.in_process() as vendor:
         made = Bench(vendor.client, SharedClock(), folder, server, mutate=mutate)
         made.prepare()
+        warm(made)
         yield made
 
 

@@ -38,8 +38,7 @@ def page(results: Sequence[Result], caught: Sequence[tuple[str, str, bool]] = ()
         "## The promises\n",
         _rows(("invariant", "what must hold"), TITLES.items()),
         "## Strategy by fault: cases, and where they came to rest\n",
-        "`C` complete, `D` complete with debt, `A` aborted clean, `AD` aborted with debt, `B` blocked, `L` lost, `H` waiting"
-        " for a person. A dash: the fault cannot happen to this strategy.\n",
+        _LETTERS,
         _matrix(results),
         "## The faults\n",
         _rows(("fault", "what happens"), ((f"`{f.name}`", f.what or _first_words(f.name)) for f in FAULTS)),
@@ -82,6 +81,9 @@ def _ending(ending: Ending) -> tuple[str, str, str, str]:
     return who, faults, ", ".join(sorted(s.value for s in ending.states)), ending.why
 
 
+_LETTERS = """`C` complete, `D` complete with debt, `A` aborted clean, `AD` aborted with debt, `B` blocked, `L` lost,
+`H` waiting for a person. A dash: the fault cannot happen to this strategy.
+"""
 _SHORT = {
     "complete": "C",
     "complete_with_debt": "D",

@@ -20,7 +20,12 @@ for name in sys.argv[2:]:
         wrong[name] = two_workers.stopped_at(at, Case.parse(name), steal=sys.argv[1] == "steal")
 print(json.dumps({name: said for name, said in wrong.items() if said}))
 """
-_ROTATE = ("line:INTENT:stage:after#1", "call:stage:after#1", "probe:new:after#1", "line:DECISION:cutover:after#1")
+_ROTATE = (
+    "line:INTENT:stage:after#1",
+    "call:stage:after#1",
+    "probe:new:after#1",
+    "line:DECISION:cutover:after#1",
+)
 _REFRESH = ("commit:after#1", "call:refresh:after#1")
 
 

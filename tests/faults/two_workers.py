@@ -21,8 +21,9 @@ from keyturn.model.run import TERMINAL
 from keyturn.operations import runs
 from keyturn_lab.vendors.shapes import Client, Shapes
 from tests.faults import invariants, world
+from tests.faults.bench import in_child
 from tests.faults.cases import Case
-from tests.faults.crash import _in_child, principal_name
+from tests.faults.driver import principal_name
 from tests.faults.pool import scratch
 from tests.faults.seen import Start, Watcher
 
@@ -80,12 +81,12 @@ def stopped_at(
 ) -> list[str]:
     """What is wrong after a worker slept at `case`'s place beyond its lease (or was robbed of it) and woke up again."""
     name = principal_name(case)
-    _, told = _in_child(lambda tell: tell(_prepare(at, case, name)))
+    _, told = in_child(lambda tell: tell(_prepare(at, case, name)))
     start, run_id = Start.load(told["start"]), told["run"]
     sleeper = _fork(lambda: _sleeper(at, case, run_id, breaks))
     asleep = _await_stop(sleeper)
     if steal:
-        _in_child(lambda _: _steal(at))
+        in_child(lambda _: _steal(at))
     other = _fork(lambda: _other(at, run_id, breaks), at.folder / "other.txt")
     if steal:
         time.sleep(0.05)  # both run now
@@ -94,7 +95,7 @@ def stopped_at(
     if not steal:
         _wake(sleeper, asleep)
     ended.append(_status(sleeper))
-    _, wrong = _in_child(lambda tell: tell(_judge(at, case, start, run_id)))
+    _, wrong = in_child(lambda tell: tell(_judge(at, case, start, run_id)))
     if wrong is None:
         return ["the judge died"]
     fates = [f"a worker ended with {code}" for code in ended if code]

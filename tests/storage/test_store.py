@@ -15,8 +15,10 @@ import pytest
 
 from keyturn import boundary
 from keyturn.errors import CallInsideTransaction, Conflict, InvalidInput, StoreUnavailable
+from keyturn.storage import database
 from keyturn.storage.database import SqliteStore, Store, Tx, open_store
 from keyturn.storage.schema import migrations
+from keyturn_lab.parts.postgres import PostgresCluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -165,6 +167,35 @@ def test_two_processes_migrate_once(url: str) -> None:
     finally:
         store.close()
     assert sorted(applied) == [number for number, _ in migrations()]
+
+
+@pytest.mark.postgres
+def test_a_paused_writer_does_not_keep_others_out(
+    cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row locks of a worker that stopped inside a transaction end by themselves, and its write did not happen."""
+    monkeypatch.setattr(database, "_STALLED_S", 0.5)
+    url = cluster.create_database("paused")
+    stalled, other = open_store(url), open_store(url)
+    other.write(put("one", "before"))
+    inside = threading.Event()
+
+    def stall(tx: Tx) -> None:
+        tx.run("UPDATE hub SET value = 'stalled'")
+        inside.set()
+        time.sleep(2.0)
+        tx.run("UPDATE hub SET value = 'more'")
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(stalled.write, stall)
+        assert inside.wait(5)
+        begun = time.monotonic()
+        other.write(lambda tx: tx.run("UPDATE hub SET value = 'other'"))
+        assert time.monotonic() - begun < 1.5
+        assert isinstance(done.exception(10), StoreUnavailable)
+    assert other.read(lambda tx: tx.all("SELECT value FROM hub")) == [("other",)]
+    for each in (stalled, other):
+        each.close()
 
 
 @pytest.fixture

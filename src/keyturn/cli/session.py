@@ -34,10 +34,11 @@ class Session:
     def hub(self) -> Iterator[Keyturn]:
         """The hub, opened and closed. Raises: VaultSealed, StoreUnavailable; NotFound before `keyturn init`."""
         from keyturn.bootstrap import open_hub
-        from keyturn.operations import admin, debts
+        from keyturn.operations import debts
+        from keyturn.operations.hub import require_initialised
 
         settings = self.settings()
-        admin.require_initialised(settings)
+        require_initialised(settings)
         hub = open_hub(settings, catalog=self.catalog, try_debt=debts.try_again)
         try:
             yield hub

@@ -305,6 +305,24 @@ def discover(hub: Keyturn, name: str) -> tuple[Found, ...]:
     raise InvalidInput(f"{name} cannot discover: {why}", field="name")
 
 
+def change_policy(hub: Keyturn, name: str, changes: Mapping[str, Any]) -> Connection:
+    """Changes some of a connection's policy; None takes a setting back. Journaled. Raises: InvalidInput."""
+    connection = find(hub, name)
+    policy = {**connection.policy, **changes}
+    policy = {key: value for key, value in policy.items() if value is not None}
+    Policy.read(policy)
+    facts = {"decision": "policy_changed", "changes": dict(changes), "by": hub.settings.actor}
+
+    def work(tx: Tx) -> None:
+        connections.change(tx, connection.id, policy=policy)
+        journal.append(
+            tx, connection.id, [journal.Entry(time.time(), "", "policy", LineKind.DECISION, 0, facts)]
+        )
+
+    hub.store.write(work)
+    return find(hub, name)
+
+
 def forget(hub: Keyturn, name: str) -> None:
     """Deletes a connection's stored secrets once nothing of it is alive. Its history stays.
 
@@ -327,4 +345,4 @@ def forget(hub: Keyturn, name: str) -> None:
     hub.store.write(work)
 
 
-__all__ = ["connect", "discover", "every", "find", "forget", "test"]
+__all__ = ["change_policy", "connect", "discover", "every", "find", "forget", "test"]

@@ -87,7 +87,7 @@ def _serving(tx: Tx, name: str) -> tuple[Connection, Version, Version | None]:
     pending = [
         v
         for v in versions.of_connection(tx, connection.id)[:3]
-        if v.state in CANDIDATE and v.ref.same_place(version.ref) and v.id != version.id
+        if v.state in CANDIDATE and (v.ref.id, v.ref.slot) == (version.ref.id, version.ref.slot)
     ]
     return connection, version, pending[0] if pending else None
 

@@ -300,11 +300,16 @@ def _percent(sql: str) -> str:
 _READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"  # one view for all statements of a read
 
 
-def _make_durable(connection: Any) -> None:
-    """A write that returned must survive a power cut, also on a server whose default is to answer sooner."""
+_STALLED_S = 10.0
+
+
+def _configure(connection: Any) -> None:
+    """A write that returned must survive a power cut, also on a server whose default is to answer sooner. And the rows
+    locked by a worker that was paused, or cut off, inside a transaction must not keep the others out for as long."""
     connection.execute(
         "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
     )
+    connection.execute(f"SET idle_in_transaction_session_timeout = {_STALLED_S * 1000:.0f}")
 
 
 class PostgresStore:
@@ -331,7 +336,7 @@ class PostgresStore:
             min_size=1,
             max_size=size,
             open=True,
-            configure=_make_durable,
+            configure=_configure,
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )
 

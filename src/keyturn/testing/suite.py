@@ -23,12 +23,16 @@ _UNSUPPORTED = {
 
 @dataclass(frozen=True)
 class Fact:
-    """One fact; its sentence is the docstring of its check. `needs` names the capabilities it is about."""
+    """One fact; its sentence is the docstring of its check. `needs` names the capabilities it is about.
+
+    One that `changes` something wants a fresh row; the others may share one.
+    """
 
     name: str
     holds: Callable[[RowUnderTest], None]
     needs: tuple[str, ...] = ()
     applies: Callable[[RowUnderTest], bool] = lambda _row: True
+    changes: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -54,7 +58,7 @@ class Fact:
 
 
 FACTS: tuple[Fact, ...] = tuple(
-    Fact(name, holds, needs, applies)
+    Fact(name, holds, needs, applies, module in {facts_change, facts_grant})
     for module in (facts_page, facts_login, facts_change, facts_grant)
     for name, holds, needs, applies in module.facts()
 )

@@ -30,6 +30,7 @@ from keyturn.errors import (
 )
 from keyturn.keymaking.scram import scram_keys
 from keyturn.transport import sql
+from keyturn.transport.sql import fresh, pool, words
 
 pytestmark = pytest.mark.postgres
 
@@ -91,13 +92,13 @@ def test_a_missing_connect_right_is_named(cluster, role, params, prefix):
 
 def test_a_wrong_language_hides_no_code(role, params, monkeypatch):
     """The SQLSTATE comes from the protocol's own field, not from the server's words."""
-    monkeypatch.setattr(sql, "_TEXTS", ())
+    monkeypatch.setattr(words, "_TEXTS", ())
     assert outcome(params(role.name, "wrong")).facts["code"] == "28P01"
 
 
 def test_without_the_verbose_setting_the_english_words_decide(role, params, monkeypatch):
     """Where libpq cannot be asked for SQLSTATEs, PostgreSQL's English texts are read."""
-    monkeypatch.setattr(sql, "_library", lambda: None)
+    monkeypatch.setattr(fresh, "_library", lambda: None)
     assert outcome(params(role.name, "wrong")).facts["code"] == "28P01"
 
 
@@ -227,7 +228,7 @@ def test_idle_sessions_expire(params, rotator, monkeypatch):
     """After the idle time the next caller gets a fresh session."""
     ours = params(rotator.name, rotator.password)
     first = pid_of(ours)
-    monkeypatch.setattr(sql, "IDLE_S", 0.0)
+    monkeypatch.setattr(pool, "IDLE_S", 0.0)
     assert pid_of(ours) != first
 
 
@@ -250,7 +251,7 @@ def test_the_pool_is_bounded_and_shared_by_threads(cluster, params, rotator):
     for thread in threads:
         thread.join()
     assert not wrong
-    assert len(seen) <= sql.PER_LOGIN + 1
+    assert len(seen) <= pool.PER_LOGIN + 1
 
 
 def test_a_persons_query_can_only_read(role, params, cluster):

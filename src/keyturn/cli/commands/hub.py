@@ -27,9 +27,9 @@ def init_command(session: Session, as_json: bool) -> None:
     Run a second time it says so and changes nothing. Without the master key nothing in the database can be read:
     back it up, apart from the database.
     """
-    from keyturn.operations import admin
+    from keyturn.operations import hub
 
-    made = admin.init(session.settings(), session.catalog)
+    made = hub.init(session.settings(), session.catalog)
     if as_json:
         terminal.emit({**vars(made), "home": str(made.home)})
         return
@@ -64,9 +64,9 @@ def doctor_command(session: Session, as_json: bool) -> None:
 
     Exit code 1 when something does not work.
     """
-    from keyturn.operations import admin
+    from keyturn.operations import doctor
 
-    found = admin.doctor(session.settings(), session.catalog)
+    found = doctor.doctor(session.settings(), session.catalog)
     failed = any(f.state == "fail" for f in found)
     if as_json:
         terminal.emit({"ok": not failed, "checks": [vars(f) for f in found]})
@@ -90,9 +90,9 @@ def backup_command(session: Session, file: Path, as_json: bool) -> None:
     The copy is whole, readable by you alone, and useless without the master key. A file is never overwritten. For a
     hub on PostgreSQL use pg_dump.
     """
-    from keyturn.operations import admin
+    from keyturn.operations import backups
 
-    made = admin.backup(session.settings(), file)
+    made = backups.backup(session.settings(), file)
     if as_json:
         terminal.emit({**vars(made), "path": str(made.path)})
         return
@@ -109,9 +109,9 @@ def backup_command(session: Session, file: Path, as_json: bool) -> None:
 @pass_session
 def restore_command(session: Session, file: Path, yes: bool, as_json: bool) -> None:
     """Put the backup FILE in the database's place. Stop serve and worker first."""
-    from keyturn.operations import admin
+    from keyturn.operations import backups
 
-    facts, kept = admin.restore(session.settings(), file, replace=yes)
+    facts, kept = backups.restore(session.settings(), file, replace=yes)
     if as_json:
         terminal.emit(
             {"restored": str(facts.path), "connections": facts.connections, "kept": str(kept or "")}

@@ -52,10 +52,10 @@ def worker_command(session: Session) -> None:
     Runs in flight reach their next safe point first. A second signal does not wait for them: what is unfinished goes
     on from its journal, here or at another worker.
     """
-    from keyturn.operations import admin
+    from keyturn.operations.hub import work
 
     with session.hub() as hub:
         terminal.note(f"Working with {hub.settings.workers} runs at once. SIGTERM or Ctrl-C ends it.")
-        if not admin.work(hub):
+        if not work(hub):
             terminal.note("Some runs did not reach a safe point in time; they go on from their journal.")
             raise click.exceptions.Exit(Exit.FAILED)

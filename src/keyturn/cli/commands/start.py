@@ -200,17 +200,17 @@ class _dropping:  # noqa: N801 - used as a with statement
         self._before: dict[str, Any] = {}
 
     def __enter__(self) -> None:
-        from keyturn.operations import admin, connections
+        from keyturn.operations import connections
 
         for name in self._names:
             self._before[name] = connections.find(self._hub, name).policy.get("drop_principal")
-            admin.change_policy(self._hub, name, {"drop_principal": True})
+            connections.change_policy(self._hub, name, {"drop_principal": True})
 
     def __exit__(self, *_: object) -> None:
-        from keyturn.operations import admin
+        from keyturn.operations import connections
 
         for name, value in self._before.items():
             try:
-                admin.change_policy(self._hub, name, {"drop_principal": value})
+                connections.change_policy(self._hub, name, {"drop_principal": value})
             except KeyturnError as error:
                 terminal.note(f"The policy of {name} still says drop_principal: {error.message}")

@@ -19,10 +19,10 @@ def vault_command() -> None:
 @pass_session
 def status(session: Session, as_json: bool) -> None:
     """Which master keys are loaded and how many rows each wraps. Exit code 4 when rows do not open."""
-    from keyturn.operations import admin
+    from keyturn.operations import vault
 
     with session.hub() as hub:
-        found = admin.vault_status(hub)
+        found = vault.status(hub)
     if as_json:
         terminal.emit(
             {
@@ -60,7 +60,7 @@ def rotate_kek(session: Session, rewrap_only: bool, as_json: bool) -> None:
     Older keys stay in the source, because backups need them. After an interruption use --rewrap-only. A source that
     cannot be written (env:) says how to add the key by hand; then use --rewrap-only.
     """
-    from keyturn.operations import admin
+    from keyturn.operations import vault
 
     shown = terminal.is_terminal() and not as_json
 
@@ -69,8 +69,8 @@ def rotate_kek(session: Session, rewrap_only: bool, as_json: bool) -> None:
             click.echo(f"\r  {done} of {total} rows", nl=False, err=True)
 
     with session.hub() as hub:
-        newest, done = admin.rotate_kek(hub, new_key=not rewrap_only, progress=progress)
-        source = admin.vault_status(hub).source
+        newest, done = vault.rotate_kek(hub, new_key=not rewrap_only, progress=progress)
+        source = vault.status(hub).source
     if shown and done:
         click.echo(err=True)
     if as_json:

@@ -53,13 +53,17 @@ def take(ctx: Context, step: Step, task: Task) -> None:
     """Makes a version of what a person submitted."""
     parts: dict[str, str] = json.loads(ctx.hub.secrets.get(task_row(task.id)))
     public = frozenset(f.name for f in ctx.row.method.fields if f.part and not f.secret)
-    serving = ctx.serving()
-    base = ctx.material(serving) if serving and serving.state is not State.DEAD else Material({})
-    kept = {name: value for name, value in base.items() if name in public}
+    kept = {name: value for name, value in _serving_value(ctx).items() if name in public}
     material = Material({**kept, **parts}, public)
     ref = _place_of(ctx, material)
     ctx.add_version(Candidate(ref, material), State.ISSUED, Provenance.HUMAN)
     ctx.line(step, LineKind.RECEIPT, task=task.id, by=task.claimed_by)
+
+
+def _serving_value(ctx: Context) -> Material:
+    """What serves, or nothing: the value of a dead one may be destroyed already."""
+    serving = ctx.serving()
+    return ctx.material(serving) if serving and serving.state is not State.DEAD else Material({})
 
 
 def _place_of(ctx: Context, material: Material) -> Ref:
@@ -152,8 +156,8 @@ def _granted(ctx: Context, step: Step, task: Task, raw: bytes) -> Move:
     if authorizer is None:
         return Abort("this connector has no consent page")
     candidate = authorizer.read(ctx.access(), raw, None)
-    ctx.applied(step)
-    before = ctx.material(ctx.old) if ctx.old else Material({})
+    before = _serving_value(ctx)
+    ctx.applied(step)  # from here on nothing may fail: an answer that is called applied is not read again
     if before.get("refresh_token") and not candidate.material.get("refresh_token"):
         unwanted = ctx.add_version(candidate, State.REFUSED, Provenance.GRANT)
         ctx.owe("unwanted", "consented to without a refresh token", unwanted)
