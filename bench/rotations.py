@@ -31,7 +31,8 @@ def run(made: Product, order: list[int], in_flight: int) -> Loop:
             starting[started.id] = time.perf_counter() - asked
         # Asked after every change: so first what costs nothing.
         finished = hub.engine.run_until(
-            lambda: len(timed.ended_at) >= len(order) and not hub.store.read(run_rows.unfinished), timeout_s=120
+            lambda: len(timed.ended_at) >= len(order) and not hub.store.read(run_rows.unfinished),
+            timeout_s=120,
         )
         seconds = max(timed.ended_at) - began
     assert finished, "the runs did not end"
@@ -54,4 +55,3 @@ def spot_check(made: Product, target: PostgresCluster, order: list[int]) -> int:
         psycopg.connect(target.dsn(role=Role(role.name, held.material["password"]))).close()
         assert not target.accepts(role), f"the first password of {role.name} still works"
     return len(order)
-

@@ -108,7 +108,7 @@ def open_hub(
         wake=wake,
         spool=hub.spool,
         spool_private=roots.spool_private,
-        try_debt=attempt,
+        try_debt=attempt if try_debt is not None else None,
     )
     engine = _engine(settings, Executor(hub), store, sweep)
     whole = Keyturn(settings, store, secrets, roots, catalog, hub, engine)

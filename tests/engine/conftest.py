@@ -12,6 +12,7 @@ import pytest
 import keyturn.bootstrap
 from keyturn.bootstrap import Keyturn, open_hub
 from keyturn.catalog import Catalog
+from keyturn.operations import debts
 from keyturn_lab.parts.postgres import PostgresCluster
 from tests.engine import noop
 from tests.faults import world
@@ -26,8 +27,11 @@ def cluster() -> Iterator[PostgresCluster]:
 
 
 @pytest.fixture
-def database(cluster: PostgresCluster) -> str:
-    return cluster.create_database(f"engine_{next(_numbers)}")
+def database(cluster: PostgresCluster) -> Iterator[str]:
+    name = f"engine_{next(_numbers)}"
+    yield cluster.create_database(name)
+    with cluster.connect() as connection:  # or the server has them all to write when it stops
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "queue"])
@@ -60,7 +64,7 @@ def hub(
 def open_noop(folder: Path, url: str, vendor: noop.Vendor, threads: int = 4) -> Keyturn:
     settings = replace(world.settings(folder, url), workers=threads)
     catalog = Catalog(lambda _: None, extra={"noop": noop.external(vendor)})
-    return open_hub(settings, create=True, catalog=catalog)
+    return open_hub(settings, create=True, catalog=catalog, try_debt=debts.try_again)
 
 
 @pytest.fixture

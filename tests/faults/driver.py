@@ -93,7 +93,9 @@ class Driver:
         name, client, fault = principal_name(self.case), self.bench.client, self.case.fault.name
         again = int(self.memory().get("tries", 0))
         if task.kind == "supply" and self.case.subject.name != "supplied":
-            tasks.submit(self.hub, task.id, self._rescue(name, client))
+            wrong = fault == "siblings.end" and not again  # typed from an old note
+            self._remember(tries=1)
+            tasks.submit(self.hub, task.id, self._from_a_note(name) if wrong else self._rescue(name, client))
         elif task.kind == "supply":
             if fault == "wrong_paste" and not again:
                 self._remember(tries=1)
@@ -117,6 +119,12 @@ class Driver:
             which = text.split("Delete the key ")[1].split(" of ")[0]
             shapes.person_deletes(client, name, which)
             tasks.submit(self.hub, task.id, {})
+
+    def _from_a_note(self, name: str) -> dict[str, str]:
+        method = self.case.subject.method
+        if method == "many_ids":
+            return {"key_id": f"{name}.77", "secret": "ktlab-an-old-note"}
+        return {"slot": {"two_slots": "a"}.get(method, "k1"), "secret": "ktlab-an-old-note"}
 
     def _rescue(self, name: str, client: Client) -> dict[str, str]:
         """What a person brings who follows the vendor's recovery steps: reset there, by their own rights."""

@@ -24,8 +24,16 @@ def cluster() -> Iterator[PostgresCluster]:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'keyturn.db'}"
-    running: PostgresCluster = request.getfixturevalue("cluster")
-    return running.create_database(f"storage_{next(_numbers)}")
+    found: str = request.getfixturevalue("database")
+    return found
+
+
+@pytest.fixture
+def database(cluster: PostgresCluster) -> Iterator[str]:
+    name = f"storage_{next(_numbers)}"
+    yield cluster.create_database(name)
+    with cluster.connect() as connection:  # or the server has them all to write when it stops
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ import pytest
 
 from keyturn import boundary
 from keyturn.errors import CallInsideTransaction, Conflict, InvalidInput, StoreUnavailable
-from keyturn.storage import database
+from keyturn.storage import database as module
 from keyturn.storage.database import SqliteStore, Store, Tx, open_store
 from keyturn.storage.schema import migrations
-from keyturn_lab.parts.postgres import PostgresCluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -170,13 +169,10 @@ def test_two_processes_migrate_once(url: str) -> None:
 
 
 @pytest.mark.postgres
-def test_a_paused_writer_does_not_keep_others_out(
-    cluster: PostgresCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_paused_writer_does_not_keep_others_out(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row locks of a worker that stopped inside a transaction end by themselves, and its write did not happen."""
-    monkeypatch.setattr(database, "_STALLED_S", 0.5)
-    url = cluster.create_database("paused")
-    stalled, other = open_store(url), open_store(url)
+    monkeypatch.setattr(module, "_STALLED_S", 0.5)
+    stalled, other = open_store(database), open_store(database)
     other.write(put("one", "before"))
     inside = threading.Event()
 

@@ -27,13 +27,11 @@ DEBT_LEASE_S = 600.0
 _DEBTS_AT_ONCE = 20
 
 
-def _decide_nothing(_debt: Debt) -> None:
-    """Nobody tries debts here."""
-
-
 @dataclass(frozen=True)
 class Sweep:
-    """The chores. `try_debt` makes one attempt at a debt and records its outcome; `worker` is this process's name."""
+    """The chores. `try_debt` makes one attempt at a debt and records its outcome, without it debts are left alone;
+    `worker` is this process's name.
+    """
 
     store: Store
     secrets: Secrets
@@ -42,7 +40,7 @@ class Sweep:
     wake: Callable[[str, float], None]
     spool: str = ""
     spool_private: bytes = b""
-    try_debt: Callable[[Debt], object] = _decide_nothing
+    try_debt: Callable[[Debt], object] | None = None
 
     def at_start(self) -> None:
         """Before the first run is advanced: answers a full disk kept from the store, and leases of the dead."""
@@ -114,6 +112,8 @@ class Sweep:
     def try_debts(self) -> int:
         """One attempt at each debt whose time has come and whose principal nobody works on; how many were tried."""
         now, tried = self.clock(), 0
+        if self.try_debt is None:
+            return 0
         due = self.store.read(
             lambda tx: tx.all(
                 "SELECT d.id, c.principal_id FROM debt d JOIN connection c ON c.id = d.connection_id"
@@ -125,10 +125,10 @@ class Sweep:
             )
         )
         for debt_id, principal_id in due:
-            tried += self._try(DebtId(debt_id), PrincipalId(principal_id))
+            tried += self._try(self.try_debt, DebtId(debt_id), PrincipalId(principal_id))
         return tried
 
-    def _try(self, debt_id: DebtId, principal_id: PrincipalId) -> int:
+    def _try(self, attempt: Callable[[Debt], object], debt_id: DebtId, principal_id: PrincipalId) -> int:
         """Holds the principal meanwhile: ending an old slot while a run fills it would end the new credential.
 
         The lease has no run, so a crash here only delays: the debt and the principal are free when it runs out.
@@ -161,7 +161,7 @@ class Sweep:
             return 0
         debt, epoch = held
         try:
-            self.try_debt(debt)
+            attempt(debt)
         finally:
             self.store.write(
                 lambda tx: tx.run(

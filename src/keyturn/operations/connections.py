@@ -343,6 +343,3 @@ def forget(hub: Keyturn, name: str) -> None:
         sealed.destroy(tx, admin_row(connection.id))
 
     hub.store.write(work)
-
-
-__all__ = ["change_policy", "connect", "discover", "every", "find", "forget", "test"]

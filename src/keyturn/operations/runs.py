@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from keyturn.bootstrap import Keyturn
 from keyturn.contract.capabilities import Capabilities
 from keyturn.contract.values import Remote
-from keyturn.errors import Conflict, KeyturnError, NotFound
+from keyturn.errors import Conflict, NotFound
 from keyturn.model.credential import Connection, State
 from keyturn.model.ids import RunId, new_id
 from keyturn.model.plan import Goal, Plan
@@ -153,29 +153,27 @@ def settled(run: Run) -> bool:
     return run.state in TERMINAL or run.state in {RunState.WAITING_HUMAN, RunState.BLOCKED, RunState.LOST}
 
 
-def _reachable(hub: Keyturn, run: Run) -> bool:
+def _is_reversible(tx: Tx, run: Run) -> bool:
     """Whether the run can still be undone: no step that cannot be undone has been begun."""
-    said = hub.store.read(lambda tx: journal.of_run(tx, run.id))
-    begun = {line.step for line in said if line.kind is LineKind.INTENT}
+    begun = {line.step for line in journal.of_run(tx, run.id) if line.kind is LineKind.INTENT}
     return not any(step.key in begun for step in run.plan.steps if not step.reversible)
 
 
 def cancel(hub: Keyturn, run_id: str) -> Run:
     """Ends a run before it changed anything at the vendor. Raises: Conflict when it did: use rollback."""
     run = get(hub, run_id)
-    changed = [line for line in lines(hub, run_id) if line.kind in {LineKind.INTENT, LineKind.RECEIPT}]
     if run.state in TERMINAL:
         raise Conflict(f"{run_id} has ended already ({run.state.value})")
-    if changed:
-        raise Conflict(
-            f"{run_id} has changed something at the vendor", hint=f"Use `keyturn rollback {run_id}`."
-        )
     now = time.time()
 
     def work(tx: Tx) -> None:
         taken = principals.take(tx, run.principal_id, hub.hub.worker, run.id, now, now + 5)
         if taken is None:
             raise Conflict(f"{run_id} is being worked on", hint="Try again in a moment.")
+        if any(line.kind in {LineKind.INTENT, LineKind.RECEIPT} for line in journal.of_run(tx, run.id)):
+            raise Conflict(
+                f"{run_id} has changed something at the vendor", hint=f"Use `keyturn rollback {run_id}`."
+            )
         facts = {"decision": "ended", "state": "aborted_clean", "by": hub.settings.actor, "why": "cancelled"}
         journal.append(
             tx, run.connection_id, [journal.Entry(now, run.id, "cancel", LineKind.DECISION, taken, facts)]
@@ -210,17 +208,17 @@ def rollback(hub: Keyturn, run_id: str) -> Run:
         raise Conflict(
             f"{run_id} has ended already ({run.state.value})", hint="Start a new rotation instead."
         )
-    if not run.plan.rollback or not _reachable(hub, run):
-        raise Conflict(
-            f"{run_id} is past its point of no return",
-            hint="It only rolls forward; start a new rotation afterwards.",
-        )
     now = time.time()
 
     def work(tx: Tx) -> None:
         taken = principals.take(tx, run.principal_id, hub.hub.worker, run.id, now, now + 5)
         if taken is None:
             raise Conflict(f"{run_id} is being worked on", hint="Try again in a moment.")
+        if not run.plan.rollback or not _is_reversible(tx, run):
+            raise Conflict(
+                f"{run_id} is past its point of no return",
+                hint="It only rolls forward; start a new rotation afterwards.",
+            )
         facts = {"decision": "rollback", "by": hub.settings.actor}
         journal.append(
             tx, run.connection_id, [journal.Entry(now, run.id, "rollback", LineKind.DECISION, taken, facts)]
@@ -249,7 +247,7 @@ def retry(hub: Keyturn, run_id: str) -> Run:
     if run.state in TERMINAL:
         raise Conflict(f"{run_id} has ended already ({run.state.value})")
     now = time.time()
-    hub.store.write(lambda tx: runs.change(tx, run.id, {"due_at": now, "attempts": 0}))
+    hub.store.write(lambda tx: runs.hasten(tx, run.id, now))
     hub.engine.wake(run.id, now)
     return get(hub, run_id)
 
@@ -265,6 +263,3 @@ def serving(hub: Keyturn, connection: Connection) -> str:
     ]
     words = f"v{current.number} serves" if current else "nothing serves"
     return words + (f"; also alive: {', '.join(others)}" if others else "")
-
-
-__all__ = ["KeyturnError", "cancel", "get", "lines", "plan", "recent", "retry", "rollback", "start"]

@@ -98,6 +98,3 @@ def _not_known_already(hub: Keyturn, task: Task, values: Mapping[str, str]) -> N
                 hint="Create or reset the credential at the vendor, then paste what it shows.",
                 field=next(iter(sorted(secret)), "value"),
             )
-
-
-__all__ = ["claim", "get", "submit", "waiting"]

@@ -132,3 +132,8 @@ def change(tx: Tx, run_id: RunId, columns: dict[str, Any]) -> None:
 def wake(tx: Tx, run_id: RunId, at: float) -> None:
     """Makes an unfinished run due; a run that ended is left alone."""
     tx.run("UPDATE run SET due_at = ? WHERE id = ? AND due_at IS NOT NULL AND due_at > ?", at, run_id, at)
+
+
+def hasten(tx: Tx, run_id: RunId, at: float) -> None:
+    """Makes an unfinished run due and starts its retry ladder anew; a run that ended is left alone."""
+    tx.run("UPDATE run SET due_at = ?, attempts = 0 WHERE id = ? AND due_at IS NOT NULL", at, run_id)

@@ -10,7 +10,7 @@ from keyturn.executor.retries import soon
 from keyturn.executor.steps.bring import take
 from keyturn.executor.tasking import rescue, return_task
 from keyturn.model.card import Strategy
-from keyturn.model.credential import LIVE, State, Version
+from keyturn.model.credential import LIVE, Provenance, State, Version
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState
 from keyturn.model.verdict import Probe, Verdict, mismatch
@@ -151,11 +151,13 @@ def _turned_down(ctx: Context, step: Step, why: str) -> Move:
     ctx.line(step, LineKind.DECISION, decision="turned_down", why=why)
     stage = next(s for s in ctx.run.plan.steps if s.kind in _STAGES)
     new = ctx.new
-    if new is not None and stage.kind in {Kind.ASK, Kind.CONSENT} and not _given_up(ctx):
+    by_person = stage.kind in {Kind.ASK, Kind.CONSENT}
+    if new is not None and by_person and not _given_up(ctx):
         _quarantine(ctx, new, why)
         return_task(ctx, stage, why)
         return Back(stage.key, why)
-    if stage.reversible:
+    is_rescue = new is not None and new.provenance is Provenance.HUMAN and not by_person  # nothing else worked
+    if stage.reversible and not is_rescue:
         return Abort(why)
     if ctx.has_admin and len(ctx.lines(stage, LineKind.INTENT)) < _TRIES:
         if new is not None:
@@ -163,7 +165,7 @@ def _turned_down(ctx: Context, step: Step, why: str) -> Move:
         ctx.new_id = None
         ctx.column(new_version_id=None)
         return Back(stage.key, f"{why}; a fresh value is set by the administrator")
-    if new is None or ctx.hub.clock() < new.changed_at + LOST_AFTER_S * ctx.hub.patience:
+    if new is None or (not is_rescue and ctx.hub.clock() < new.changed_at + LOST_AFTER_S * ctx.hub.patience):
         return Wait(ctx.hub.clock() + 600 * ctx.hub.patience, f"LOST: {why}", RunState.LOST)
     answer = rescue(ctx, step, why)  # a vendor that lagged longer than its card says had its chance
     if isinstance(answer, Wait):

