@@ -41,7 +41,8 @@ def main() -> int:
     found: dict[str, Any] = {"machine": _machine(), "rounds": options.rounds, "roles": options.roles}
     with ExitStack() as stack:
         target, keeping = stack.enter_context(clusters())
-        found["machine"]["postgresql"] = str(target.connect("postgres").info.server_version)
+        with target.connect("postgres") as session:
+            found["machine"]["postgresql"] = str(session.info.server_version)
         home = stack.enter_context(folder())
         _rotations(found, stack, options, target, keeping, home)
         found["noop_run_ms"] = _noop(home, options)

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -212,8 +213,8 @@ def overhead(hub: Keyturn, in_flight: int) -> dict[str, float]:
     cpu = Cpu()
     with engine(hub, in_flight) as (going, timed):
         began = time.perf_counter()
-        for name in names:
-            runs.start(going, name, Goal.ROTATE)
+        with ThreadPoolExecutor(in_flight) as callers:
+            list(callers.map(lambda name: runs.start(going, name, Goal.ROTATE), names))
         going.engine.run_until(
             lambda: len(timed.ended_at) >= len(names) and not hub.store.read(run_rows.unfinished), 120
         )

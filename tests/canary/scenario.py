@@ -21,7 +21,7 @@ from keyturn.errors import KeyturnError
 from keyturn.model.credential import ConnectionState
 from keyturn.model.plan import Goal
 from keyturn.model.run import TERMINAL, RunState, TaskState
-from keyturn.operations import audit, connections, leases, runs, tasks
+from keyturn.operations import audit, connections, issued, leases, runs, tasks
 from keyturn.settings import Settings
 from keyturn.transport import sql
 from keyturn_lab.parts.child import PartMissing
@@ -45,8 +45,11 @@ class Told:
     trouble: list[str] = field(default_factory=list)
 
 
-def play(lab: Lab, folder: Path, *, only: tuple[str, ...] = ()) -> Told:
-    """Everything once; what a part of the lab that is missing would have shown is left out and named."""
+def play(lab: Lab, folder: Path, *, only: tuple[str, ...] = (), brief: bool = False) -> Told:
+    """Everything once; what a part of the lab that is missing would have shown is left out and named.
+
+    `brief` types fewer commands.
+    """
     told = Told(folder)
     out = folder / "out"
     out.mkdir()
@@ -57,12 +60,13 @@ def play(lab: Lab, folder: Path, *, only: tuple[str, ...] = ()) -> Told:
         try:
             for name, case in cases.items():
                 _live(told, hub, name, case)
+            _issue(told, hub)
             audit.export(hub, folder / "audit.jsonl")
         finally:
             hub.close()
             sql.close_idle()
         _in_postgresql(told, lab, stored)
-        _command_line(told, lab, folder, cases)
+        _command_line(told, lab, folder, cases, brief=brief)
         again = _open(folder, cases, start=False)
         told.secrets += of_hub(again)
         again.close()
@@ -212,7 +216,19 @@ def _in_postgresql(told: Told, lab: Lab, cases: dict[str, Case]) -> None:
                 out.write(b"\t".join(v if isinstance(v, bytes) else str(v).encode() for v in values) + b"\n")
 
 
-def _command_line(told: Told, lab: Lab, folder: Path, cases: dict[str, Case]) -> None:
+def _issue(told: Told, hub: Keyturn) -> None:
+    """A key of the hub's own and its successor: shown once to whoever asked, and nowhere else."""
+    try:
+        first = issued.issue(
+            hub, "api-key", "canary api key", {"scopes": "read", "contact": "ops@example.com"}
+        )
+        second = issued.reissue(hub, "canary api key", 1.0, force=True)
+        told.secrets += (("an issued key", each.value.reveal()) for each in (first, second))
+    except Exception as error:
+        told.trouble.append(f"hub-api: {type(error).__name__}: {error}")
+
+
+def _command_line(told: Told, lab: Lab, folder: Path, cases: dict[str, Case], *, brief: bool) -> None:
     """The programs people type, mistakes included; everything they print is kept."""
     env = environment(folder)
     case = cases.get("postgresql/password by an administrator")
@@ -227,7 +243,7 @@ def _command_line(told: Told, lab: Lab, folder: Path, cases: dict[str, Case]) ->
         ["audit", "export", str(folder / "trail.jsonl")],
         ["audit", "verify", str(folder / "trail.jsonl")],
         ["backup", str(folder / "backup.db")],
-        ["issue", "hub-api", "--name", "canary api key", "--no-such-option"],
+        ["issue", "api-key", "--name", "canary api key", "--no-such-option"],
     ]
     if case is not None:
         fresh = ROWS["postgresql/password by an administrator"](lab)
@@ -254,6 +270,8 @@ def _command_line(told: Told, lab: Lab, folder: Path, cases: dict[str, Case]) ->
             ["disconnect", "cli", "--yes"],
             ["test", "cli"],
         ]
+    if brief:
+        commands = [each for each in commands if each[0] in {"connect", "rotate", "show", "audit"}]
     with (folder / "out" / "cli.txt").open("ab") as out:
         for command in commands:
             out.write(f"\n$ keyturn {' '.join(command)}\n".encode())

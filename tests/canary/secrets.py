@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +85,10 @@ def _texts(plain: bytes) -> Iterator[str]:
     try:
         data = json.loads(plain)
     except ValueError:
-        yield plain.decode("utf-8", "replace")
+        try:
+            yield plain.decode()
+        except UnicodeDecodeError:  # raw key bytes: as a log or a table would write them
+            yield from (plain.hex(), base64.b64encode(plain).decode())
         return
     if not isinstance(data, dict | list):
         yield str(data)

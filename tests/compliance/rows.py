@@ -60,6 +60,7 @@ class Case:
     elsewhere: Callable[[Access], AbstractContextManager[tuple[Access, Material]]] | None = None
     lost: Callable[[Access, str], AbstractContextManager[Access]] | None = None
     consent: Callable[[str], str] | None = None
+    other_consent: Callable[[str], str] | None = None  # the same page, another person
     slot: Ref = field(default_factory=Ref)
     nameless: str = ""
     throttle_says_wait: bool = True
@@ -483,9 +484,8 @@ def jira(lab: Lab) -> Case:
         consent=consent,
     )
     case.first = lambda: _granted(case, consent)
-    case.elsewhere = partial(
-        _granted_elsewhere, case, lambda url: people.jira_consent(url, OTHER, site="acme")
-    )
+    case.other_consent = lambda url: people.jira_consent(url, OTHER, site="acme")
+    case.elsewhere = partial(_granted_elsewhere, case, case.other_consent)
     return case
 
 
@@ -601,7 +601,8 @@ def oidc_grant(lab: Lab) -> Case:
         consent=consent,
     )
     case.first = lambda: _granted(case, consent)
-    case.elsewhere = partial(_granted_elsewhere, case, lambda url: str(op.consent(url, "eve@elsewhere")))
+    case.other_consent = lambda url: str(op.consent(url, "eve@elsewhere"))
+    case.elsewhere = partial(_granted_elsewhere, case, case.other_consent)
     return case
 
 

@@ -224,6 +224,12 @@ ENDINGS: tuple[Ending, ...] = (
         "a consent whose answer died with us made a grant nobody can name: owed",
     ),
     _may("", "gullible", {_CD}, "where a login proves nothing, no death can be proven: owed"),
+    _may(
+        "one_slot_self",
+        "gullible",
+        {_B},
+        "where a login proves nothing, an unanswered call cannot be resolved: blocked until it does",
+    ),
     _may("", "lag_long", {_CD}, "slower than its card says: what still works or was turned down is owed"),
     _may(
         "two_slots many_ids named_slots",

@@ -95,7 +95,12 @@ class Driver:
         if task.kind == "supply" and self.case.subject.name != "supplied":
             wrong = fault == "siblings.end" and not again  # typed from an old note
             self._remember(tries=1)
-            tasks.submit(self.hub, task.id, self._from_a_note(name) if wrong else self._rescue(name, client))
+            brought = self._from_a_note(name) if wrong else self.memory().get("brought")
+            if brought is None:
+                brought = self._rescue(name, client)
+                self._remember(brought=brought, holds=[brought["secret"]])
+            tasks.submit(self.hub, task.id, brought)
+            self._remember(brought=None)
         elif task.kind == "supply":
             if fault == "wrong_paste" and not again:
                 self._remember(tries=1)

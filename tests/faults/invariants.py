@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from keyturn import boundary
 from keyturn.errors import CallInsideTransaction, Conflict
+from keyturn.model.card import Proof
 from keyturn.model.credential import State, Version
 from keyturn.model.plan import Goal
 from keyturn.model.run import Line, LineKind, Run, RunState
@@ -56,6 +57,13 @@ EXCUSES: tuple[Excuse, ...] = (
         frozenset(),
         ("siblings",),
         "the vendor ended what nobody asked it to end; excused only while the run has not ended",
+    ),
+    Excuse(
+        "I2",
+        frozenset(),
+        ("wrong_identity", "lag_long.stage"),
+        "made in another account, or shown later than the card says, and the answer lost with the process: "
+        "no inventory of ours showed it; the weekly look at the inventory finds the latter",
     ),
     Excuse("I6", frozenset({"regenerate", "regenerate_admin"}), ("",), "class Z2: a gap until the cut-over"),
     Excuse(
@@ -114,14 +122,21 @@ def i2_never_forgotten(seen: Seen) -> str:
         if _unsubmitted(seen, each) or _owed(seen, each):
             continue
         version = seen.version_of(each)
+        if each["ended"] and (version is None or _is_dead_enough(seen, version)):
+            continue  # ended by us; what lingers is the vendor's own grace or lag, and nobody can use or see it
         if version is None:
-            if not _may_come_from_open_call(seen, each):
+            if not excuse("I2", seen.case) and not _may_come_from_open_call(seen, each):
                 return f"{each['id']} lives at the vendor (made by {each['by']}) and nobody remembers it"
         elif version.state is State.DEAD and not each["ended"]:
             return f"{each['id']} is called dead (version {version.number}) and lives"
         elif seen.is_over and version.id != seen.connection.current_version_id:
             return f"{each['id']} lives after the run, version {version.number} is {version.state.value}, nobody owes it"
     return ""
+
+
+def _is_dead_enough(seen: Seen, version: Version) -> bool:
+    """Called dead to the grade that the card gives, where a login with the old value would hurt the account."""
+    return version.state is State.DEAD and seen.card.proof in {Proof.D0, Proof.D1}
 
 
 def _unsubmitted(seen: Seen, each: Mapping[str, Any]) -> bool:
@@ -147,15 +162,15 @@ def _may_come_from_open_call(seen: Seen, each: Mapping[str, Any]) -> bool:
     """A call whose INTENT is durable and whose outcome is not known, in a run that goes on to find it out."""
     if seen.is_over or seen.run is None or each["by"] != "hub":
         return False
-    known = False
+    unknown = 0
     for line in seen.lines:
         if line.run_id != seen.run.id or line.step != "stage":
             continue
         if line.kind is LineKind.INTENT:
-            known = True
+            unknown += 1
         elif line.kind is LineKind.OUTCOME and line.facts.get("outcome") == "not_applied":
-            known = False
-    return known
+            unknown -= 1
+    return unknown > 0
 
 
 def i3_never_switched_unproven(seen: Seen) -> str:

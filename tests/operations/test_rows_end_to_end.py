@@ -16,7 +16,7 @@ from keyturn.contract.capabilities import Capabilities
 from keyturn.errors import CredentialRejected, InvalidInput, KeyturnError
 from keyturn.model.card import Hands, Strategy
 from keyturn.model.credential import ConnectionState, State, Version
-from keyturn.model.plan import Goal, Kind
+from keyturn.model.plan import Goal
 from keyturn.model.run import TERMINAL, LineKind, Run, RunState, TaskState
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict
@@ -307,8 +307,24 @@ def test_a_consent_by_somebody_else_changes_nothing(world: World) -> None:
     assert connections.find(world.hub, world.name).identity.get("principal"), (
         "the first consent pinned nobody"
     )
-    assert world.case.elsewhere is not None
     run = runs.start(world.hub, world.name, Goal.REAUTHORIZE)
     world.follow(run.id, until=lambda r: r.state is RunState.WAITING_HUMAN)
+    (task,) = [each for each in tasks.waiting(world.hub) if each.run_id == run.id]
+    url = next(str(each["url"]) for each in task.instructions if each.get("url"))
+    assert world.case.other_consent is not None
+    tasks.submit(world.hub, task.id, {"callback_url": world.case.other_consent(url)})
+
+    def turned_down(_run: Run) -> bool:
+        said = [line.facts.get("decision") for line in runs.lines(world.hub, run.id)]
+        return "turned_down" in said and runs.get(world.hub, run.id).state is RunState.WAITING_HUMAN
+
+    for _ in range(1000):
+        if turned_down(run):
+            break
+        time.sleep(0.02)
+    said = {line.facts.get("decision") for line in runs.lines(world.hub, run.id)}
+    assert "turned_down" in said, world.why(runs.get(world.hub, run.id))
+    assert "cutover" not in said
     assert world.case.of(world.serving()) == world.case.of(old)
-    assert run.plan.steps[1].kind is Kind.CONSENT
+    assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED
+    assert "unwanted" in {debt.kind for debt in runs.left_behind(world.hub, run.id)[1]}

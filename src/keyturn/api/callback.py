@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
-import json
+import math
+import time
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from keyturn.api.door import Door
-from keyturn.api.problems import Refused
+from keyturn.api.door import Attempts, Door
 from keyturn.bootstrap import Keyturn
-from keyturn.errors import KeyturnError
-from keyturn.model.run import Task
+from keyturn.errors import Conflict, KeyturnError
 from keyturn.operations import tasks
 
 PATH = "/oauth/callback"
@@ -30,31 +28,44 @@ _PAGE = """<!doctype html>
 """
 
 
-def routes(hub: Keyturn, door: Door) -> APIRouter:
+class _Guesses(Attempts):
+    """The callback's own limit: failed API calls from an address do not stop the consents of people behind it."""
+
+    def wait_s(self, address: str) -> float:
+        """Seconds to wait for an address that failed too often, else 0. Counts nothing."""
+        with self._lock:
+            seen = self._failed.get(address, ())
+            passed = time.monotonic() - seen[0] if len(seen) == self._most else self._window_s
+            return max(0.0, self._window_s - passed)
+
+
+def routes(hub: Keyturn, _door: Door) -> APIRouter:
     """One page. It repeats nothing of its address: not the code, not the state, not the vendor's words."""
     router = APIRouter(tags=["consent"])
+    guesses = _Guesses()
 
     @router.get(PATH, summary="The end of a consent in the browser", response_class=HTMLResponse)
     def received(request: Request) -> Response:
         address = request.client.host if request.client else ""
-        query = request.url.query
-        state = request.query_params.get("state", "")
-        task = _task(hub, state) if state and len(query) <= _MOST else None
-        if task is None:
-            try:
-                door.count_failure(address)
-            except Refused as error:
-                return _page(429, "Too many attempts", "Please wait a few minutes.", error.headers)
+        if wait_s := guesses.wait_s(address):  # before any other work
             return _page(
-                404,
-                "Nobody waits for this answer",
-                "The consent was answered already, has expired or belongs to another hub. Open the task in Keyturn"
-                " again and use its link.",
+                429,
+                "Too many attempts",
+                "Please wait a few minutes and load this page again, or copy its address into the task in Keyturn.",
+                {"Retry-After": str(math.ceil(wait_s))},
             )
+        query = request.url.query
+        task = tasks.by_state(hub, request.query_params.get("state", "")) if len(query) <= _MOST else None
+        if task is None:
+            guesses.fail(address)
+            return _nobody()
         try:
             tasks.submit(
                 hub, task.id, {"callback_url": f"{hub.settings.public_url}{PATH}?{query}"}, "browser"
             )
+        except Conflict:  # another answer came first
+            guesses.fail(address)
+            return _nobody()
         except KeyturnError:
             return _page(
                 409,
@@ -72,17 +83,14 @@ def routes(hub: Keyturn, door: Door) -> APIRouter:
     return router
 
 
+def _nobody() -> Response:
+    return _page(
+        404,
+        "Nobody waits for this answer",
+        "The consent was answered already, has expired or belongs to another hub. Open the task in Keyturn"
+        " again and use its link.",
+    )
+
+
 def _page(status: int, title: str, text: str, headers: dict[str, str] | None = None) -> Response:
     return HTMLResponse(_PAGE.format(title=title, text=text), status, {**_HEADERS, **(headers or {})})
-
-
-def _task(hub: Keyturn, state: str) -> Task | None:
-    """The open consent whose sealed session has this state."""
-    for task in tasks.waiting(hub):
-        if task.kind != "consent":
-            continue
-        session = hub.secrets.find(f"task:{task.id}:session")
-        expected = str(json.loads(session).get("state", "")) if session else ""
-        if expected and hmac.compare_digest(expected.encode(), state.encode()):
-            return task
-    return None

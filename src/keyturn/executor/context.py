@@ -30,7 +30,7 @@ from keyturn.model.credential import Connection, Provenance, State, Version
 from keyturn.model.ids import DebtId, VersionId, new_id
 from keyturn.model.plan import Step
 from keyturn.model.policy import Policy
-from keyturn.model.run import Debt, Line, LineKind, Outcome, Run, Track
+from keyturn.model.run import Debt, Line, LineKind, Outcome, Run
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict
 from keyturn.storage import debts, journal, principals, runs, sealed, versions
@@ -47,6 +47,21 @@ NOT_APPLIED = (
     CredentialRejected,
     InvalidInput,
 )
+
+
+class CommitFailed(Exception):
+    """A commit failed for a reason that is ours. What was buffered is gone: the context must be dropped with it."""
+
+
+def _clean(value: Any) -> Any:
+    """Text from outside may hold what UTF-8 cannot: it must not be able to stop a commit."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {str(_clean(k)): _clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(each) for each in value]
+    return value
 
 
 class Context:
@@ -127,6 +142,17 @@ class Context:
         """The version consumers get now."""
         return next((v for v in self.versions.values() if v.state is State.CURRENT), self.old)
 
+    def is_superseded(self, version: Version) -> bool:
+        """Whether a newer value that the vendor took sits in the same slot: ending `version` there would end that one."""
+        if not version.ref.slot:
+            return False
+        taken = {State.ISSUED, State.PROVEN, State.CURRENT, State.DRAINING, State.DISABLED}
+        place = (version.ref.id, version.ref.slot)
+        return any(
+            v.number > version.number and v.state in taken and (v.ref.id, v.ref.slot) == place
+            for v in self.versions.values()
+        )
+
     def add_version(self, candidate: Candidate, state: State, provenance: Provenance) -> Version:
         """Seals a candidate and buffers its row. Its value is only reachable through the vault from here on."""
         now = self.hub.clock()
@@ -173,14 +199,17 @@ class Context:
     # -- the journal ---------------------------------------------------------------------------------------------
 
     def key(self, step: Step) -> str:
-        """A step's name in the journal; rolling back has its own names."""
-        return step.key if self.track is Track.FORWARD else f"rollback.{step.key}"
+        """A step's name in the journal; the steps of rolling back have their own names."""
+        return (
+            step.key if any(each.key == step.key for each in self.run.plan.steps) else f"rollback.{step.key}"
+        )
 
     def line(self, step: Step, kind: LineKind, **facts: Any) -> None:
         """Buffers a journal line."""
         boundary.reach(f"line:{kind.value}:{step.key}:before")
         now = self.hub.clock()
         key = self.key(step)
+        facts = _clean(facts)
         self.said.append((key, kind, facts, now))
         self._entries.append(journal.Entry(now, self.run.id, key, kind, self.epoch, facts))
         boundary.reach(f"line:{kind.value}:{step.key}:after")
@@ -204,19 +233,19 @@ class Context:
 
     def may_have_applied(self, key: str) -> bool:
         """Whether a call of a forward step took effect, or may have: an INTENT without a definite `not_applied`."""
-        is_open = False
-        for said, kind, facts, _ in self.said:
+        sent: list[str] = []  # calls not known to have failed, by the value they carried
+        for number, (said, kind, facts, _) in enumerate(self.said):
             if said != key:
                 continue
             if kind is LineKind.INTENT:
-                if is_open:
-                    return True  # sent again without knowing what became of the one before
-                is_open = True
+                sent.append(facts.get("version", str(number)))
             elif kind is LineKind.OUTCOME and facts.get("outcome") == Outcome.APPLIED.value:
                 return True
-            elif kind is LineKind.OUTCOME and facts.get("outcome") == Outcome.NOT_APPLIED.value:
-                is_open = False
-        return is_open
+            elif kind is LineKind.OUTCOME and facts.get("outcome") == Outcome.NOT_APPLIED.value and sent:
+                last = sent.pop()
+                if facts.get("refused"):  # a value that is refused was refused each time that it was sent
+                    sent = [each for each in sent if each != last]
+        return bool(sent)
 
     def zombie_until(self, intent: tuple[dict[str, Any], float]) -> float:
         """Until when a call that may have been sent can still take effect."""
@@ -254,7 +283,12 @@ class Context:
             if ends or releases:
                 principals.let_go(tx, principal_id, epoch, ended=ends)
 
-        self.hub.store.write(work)
+        try:
+            self.hub.store.write(work)
+        except KeyturnError:
+            raise
+        except Exception as error:
+            raise CommitFailed(unexpected(error)) from error
         self._uncommitted.clear()
         self.held_until = until
 
@@ -279,7 +313,8 @@ class Context:
             result = send()
         except NOT_APPLIED as error:
             boundary.reach(f"call:{step.key}:after")
-            self.line(step, LineKind.OUTCOME, outcome=Outcome.NOT_APPLIED.value, why=error.message)
+            refused = {"refused": True} if isinstance(error, ValueRefused) else {}
+            self.line(step, LineKind.OUTCOME, outcome=Outcome.NOT_APPLIED.value, why=error.message, **refused)
             raise
         except LeaseLost:
             raise
@@ -371,7 +406,11 @@ class Context:
 
         def work(tx: Tx) -> None:
             same = [
-                d for d in debts.of_run(tx, self.run.id) if (d.kind, d.version_id) == (kind, debt.version_id)
+                d
+                for d in debts.of_run(tx, self.run.id)
+                if d.closed_at is None
+                and (d.kind, d.version_id, d.facts.get("ref"))
+                == (kind, debt.version_id, debt.facts.get("ref"))
             ]
             if not same:
                 debts.add(tx, debt)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from keyturn.errors import (
     CallInsideTransaction,
+    CredentialRejected,
     KeyturnError,
     LeaseLost,
     OutcomeUnknown,
@@ -12,19 +15,21 @@ from keyturn.errors import (
     UnexpectedAnswer,
     unexpected,
 )
-from keyturn.executor.context import Context
+from keyturn.executor.context import CommitFailed, Context
 from keyturn.executor.hub import Hub
 from keyturn.executor.moves import Abort, Back, Done, Move, Wait
 from keyturn.executor.retries import soon
 from keyturn.executor.steps import STEPS
+from keyturn.executor.steps.bring import take
+from keyturn.executor.tasking import rescue
 from keyturn.model.credential import Connection, ConnectionState, State, Version
 from keyturn.model.ids import RunId
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import TERMINAL, Line, LineKind, Run, RunState, TaskState, Track
 from keyturn.planner.shapes import ONE_SLOT
-from keyturn.storage import connections, debts, journal, principals, runs, tasks, versions
+from keyturn.storage import connections, debts, journal, principals, runs, sealed, tasks, versions
 from keyturn.storage.database import Tx
-from keyturn.vault.secrets import admin_row
+from keyturn.vault.secrets import admin_row, task_row
 
 _BLOCKED_S = 3600.0
 _MOST_MOVES = 200  # a run that neither waits nor ends within this many steps is our bug
@@ -53,6 +58,22 @@ class Executor:
             return
         except StoreUnavailable:
             return  # nothing of this round was kept; it is due again and starts from the journal
+        except CommitFailed as error:
+            self._stop(ctx, str(error))
+
+    def _stop(self, ctx: Context, why: str) -> None:
+        """Our own bug: nothing of this round is kept but that the run is blocked, so that it is seen and not spun on."""
+        until = self.hub.clock() + _BLOCKED_S * self.hub.patience
+
+        def work(tx: Tx) -> None:
+            principals.hold(tx, ctx.connection.principal_id, ctx.epoch, until)
+            runs.change(
+                tx, ctx.run.id, {"state": RunState.BLOCKED.value, "due_at": until, "waiting_for": why}
+            )
+            principals.let_go(tx, ctx.connection.principal_id, ctx.epoch, ended=False)
+
+        with suppress(LeaseLost, StoreUnavailable):
+            self.hub.store.write(work)
 
     def _take(self, run_id: RunId) -> Context | None:
         """Claims the principal and loads everything in one transaction; None when somebody else has it."""
@@ -110,7 +131,7 @@ class Executor:
         """A step's move; errors become moves by their retry class, so that no exception ends a run silently."""
         try:
             return STEPS[step.kind](ctx, step)
-        except (LeaseLost, StoreUnavailable, CallInsideTransaction):
+        except (LeaseLost, StoreUnavailable, CallInsideTransaction, CommitFailed):
             raise
         except (OutcomeUnknown, UnexpectedAnswer) as error:
             return soon(ctx, f"checking what happened: {error.message}", state=RunState.RESOLVING)
@@ -129,7 +150,23 @@ class Executor:
         made = ctx.new is not None and ctx.new.state not in {State.REFUSED, State.DEAD}
         if made and ctx.track is Track.FORWARD and not self._past_return(ctx):
             return Abort(why)
+        if isinstance(error, CredentialRejected) and self._can_be_rescued(ctx):
+            answer = rescue(ctx, step, why)
+            if isinstance(answer, Wait):
+                return answer
+            ctx.later(lambda tx: tasks.change(tx, answer.id, state=TaskState.DONE.value))
+            if made and ctx.new is not None and ctx.new.state is not State.CURRENT:
+                ctx.move(ctx.new, State.REFUSED)
+            take(ctx, step, answer)
+            return Back("prove", "somebody brought a value")
         return self._halt(ctx, why)
+
+    def _can_be_rescued(self, ctx: Context) -> bool:
+        """What signs our calls is refused after calls of ours changed something: no known value works, ask for one."""
+        begun = any(kind is LineKind.INTENT for _, kind, _, _ in ctx.said)
+        proves = any(step.kind is Kind.PROVE for step in ctx.run.plan.steps)
+        by_person = any(step.kind in {Kind.ASK, Kind.CONSENT} for step in ctx.run.plan.steps)
+        return begun and proves and not by_person and not ctx.has_admin and ctx.track is Track.FORWARD
 
     def _halt(self, ctx: Context, why: str) -> Wait:
         """Waits for somebody. BLOCKED promises that the old one serves; past the return of a one-slot credential
@@ -175,7 +212,17 @@ class Executor:
     def _wait(self, ctx: Context, move: Wait) -> None:
         ctx.column(state=move.state.value, due_at=move.until, waiting_for=move.why)
         ctx.commit(releases=True)
+        if move.state in {RunState.WAITING_HUMAN, RunState.LOST}:
+            self._look_again(ctx)
         ctx.hub.wake(ctx.run.id, move.until)
+
+    def _look_again(self, ctx: Context) -> None:
+        """A person may have answered while this round was still going on: their wake must not be lost."""
+        found = ctx.hub.store.read(lambda tx: tasks.of_run(tx, ctx.run.id))
+        if any(task.state is TaskState.SUBMITTED for task in found):
+            now = ctx.hub.clock()
+            ctx.hub.store.write(lambda tx: runs.wake(tx, ctx.run.id, now))
+            ctx.hub.wake(ctx.run.id, now)
 
     def _end(self, ctx: Context, *, aborted: bool = False) -> None:
         """Terminal: COMPLETE only without debts and with the wanted proof; the rest says what is owed."""
@@ -194,6 +241,9 @@ class Executor:
         last = ctx.run.plan.steps[-1] if ctx.run.plan.steps else Step("end", Kind.CLOSE, "end")
         ctx.line(last, LineKind.DECISION, decision="ended", state=state.value)
         ctx.column(state=state.value, due_at=None, ended_at=now, waiting_for="")
+        ctx.later(
+            lambda tx: sealed.destroy_all(tx, f"receipt:{ctx.run.id}:")
+        )  # versions hold what was in them
         if self._had_tasks(ctx):
             ctx.later(lambda tx: _close_tasks(tx, ctx.run))
         ctx.commit(ends=True)
@@ -203,7 +253,7 @@ class Executor:
         return bool(ctx.run.attempts) or ctx.run.started_at is not None or ctx.owing
 
     def _had_tasks(self, ctx: Context) -> bool:
-        return any(step.who == "person" for step in (*ctx.run.plan.steps, *ctx.run.plan.rollback))
+        return any(facts.get("decision") == "asked" for _, _, facts, _ in ctx.said)
 
 
 def _close_tasks(tx: Tx, run: Run) -> None:
@@ -212,6 +262,7 @@ def _close_tasks(tx: Tx, run: Run) -> None:
     if now is not None and now.state is ConnectionState.PAUSED:
         connections.change(tx, now.id, state=ConnectionState.ACTIVE.value)
     for task in tasks.of_run(tx, run.id):
+        sealed.destroy_all(tx, task_row(task.id))
         if task.state is TaskState.SUBMITTED:
             tasks.change(tx, task.id, state=TaskState.DONE.value)
         elif task.state in tasks.OPEN_STATES:

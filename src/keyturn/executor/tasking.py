@@ -62,6 +62,7 @@ def open_task(
         why=why,
         created_at=now,
         due_at=now + ctx.policy.task_days * 86400,
+        lookup=ctx.hub.fingerprint("state:" + session["state"]) if session and session.get("state") else "",
     )
     if session is not None:
         ctx.later(

@@ -52,9 +52,11 @@ class Own:
     def _judge(self, found: CheckResult) -> Probe:
         secret = found.secret
         if not found.accepted or secret is None:
-            return rejected(found.code.value)
+            return rejected(
+                "refused", found.code.value
+            )  # one code, as to the outside: unknown, expired and revoked alike
         if secret.connection_id != self._connection.id:
-            return rejected("other_credential")
+            return rejected("refused", "another credential's key")
         hub = hub_id(self._book)
         label = self._connection.name
         return accepted(self._connection.id, tenant=hub, rights=found.scopes, principal_label=label)

@@ -130,6 +130,9 @@ class Task:
     why: str
     created_at: float
     due_at: float
+    lookup: str = (
+        ""  # keyed fingerprint of a consent's state: the browser that comes back finds its task by it
+    )
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from keyturn.bootstrap import Keyturn, kek_source, open_hub
 from keyturn.catalog import Catalog
 from keyturn.errors import KeyturnError, StoreUnavailable, unexpected
 from keyturn.model.moment import ago
+from keyturn.operations import audit
 from keyturn.operations.hub import sqlite_path
 from keyturn.settings import Settings
-from keyturn.storage import connections, copies, journal, sealed
+from keyturn.storage import copies, sealed
 
 _LEAST_FREE = 256 * 1024 * 1024
 _EXTRAS = {
@@ -190,20 +191,16 @@ def _clock(hub: Keyturn) -> Finding:
 
 
 def _audit(hub: Keyturn) -> Finding:
-    broken = [
-        connection.name
-        for connection in hub.store.read(connections.every)
-        if journal.verify(hub.store.read(lambda tx: journal.of_connection(tx, connection.id, 0, 1_000_000)))  # noqa: B023
-        is not None
-    ]
+    broken = audit.check(hub)
     if broken:
         return Finding(
             "audit trail",
             "fail",
-            f"the chain is broken: {', '.join(broken)}",
-            "Somebody changed the database by hand.",
+            f"the chain is broken: {'; '.join(broken)}",
+            "Somebody changed the database by hand. Compare with an export you kept:"
+            " `keyturn audit verify NEW --earlier KEPT`.",
         )
-    return Finding("audit trail", "ok", "every chain holds")
+    return Finding("audit trail", "ok", "every chain holds up to its head")
 
 
 def _spool(hub: Keyturn) -> Finding:

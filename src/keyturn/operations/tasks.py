@@ -32,6 +32,17 @@ def get(hub: Keyturn, task_id: str) -> Task:
     return found
 
 
+def by_state(hub: Keyturn, state: str) -> Task | None:
+    """The consent that waits for this OAuth state, found by equality of its keyed fingerprint: nothing is decrypted.
+
+    None when nobody waits for it, or not any more: a state works once.
+    """
+    if not state:
+        return None
+    lookup = hub.roots.fingerprint("state:" + state)
+    return hub.store.read(lambda tx: tasks.waiting_by_lookup(tx, lookup))
+
+
 def claim(hub: Keyturn, task_id: str, who: str = "") -> Task:
     """Says who works on it, for half an hour. Raises: Conflict while somebody else does."""
     task, who, now = _open(hub, task_id), who or hub.settings.actor, time.time()

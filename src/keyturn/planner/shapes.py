@@ -266,6 +266,7 @@ def rollback(situation: Situation) -> tuple[Step, ...]:
         remove = Step("remove", Kind.TELL, "A person deletes the new one", who="person", target="new")
     return (
         Step("flip_back", Kind.FLIP_BACK, "Point consumers back at the old one", target="old"),
+        Step("drain_new", Kind.DRAIN, "Wait until nobody uses the new one", who="consumer", target="new"),
         remove,
         Step(
             "candidate_dead",

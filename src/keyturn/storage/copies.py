@@ -52,7 +52,7 @@ def copy_out(database: Path, target: Path) -> None:
 def copy_in(source: Path, database: Path) -> None:
     """Puts a copy's content in a database's place, in one step and readable by us alone.
 
-    Raises: StoreUnavailable, also when somebody still writes to the database.
+    Waits as long as somebody else writes to the database. Raises: StoreUnavailable.
     """
     with _look(source) as origin, closing(sqlite3.connect(database, timeout=5)) as target:
         database.chmod(0o600)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,13 +100,71 @@ def of_connection(tx: Tx, connection_id: str, after: int = 0, limit: int = 10_00
     return [_read(row) for row in tx.all(sql, connection_id, after, limit)]
 
 
-def verify(lines: Sequence[Line]) -> int | None:
+@dataclass(frozen=True)
+class Head:
+    """Where a chain ends: `number` and `hash` as the connection's row has them, and the `last` line there is.
+
+    Lines whose connection has no row any more are a chain with an empty head.
+    """
+
+    connection_id: str
+    name: str
+    number: int
+    hash: str
+    last: int
+
+
+def heads(tx: Tx) -> list[Head]:
+    """The head of every chain, by name."""
+    rows = tx.all(
+        "SELECT id, name, journal_count, journal_hash,"
+        " (SELECT COALESCE(MAX(number), 0) FROM journal WHERE connection_id = connection.id)"
+        " FROM connection ORDER BY name"
+    )
+    left = tx.all(
+        "SELECT connection_id, MAX(number) FROM journal"
+        " WHERE connection_id NOT IN (SELECT id FROM connection) GROUP BY connection_id ORDER BY connection_id"
+    )
+    return [Head(*row) for row in rows] + [Head(row[0], row[0], 0, "", row[1]) for row in left]
+
+
+class Chain:
+    """Follows one connection's lines from the first on and keeps only where it is."""
+
+    def __init__(self) -> None:
+        self.count, self.number, self.hash = 0, 0, ""
+        self.broken: int | None = None
+
+    def add(self, line: Line) -> None:
+        """Takes the next line. `broken` is the number of the first one that does not follow."""
+        self.count += 1
+        if self.broken is None:
+            entry = Entry(line.at, line.run_id, line.step, line.kind, line.epoch, line.facts)
+            wanted = link(self.hash, line.connection_id, self.count, entry, dump(dict(line.facts)))
+            if line.number != self.count or line.hash != wanted:
+                self.broken = self.count
+        self.number, self.hash = line.number, line.hash
+
+    def findings(self, number: int, digest: str) -> list[str]:
+        """What is wrong with the chain, once its last line was added, when its head is this one."""
+        found = [] if self.broken is None else [f"line {self.broken} does not follow"]
+        if self.number < number:
+            missing = number - self.number
+            found.append(
+                f"is cut off: {missing} {'line is' if missing == 1 else 'lines are'} missing at the end"
+            )
+        elif self.number > number:
+            found.append(f"goes on after its head, line {number}")
+        elif self.hash != digest and self.broken is None:
+            found.append(f"has another head than its last line, {number}")
+        return found
+
+
+def verify(lines: Iterable[Line]) -> int | None:
     """The number of the first line of a connection's chain that does not follow; None when the chain holds."""
-    previous = ""
-    for expected, line in enumerate(lines, start=1):
-        entry = Entry(line.at, line.run_id, line.step, line.kind, line.epoch, line.facts)
-        wanted = link(previous, line.connection_id, expected, entry, dump(dict(line.facts)))
-        if line.number != expected or line.hash != wanted:
-            return expected
-        previous = line.hash
+    chain = Chain()
+    for line in lines:
+        chain.add(line)
+        if chain.broken is not None:
+            return chain.broken
     return None

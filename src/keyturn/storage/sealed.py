@@ -28,6 +28,11 @@ def destroy(tx: Tx, row_id: str) -> None:
     tx.run("DELETE FROM sealed WHERE id = ?", row_id)
 
 
+def destroy_all(tx: Tx, prefix: str) -> None:
+    """Removes every row whose id begins with `prefix` (plain letters, digits, `_` and `:`)."""
+    tx.run("DELETE FROM sealed WHERE id >= ? AND id < ?", prefix, prefix + "~")
+
+
 def destroy_later(tx: Tx, row_id: str, at: float) -> None:
     """Plans the destruction."""
     tx.run("UPDATE sealed SET destroy_at = ? WHERE id = ?", at, row_id)

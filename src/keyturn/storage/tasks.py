@@ -11,7 +11,7 @@ from keyturn.storage.rows import dump, load
 
 _COLUMNS = (
     "id, run_id, connection_id, step, kind, state, title, instructions, fields, claimed_by, claimed_until, why,"
-    " created_at, due_at"
+    " created_at, due_at, lookup"
 )
 OPEN_STATES = (TaskState.OPEN, TaskState.CLAIMED, TaskState.RETURNED)
 
@@ -32,13 +32,14 @@ def _read(row: Row) -> Task:
         why=row[11],
         created_at=row[12],
         due_at=row[13],
+        lookup=row[14],
     )
 
 
 def add(tx: Tx, task: Task) -> None:
     """Inserts a task."""
     tx.run(
-        f"INSERT INTO task ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        f"INSERT INTO task ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         task.id,
         task.run_id,
         task.connection_id,
@@ -53,12 +54,21 @@ def add(tx: Tx, task: Task) -> None:
         task.why,
         task.created_at,
         task.due_at,
+        task.lookup,
     )
 
 
 def by_id(tx: Tx, task_id: TaskId) -> Task | None:
     """The task of this id."""
     row = tx.one(f"SELECT {_COLUMNS} FROM task WHERE id = ?", task_id)
+    return _read(row) if row else None
+
+
+def waiting_by_lookup(tx: Tx, lookup: str) -> Task | None:
+    """The task with this lookup that somebody should do."""
+    marks = ",".join("?" for _ in OPEN_STATES)
+    sql = f"SELECT {_COLUMNS} FROM task WHERE lookup = ? AND lookup <> '' AND state IN ({marks})"
+    row = tx.one(sql, lookup, *(s.value for s in OPEN_STATES))
     return _read(row) if row else None
 
 

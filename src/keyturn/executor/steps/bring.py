@@ -16,12 +16,13 @@ from keyturn.errors import (
 )
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Done, Move, Wait
+from keyturn.executor.retries import soon
 from keyturn.executor.tasking import open_task, task_of, waiting_for
 from keyturn.keymaking import pkce
 from keyturn.model.card import Strategy
 from keyturn.model.credential import ConnectionState, Provenance, Ref, State
 from keyturn.model.plan import Step
-from keyturn.model.run import LineKind, Task, TaskState
+from keyturn.model.run import LineKind, RunState, Task, TaskState
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict
 from keyturn.storage import connections, tasks
@@ -39,14 +40,38 @@ def ask(ctx: Context, step: Step) -> Move:
         if step.params.get("pause"):
             paused = ConnectionState.PAUSED.value
             ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=paused))
+        if not step.reversible:  # from now on the person may have ended the old one
+            ctx.line(step, LineKind.INTENT, by="person", deadline_s=0.0)
         return open_task(ctx, step, kind="supply", title=step.title)
     if task.state is TaskState.SUBMITTED:
+        if not step.reversible:
+            ctx.applied(step, by="person")
         take(ctx, step, task)
         return Done()
     if task.state in {TaskState.EXPIRED, TaskState.CANCELLED}:
-        return Abort(f"the task was {task.state.value}: {task.title}")
+        return _given_up(ctx, step, task)
     _watch_old(ctx, step)
     return waiting_for(ctx, step, task, poll_s=POLL_S if _old_may_die(ctx) else None)
+
+
+def _given_up(ctx: Context, step: Step, task: Task) -> Move:
+    """Nobody answered. Where the person may have ended the old one, a test of it decides: nothing happened, or LOST."""
+    why = f"the task was {task.state.value}: {task.title}"
+    if step.reversible or ctx.old is None:
+        return Abort(why)
+    found = ctx.probe(step, ctx.old, what="old", may_fail=True)
+    if found.verdict is Verdict.ACCEPTED:
+        ctx.line(step, LineKind.OUTCOME, outcome="not_applied", why="the old one still works")
+        return Abort(why)
+    if found.verdict is Verdict.UNKNOWN:
+        return soon(ctx, f"no clear answer about the old credential ({found.code})", found.wait_s)
+    ctx.later(lambda tx: tasks.change(tx, task.id, state=TaskState.CANCELLED.value, why="asked again"))
+    lost = open_task(
+        ctx, step, kind="supply", title=step.title, why="the old one is refused: a new one is needed"
+    )
+    return Wait(
+        lost.until, "LOST: the old credential is refused and nobody brought the new one", RunState.LOST
+    )
 
 
 def take(ctx: Context, step: Step, task: Task) -> None:

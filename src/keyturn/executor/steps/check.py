@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keyturn.contract.values import Remote
-from keyturn.errors import CapReached, CredentialRejected, WrongAccount
+from keyturn.errors import CapReached, Conflict, CredentialRejected, WrongAccount
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Back, Done, Move, Wait
 from keyturn.executor.retries import soon
@@ -64,7 +64,26 @@ def _compare(ctx: Context, step: Step, inventory: tuple[Remote, ...]) -> None:
         count=len(inventory),
         strangers=[r.ref.as_json() for r in strangers],
     )
+    serving = ctx.serving()
+    if (
+        serving is not None
+        and serving.state is State.CURRENT
+        and (serving.ref.id or serving.ref.slot)
+        and inventory
+    ):
+        place = (serving.ref.id, serving.ref.slot)
+        if not any((r.ref.id, r.ref.slot) == place for r in inventory):
+            raise WrongAccount(
+                "the vendor's inventory does not show the credential that serves, but others: this looks like another"
+                " principal",
+                hint="Check the connection's user and account. Nothing was changed.",
+            )
     slot = ctx.run.plan.target_slot
+    if slot and serving is not None and serving.state is State.CURRENT and serving.ref.slot == slot:
+        raise Conflict(
+            f"the plan would write slot {slot}, which is in use by now",
+            hint="Start a new run: it plans anew.",
+        )
     if slot:
         occupant = next((r for r in inventory if r.ref.slot == slot and r.active and r.ref.fingerprint), None)
         leftover = next((v for v in ours if v.ref.slot == slot), None)
@@ -156,7 +175,9 @@ def _turned_down(ctx: Context, step: Step, why: str) -> Move:
         _quarantine(ctx, new, why)
         return_task(ctx, stage, why)
         return Back(stage.key, why)
-    is_rescue = new is not None and new.provenance is Provenance.HUMAN and not by_person  # nothing else worked
+    is_rescue = (
+        new is not None and new.provenance is Provenance.HUMAN and not by_person
+    )  # nothing else worked
     if stage.reversible and not is_rescue:
         return Abort(why)
     if ctx.has_admin and len(ctx.lines(stage, LineKind.INTENT)) < _TRIES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keyturn.contract.values import Remote
 from keyturn.errors import KeyturnError, VendorThrottled, VendorUnavailable
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Back, Done, Move, Wait
@@ -18,6 +19,7 @@ from keyturn.planner.shapes import ONE_SLOT
 from keyturn.storage import tasks
 
 REFUSALS = 3
+_ALONE_S = 60.0  # over how long the refusals are spread when nothing serves that could be the live control
 
 
 def prove_dead(ctx: Context, step: Step) -> Move:
@@ -51,9 +53,11 @@ def _one(ctx: Context, step: Step, version: Version, wanted: Proof) -> Move | No
     if not grade.reaches(wanted) or wanted is Proof.D2:
         refused = _refused(ctx, step, version)
         if isinstance(refused, Wait):
-            return refused
+            return _outage_or_siblings(ctx, step) or refused
         if refused is None:
             return _still_alive(ctx, step, version)
+        if refused is Proof.D1:
+            return _too_weak(ctx, step, version, grade, wanted)
         grade = Proof.D2
     if wanted is Proof.D3:
         until = version.changed_at + ctx.card.derived_ttl_s
@@ -68,6 +72,32 @@ def _one(ctx: Context, step: Step, version: Version, wanted: Proof) -> Move | No
     return None
 
 
+def _too_weak(ctx: Context, step: Step, version: Version, grade: Proof, wanted: Proof) -> Move | None:
+    """It is refused, but a made-up one is refused differently: only what the inventory shows counts."""
+    if grade.reaches(Proof.D1):
+        ctx.line(step, LineKind.DECISION, decision="dead", version=version.id, proof=grade.value)
+        ctx.column(proof=grade.value)
+        ctx.move(version, State.DEAD)
+    ctx.owe("weak_proof", f"its death is not proven to grade {wanted.value}: the controls differ", version)
+    return None
+
+
+def _outage_or_siblings(ctx: Context, step: Step) -> Move | None:
+    """When the live control is refused again and again: did the end take what serves, or is everything refused?"""
+    serving, checks = ctx.serving(), _live_checks(ctx, step)
+    if serving is None or not checks or checks[-1] != Verdict.REJECTED.value:
+        return None
+    if len(checks) < REFUSALS:
+        pause = max(0.02, ctx.policy.settle_revoke(ctx.card) / REFUSALS)
+        return Wait(ctx.hub.clock() + pause, "what serves is refused as well; looking again")
+    if ctx.can.lister is not None and ctx.card.inventory:
+        shown = any(_shows(r, serving) for r in ctx.can.lister.list(ctx.access(serving)))
+        ctx.line(step, LineKind.OBSERVED, what="inventory", shows=shown, version=serving.id)
+        if shown:
+            return soon(ctx, "what serves is listed and yet refused: an outage must not look like a death")
+    return _make_again(ctx, step, serving)
+
+
 def _absent(ctx: Context, step: Step, version: Version) -> bool | None:
     """D1: the inventory no longer shows it, or its one slot was just seen to hold another value. None: cannot tell."""
     serving = ctx.serving()
@@ -80,6 +110,9 @@ def _absent(ctx: Context, step: Step, version: Version) -> bool | None:
         if proven:
             ctx.line(step, LineKind.OBSERVED, what="slot", holds="the new value", version=version.id)
             return True
+    if ctx.is_superseded(version):
+        ctx.line(step, LineKind.OBSERVED, what="slot", holds="a newer value", version=version.id)
+        return True
     if ctx.can.lister is None or not ctx.card.inventory:
         return None
     try:
@@ -88,12 +121,18 @@ def _absent(ctx: Context, step: Step, version: Version) -> bool | None:
         raise
     except KeyturnError:
         return None  # nobody left who may list
-    here = any(version.ref.same_place(remote.ref) and remote.active for remote in inventory)
+    here = any(_shows(remote, version) for remote in inventory)
     ctx.line(step, LineKind.OBSERVED, what="inventory", shows=here, version=version.id)
     return not here
 
 
-def _refused(ctx: Context, step: Step, version: Version) -> Wait | bool | None:
+def _shows(remote: Remote, version: Version) -> bool:
+    """Whether an inventory line is this version: the same place, switched on, and not visibly another value."""
+    ours, theirs = version.ref.fingerprint, remote.ref.fingerprint
+    return version.ref.same_place(remote.ref) and remote.active and not (ours and theirs and ours != theirs)
+
+
+def _refused(ctx: Context, step: Step, version: Version) -> Wait | bool | Proof | None:
     """D2: refused three times across the settle time, in one go with both controls. None: it is accepted."""
     now = ctx.hub.clock()
     key = f"death:{version.id}"
@@ -103,8 +142,11 @@ def _refused(ctx: Context, step: Step, version: Version) -> Wait | bool | None:
         if facts.get("what") == key and facts.get("counts")
     ]
     if ctx.card.old_counts and seen:
-        return True  # one refused login is all this account can bear
+        # One refused login is all this account can bear.
+        return _controls(ctx, step, version, _last_code(ctx, step, key))
     settle = ctx.policy.settle_revoke(ctx.card)
+    if not _has_live(ctx):
+        settle = max(settle, _ALONE_S * ctx.hub.patience)
     gap = settle / REFUSALS
     needed = REFUSALS - len(seen)
     if seen and now < seen[-1] + gap:
@@ -124,11 +166,27 @@ def _refused(ctx: Context, step: Step, version: Version) -> Wait | bool | None:
             return Wait(now + gap, f"refused {REFUSALS - needed} of {REFUSALS} times")
         if ctx.card.old_counts:
             break
-    return _controls(ctx, step, found.code if found else "")
+    return _controls(ctx, step, version, found.code if found else _last_code(ctx, step, key))
 
 
-def _controls(ctx: Context, step: Step, code: str) -> Wait | bool:
-    """In the same minute: what serves is accepted, and a bogus credential is refused in the same way."""
+def _last_code(ctx: Context, step: Step, key: str) -> str:
+    codes = [
+        facts.get("code", "") for facts, _ in ctx.lines(step, LineKind.OBSERVED) if facts.get("what") == key
+    ]
+    return str(codes[-1]) if codes else ""
+
+
+def _has_live(ctx: Context) -> bool:
+    serving = ctx.serving()
+    return serving is not None and serving.state is State.CURRENT
+
+
+def _controls(ctx: Context, step: Step, version: Version, code: str) -> Wait | bool | Proof:
+    """In the same minute: what serves is accepted, and a bogus credential is refused in the same way.
+
+    When nothing serves any more (a disconnect), the refusals were spread over a minute instead. Proof.D1: the bogus
+    one was refused in another way or could not be tried, so refusals alone prove nothing.
+    """
     serving = ctx.serving()
     if serving is not None and serving.state is State.CURRENT:
         live = ctx.probe(step, serving, what="control_live")
@@ -139,18 +197,23 @@ def _controls(ctx: Context, step: Step, code: str) -> Wait | bool:
                 live.wait_s,
             )
         if live.verdict is Verdict.REJECTED:
-            return True  # handled by _siblings_alive: the old one is dead, and so is more
-        bogus = ctx.can.verifier.bogus(ctx.material(serving))
-        fake = ctx.probe_material(step, bogus, what="control_bogus", may_fail=True)
-        if fake.verdict is Verdict.ACCEPTED:
-            ctx.owe("proves_nothing", "the test accepts a made-up credential: it proves nothing", None)
-            return soon(
-                ctx,
-                "the test accepts a made-up credential, so a death cannot be proven",
-                state=RunState.BLOCKED,
-            )
-        if fake.verdict is Verdict.UNKNOWN and fake.code != "budget":
-            return soon(ctx, "the bogus control got no clear answer", fake.wait_s)
+            # Everything is refused: an outage, or the end took what serves with it. `_siblings_alive` finds out which;
+            # the old one is judged once something is accepted again.
+            return Wait(ctx.hub.clock(), "what serves is refused as well")
+    bogus = ctx.can.verifier.bogus(ctx.material(version))
+    fake = ctx.probe_material(step, bogus, what="control_bogus", may_fail=True, death=True)
+    if fake.verdict is Verdict.ACCEPTED:
+        ctx.owe("proves_nothing", "the test accepts a made-up credential: it proves nothing", None)
+        return soon(
+            ctx,
+            "the test accepts a made-up credential, so a death cannot be proven",
+            state=RunState.BLOCKED,
+        )
+    if fake.verdict is Verdict.UNKNOWN and fake.code != "budget":
+        return soon(ctx, "the bogus control got no clear answer", fake.wait_s)
+    if fake.verdict is Verdict.UNKNOWN or (code and fake.code != code):
+        ctx.line(step, LineKind.DECISION, decision="weak_control", code=code, bogus=fake.code)
+        return Proof.D1
     ctx.line(step, LineKind.DECISION, decision="refused", code=code)
     return True
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from keyturn import boundary
 from keyturn.contract.values import Candidate, Remote
 from keyturn.errors import (
     CredentialRejected,
@@ -20,14 +22,17 @@ from keyturn.executor.steps.bring import take
 from keyturn.executor.tasking import rescue, task_of
 from keyturn.model.card import Strategy
 from keyturn.model.credential import ConnectionState, Provenance, Ref, State, Version
-from keyturn.model.plan import Step
+from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState
-from keyturn.model.verdict import Verdict
+from keyturn.model.verdict import Verdict, mismatch
 from keyturn.storage import connections, tasks
 from keyturn.vault.secrets import receipt_row
 
 MAX_VALUES = 3
+END_TRIES = 4  # with the waits in between more than a minute
 CLOCK_SKEW_S = 120.0
+_RESEND_S = 60.0  # vendors that tell no leeway forgive a lost answer for moments only
+_REFUSED_AGAIN_S = (120.0, 480.0)
 
 
 def set_value(ctx: Context, step: Step) -> Move:
@@ -90,7 +95,7 @@ def _resolve_set(ctx: Context, step: Step, new: Version, intent: tuple[dict[str,
         return _was_applied(ctx, step, new) if here else None
     found = ctx.probe(step, new, what="candidate", may_fail=True)
     if found.verdict is Verdict.ACCEPTED:
-        return _was_applied(ctx, step, new)
+        return _if_the_test_can_tell(ctx, step, new) or _was_applied(ctx, step, new)
     if found.verdict is Verdict.UNKNOWN:
         return soon(
             ctx, "it is not known whether the new value took effect", found.wait_s, RunState.RESOLVING
@@ -108,14 +113,34 @@ def _resolve_set(ctx: Context, step: Step, new: Version, intent: tuple[dict[str,
     return _older_or_lost(ctx, step, (new, old))
 
 
+def _if_the_test_can_tell(ctx: Context, step: Step, new: Version) -> Move | None:
+    """An accepted candidate shows that the call took effect only where a made-up one is refused; None: it does."""
+    try:
+        bogus = ctx.can.verifier.bogus(ctx.material(new))
+    except LookupError:
+        return None
+    fake = ctx.probe_material(step, bogus, what="control_bogus", may_fail=True)
+    if fake.verdict is not Verdict.ACCEPTED:
+        return None
+    why = "the test accepts a made-up credential, so it cannot tell whether the new value took effect"
+    return soon(ctx, why, state=RunState.BLOCKED)
+
+
 def _older_or_lost(ctx: Context, step: Step, tried: tuple[Version, ...]) -> Move | None:
     """Candidate and current are refused: try the other sealed values, newest first; else reconcile, else LOST."""
     for version in sorted(ctx.versions.values(), key=lambda v: -v.number):
         if version in tried or version.state is State.DEAD:
             continue
-        if ctx.probe(step, version, what="older", may_fail=True).verdict is Verdict.ACCEPTED:
+        found = ctx.probe(step, version, what="older", may_fail=True)
+        if found.verdict is Verdict.ACCEPTED and not mismatch(ctx.connection.identity, found.identity):
             ctx.line(step, LineKind.DECISION, decision="serve_older", version=version.id)
-            return Abort("an older value is the one that works; it was kept")
+            if ctx.new is not None:
+                ctx.move(ctx.new, State.REFUSED)
+            ctx.applied(step, how="an older value is the one that works")
+            ctx.move(version, State.ISSUED)  # proven and switched to like any other
+            ctx.new_id = version.id
+            ctx.column(new_version_id=version.id)
+            return Done()
     if ctx.has_admin:
         return None
     return _rescued(ctx, step, "no known value is accepted")
@@ -206,6 +231,9 @@ def _resolve_issue(ctx: Context, step: Step, intent: tuple[dict[str, Any], float
     until = ctx.zombie_until(intent)
     if ctx.hub.clock() < until:
         return Wait(until, "an unanswered call may still take effect", RunState.RESOLVING)
+    listed = until + ctx.policy.settle_create(ctx.card)
+    if ctx.hub.clock() < listed and not facts.get("slot"):
+        return Wait(listed, "what an unanswered call made may not be listed yet", RunState.RESOLVING)
     if facts.get("slot") or ctx.card.strategy is Strategy.REGENERATE:
         return None  # the same idle (or already dead) slot is simply made anew
     if ctx.can.lister is None or ctx.can.revoker is None:
@@ -232,31 +260,32 @@ def _resolve_issue(ctx: Context, step: Step, intent: tuple[dict[str, Any], float
             None,
             refs=[r.ref.as_json() for r in fresh if r not in ours],
         )
+    asked = [
+        facts["ref"] for facts, _ in ctx.lines(step, LineKind.DECISION) if facts["decision"] == "end_orphan"
+    ]
     for remote in ours:
-        end_orphan(ctx, step, remote)
-    ctx.line(
-        step,
-        LineKind.OUTCOME,
-        outcome="not_applied",
-        resolved=True,
-        why="what it made was found and ended" if ours else "nothing new",
-    )
+        if asked.count(remote.ref.as_json()) < END_TRIES:
+            end_orphan(ctx, step, remote)
+            return soon(ctx, "what a lost answer left behind is being ended", state=RunState.RESOLVING)
+        why = "a lost answer left a credential whose value nobody has, and it does not go away"
+        ctx.owe("orphan", why, None, ref=remote.ref.as_json())
+    why = "what it made was found and ended" if asked else "nothing new"
+    ctx.line(step, LineKind.OUTCOME, outcome="not_applied", resolved=True, why=why)
     return None
 
 
 def end_orphan(ctx: Context, step: Step, remote: Remote) -> None:
-    """Ends a credential that is ours for certain and whose value nobody has. Idempotent, so no resolving is needed."""
+    """Ends a credential that is ours for certain and whose value nobody has. The list shows later whether it is gone;
+    ending is idempotent, so an answer that fails is simply asked for again then."""
     revoker = ctx.can.revoker
     if revoker is None:
         return
     ctx.line(step, LineKind.DECISION, decision="end_orphan", ref=remote.ref.as_json())
     ctx.commit()
-    try:
+    boundary.reach(f"call:{step.key}.end_orphan:before")
+    with suppress(OutcomeUnknown, VendorUnavailable, VendorThrottled, UnexpectedAnswer):
         revoker.revoke(ctx.access(), remote.ref, None)
-    except (OutcomeUnknown, VendorUnavailable, VendorThrottled, UnexpectedAnswer):
-        ctx.owe(
-            "orphan", "a lost answer left a credential whose value nobody has", None, ref=remote.ref.as_json()
-        )
+    boundary.reach(f"call:{step.key}.end_orphan:after")
 
 
 def _is_ours(ctx: Context, remote: Remote, facts: dict[str, Any], at: float, until: float) -> bool:
@@ -287,24 +316,67 @@ def refresh(ctx: Context, step: Step) -> Move:
         raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
         if raw is not None:
             return _refreshed(ctx, step, authorizer.read(access, raw, used))
-        # The answer was lost: the vendor's leeway is there for sending the same token once more.
+        # The answer was lost: the vendor's leeway is there for sending the same token once more, and only within it.
+        late = ctx.hub.clock() - ctx.lines(step, LineKind.INTENT)[-1][1]
+        if late > max(_RESEND_S, ctx.policy.settle_revoke(ctx.card)):
+            return _grant_lost(ctx, step, "the answer to a refresh was lost and its token may be used up")
     try:
         raw = ctx.act(step, lambda: authorizer.refresh(access, used), used=old.fingerprint)
     except CredentialRejected as error:
         if attempt < MAX_VALUES - 1:
-            return soon(ctx, f"the grant was refused ({error.message}); asked again before giving up")
-        state = ConnectionState.NEEDS_REAUTH.value
-        ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=state))
-        ctx.line(step, LineKind.DECISION, decision="needs_reauth", why=error.message)
-        if ctx.may_have_applied(step.key):
-            ctx.owe(
-                "unknown_grant",
-                "a refresh was answered and the answer lost; its tokens cannot be named",
-                None,
+            pause = _REFUSED_AGAIN_S[attempt] * ctx.hub.patience
+            return Wait(
+                ctx.hub.clock() + pause,
+                f"the grant was refused ({error.message}); asked again before giving up",
             )
-        return Abort(f"the grant is dead: {error.message}", final=True)
+        return _grant_lost(ctx, step, error.message)
     ctx.receipt(step, attempt + 1, raw)
     return _refreshed(ctx, step, authorizer.read(access, raw, used))
+
+
+def _grant_lost(ctx: Context, step: Step, why: str) -> Move:
+    """Only a person's consent helps now. The stored grant is kept: it is never blanked on a failure."""
+    state = ConnectionState.NEEDS_REAUTH.value
+    ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=state))
+    ctx.line(step, LineKind.DECISION, decision="needs_reauth", why=why)
+    if ctx.may_have_applied(step.key):
+        ctx.owe(
+            "unknown_grant", "a refresh was answered and the answer lost; its tokens cannot be named", None
+        )
+    return Abort(f"the grant is dead: {why}", final=True)
+
+
+def settle_forward(ctx: Context) -> Move | None:
+    """Before undoing: what became of a call that was never answered? None when everything it made is in the ledger.
+
+    Nothing is sent again. What can be found is taken into the ledger or ended; what cannot be named is owed.
+    """
+    stage = next(
+        (s for s in ctx.run.plan.steps if s.kind in {Kind.SET, Kind.ISSUE, Kind.CONSENT, Kind.REFRESH}), None
+    )
+    intent = ctx.open_intent(stage) if stage is not None else None
+    if stage is None or intent is None:
+        return None
+    if ctx.hub.clock() < ctx.zombie_until(intent):
+        return Wait(ctx.zombie_until(intent), "an unanswered call may still take effect", RunState.RESOLVING)
+    raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, stage.key, len(ctx.lines(stage, LineKind.INTENT))))
+    if raw is not None and stage.kind is Kind.ISSUE and ctx.can.issuer is not None:
+        _accept(ctx, stage, ctx.can.issuer.read(ctx.access(), raw))
+    elif raw is not None and ctx.can.authorizer is not None:
+        _refreshed(ctx, stage, ctx.can.authorizer.read(ctx.access(), raw, None))
+    elif stage.kind is Kind.ISSUE:
+        move = _resolve_issue(ctx, stage, intent)
+        if isinstance(move, Wait):
+            return move
+        if intent[0].get("slot"):
+            ctx.owe(
+                "orphan_unknown", "an unanswered call may have filled a slot", None, slot=intent[0]["slot"]
+            )
+    elif stage.kind is not Kind.SET:  # a set candidate is in the ledger already and is removed by its place
+        ctx.owe(
+            "unknown_grant", "a consent was answered and the answer lost; the grant cannot be named", None
+        )
+    return None
 
 
 def _refreshed(ctx: Context, step: Step, candidate: Candidate) -> Move:

@@ -8,6 +8,7 @@ from keyturn.consumers.gate import why_closed
 from keyturn.errors import KeyturnError, OutcomeUnknown, VendorThrottled, VendorUnavailable
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Done, Move, Wait
+from keyturn.executor.steps.make import settle_forward
 from keyturn.executor.tasking import open_task, task_of, waiting_for
 from keyturn.model.credential import LIVE, State, Version
 from keyturn.model.plan import Step
@@ -66,7 +67,7 @@ def disable(ctx: Context, step: Step) -> Move:
     if disabler is None:
         return Done()
     for version in targets(ctx, step):
-        if version.state in _ENDED or version.state is State.DISABLED:
+        if version.state in _ENDED or version.state is State.DISABLED or ctx.is_superseded(version):
             continue
         if not ctx.has_admin and _acting(ctx, version) is version:
             continue  # it has to sign its own end next, and a credential that is off signs nothing
@@ -97,6 +98,10 @@ def revoke(ctx: Context, step: Step) -> Move:
         return Done()
     for version in targets(ctx, step):
         if version.state in _ENDED:
+            continue
+        if ctx.is_superseded(version):
+            ctx.line(step, LineKind.DECISION, decision="superseded", version=version.id)
+            ctx.move(version, State.REVOKED)
             continue
         if version.state is not State.REVOKING:
             version = ctx.move(version, State.REVOKING)
@@ -133,6 +138,10 @@ def _drop(ctx: Context, step: Step) -> Move:
 
 def tell(ctx: Context, step: Step) -> Move:
     """A person ends it at the vendor; the machine check that follows decides whether it is done."""
+    if step.target == "new" and step.key == "remove":
+        move = settle_forward(ctx)
+        if move is not None:
+            return move
     task = task_of(ctx, step)
     found = [v for v in targets(ctx, step) if v.state not in _ENDED]
     if step.target == "new" and (ctx.new is None or ctx.new.state in _ENDED):

@@ -6,12 +6,13 @@ from keyturn.errors import Conflict
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Done, Move, Wait
 from keyturn.executor.retries import soon
+from keyturn.executor.steps.make import settle_forward
 from keyturn.model.card import Strategy
 from keyturn.model.credential import ConnectionState, State
 from keyturn.model.ids import VersionId
 from keyturn.model.plan import Step
 from keyturn.model.run import LineKind, RunState
-from keyturn.model.verdict import Verdict
+from keyturn.model.verdict import Verdict, mismatch
 from keyturn.planner.shapes import ONE_SLOT
 from keyturn.storage import connections
 from keyturn.storage.database import Tx
@@ -63,6 +64,13 @@ def flip_back(ctx: Context, step: Step) -> Move:
         ctx.applied(step)
         old = ctx.move(old, State.DRAINING)
     found = ctx.probe(step, old, what="old", may_fail=True)
+    wrong = mismatch(ctx.connection.identity, found.identity) if found.verdict is Verdict.ACCEPTED else ()
+    if wrong:
+        return Wait(
+            ctx.hub.clock() + 3600,
+            f"the old credential belongs to another account by now ({', '.join(wrong)} differ); the new one stays in use",
+            RunState.BLOCKED,
+        )
     if found.verdict is Verdict.ACCEPTED:
         ctx.move(new, State.DRAINING)
         ctx.move(old, State.CURRENT)
@@ -82,6 +90,9 @@ def flip_back(ctx: Context, step: Step) -> Move:
 
 def remove(ctx: Context, step: Step) -> Move:
     """Rollback: takes the candidate away at the vendor. Not found counts as done."""
+    move = settle_forward(ctx)
+    if move is not None:
+        return move
     new, revoker = ctx.new, ctx.can.revoker
     if new is None or revoker is None or new.state in {State.DEAD, State.REVOKED}:
         return Done()
@@ -105,6 +116,9 @@ def remove(ctx: Context, step: Step) -> Move:
 def close(ctx: Context, step: Step) -> Move:
     """The last line of a goal that changes what the connection is."""
     if step.params.get("supersede") and ctx.old is not None and ctx.old.state is State.DRAINING:
+        ctx.line(
+            step, LineKind.DECISION, decision="superseded", version=ctx.old.id, why="its refresh used it up"
+        )
         ctx.move(ctx.old, State.DEAD)
     state = step.params.get("state")
     if state:
