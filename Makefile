@@ -10,7 +10,7 @@ demo: setup  ## rotate every row against real parts; leaves a hub to click on (A
 	@$(PY) -m demo $(ARGS)
 
 test: check  ## the whole gate: lint, types, import contracts, generated files, all tests
-	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 quick: setup  ## tests without the slow ones
 	@$(PY) -m pytest -m "not slow" -x $(ARGS)

@@ -34,9 +34,10 @@ class _Guesses(Attempts):
     def wait_s(self, address: str) -> float:
         """Seconds to wait for an address that failed too often, else 0. Counts nothing."""
         with self._lock:
-            seen = self._failed.get(address, ())
-            passed = time.monotonic() - seen[0] if len(seen) == self._most else self._window_s
-            return max(0.0, self._window_s - passed)
+            seen = self._failed.get(address)
+            if not seen or len(seen) < self._most:
+                return 0.0
+            return max(0.0, self._window_s - (time.monotonic() - seen[0]))
 
 
 def routes(hub: Keyturn, _door: Door) -> APIRouter:

@@ -73,14 +73,11 @@ def why_closed(look: Looker, version: Version) -> Closed | None:
         live = look.can.lister.list(look.access()) if version.state is State.DRAINING else ()
         return _issued_closed(look, version, live, declared)
     if version.state is State.DRAINING:
-        least = since + max([look.policy.drain_min_s, *(_least_s(c) for c in declared)])
+        now_is = int(generation[0] if generation else 0)
+        least = since + max([look.policy.drain_min_s, *(_least_s(c, now_is) for c in declared)])
         if now < least:
             return Closed("consumers get time to pick up the new one", least)
-        behind = [
-            c.name
-            for c in declared
-            if c.required and c.seen_generation < int(generation[0] if generation else 0)
-        ]
+        behind = [c.name for c in declared if c.required and c.seen_generation < now_is]
         if behind:
             return Closed(f"not seen on the new one yet: {', '.join(behind)}", again)
     if look.card.last_used and look.can.lister is not None and version.state is State.DRAINING:
@@ -106,7 +103,7 @@ def _issued_closed(
     if old is None:
         return None  # it is let in no longer: nobody can need it
     overlap = _overlap_s(look)
-    least = since + max([overlap, *(_least_s(c) for c in declared)])
+    least = since + max([overlap, *(_least_s(c, look.connection.generation) for c in declared)])
     if now < least:
         return Closed("consumers get time to pick up the new one", least)
     successors = [r for r in live if not r.ref.same_place(version.ref)]
@@ -129,7 +126,7 @@ def _asked(look: Looker, name: str) -> Any:
     return next((s.params.get(name) for s in look.run.plan.steps if s.kind is Kind.DRAIN), None)
 
 
-def _least_s(consumer: consumers.Consumer) -> float:
+def _least_s(consumer: consumers.Consumer, generation: int) -> float:
     if consumer.kind == "cached":
         return 2 * consumer.ttl_s
-    return DEPLOY_TIME_S if consumer.kind == "deploy-time" and not consumer.seen_generation else 0.0
+    return DEPLOY_TIME_S if consumer.kind == "deploy-time" and consumer.seen_generation < generation else 0.0

@@ -11,7 +11,9 @@ ONE_SLOT = frozenset({Strategy.SET_ONE, Strategy.REGENERATE})
 
 
 # Made by the hub with the credential itself, so without one and without an administrator there is nothing to act with.
-_SELF_MADE = frozenset({Strategy.TWO_SLOTS, Strategy.MANY_IDS, Strategy.NAMED_SLOTS, Strategy.SET_ONE})
+_SELF_MADE = frozenset(
+    {Strategy.TWO_SLOTS, Strategy.MANY_IDS, Strategy.NAMED_SLOTS, Strategy.SET_ONE, Strategy.REGENERATE}
+)
 
 
 def call(situation: Situation, verb: str, otherwise: str) -> str:
@@ -254,7 +256,11 @@ def rollback(situation: Situation) -> tuple[Step, ...]:
     """Undoing, before the point of no return: point back, take the candidate away, prove it dead."""
     if situation.card.strategy in ONE_SLOT:
         return ()
-    if "revoker" in situation.can:
+    card = situation.card
+    shared = card.strategy is Strategy.CONSENT and card.revoke_scope is not RevokeScope.CREDENTIAL
+    if (
+        "revoker" in situation.can or shared
+    ):  # a shared grant is not ended at all: that would end the old one too
         remove = Step(
             "remove",
             Kind.REMOVE,

@@ -60,7 +60,7 @@ def exchange(
     request = httpcore2.Request(
         method,
         httpcore2.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path),
-        headers=[("Host", host), *headers],
+        headers=[(k.encode("latin-1"), v.encode("latin-1")) for k, v in (("Host", host), *headers)],
         content=body,
         extensions={
             "timeout": {"connect": timeout_s, "read": timeout_s, "write": timeout_s, "pool": timeout_s}

@@ -149,7 +149,7 @@ class AccessKeys:
         try:
             key = json.loads(receipt)
             key_id, secret, user = key["AccessKeyId"], key["SecretAccessKey"], key["UserName"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise UnexpectedAnswer(
                 "IAM's answer holds no access key", operation="iam:CreateAccessKey"
             ) from None

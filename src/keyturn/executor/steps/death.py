@@ -211,11 +211,21 @@ def _controls(ctx: Context, step: Step, version: Version, code: str) -> Wait | b
         )
     if fake.verdict is Verdict.UNKNOWN and fake.code != "budget":
         return soon(ctx, "the bogus control got no clear answer", fake.wait_s)
+    lockout = ctx.card.lockout
+    if fake.code == "budget" and lockout is not None and not _waited_for_budget(ctx, step):
+        ctx.line(step, LineKind.DECISION, decision="spare_budget")
+        pause = lockout.window_s / 4 * ctx.hub.patience
+        return Wait(ctx.hub.clock() + pause, "the account has had enough refused logins for now")
     if fake.verdict is Verdict.UNKNOWN or (code and fake.code != code):
         ctx.line(step, LineKind.DECISION, decision="weak_control", code=code, bogus=fake.code)
         return Proof.D1
     ctx.line(step, LineKind.DECISION, decision="refused", code=code)
     return True
+
+
+def _waited_for_budget(ctx: Context, step: Step) -> bool:
+    spared = [1 for facts, _ in ctx.lines(step, LineKind.DECISION) if facts.get("decision") == "spare_budget"]
+    return len(spared) > REFUSALS
 
 
 def _still_alive(ctx: Context, step: Step, version: Version) -> Move | None:

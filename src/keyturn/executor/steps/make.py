@@ -77,7 +77,9 @@ def set_value(ctx: Context, step: Step) -> Move:
 
 
 def _same_place(ctx: Context) -> Ref:
-    return ctx.old.ref if ctx.old else Ref()
+    """Where the one slot is: as the newest value we know of was placed, also when nothing serves any more."""
+    known = sorted(ctx.versions.values(), key=lambda v: -v.number)
+    return ctx.old.ref if ctx.old else (known[0].ref if known else Ref())
 
 
 def _resolve_set(ctx: Context, step: Step, new: Version, intent: tuple[dict[str, Any], float]) -> Move | None:

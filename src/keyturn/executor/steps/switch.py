@@ -7,7 +7,7 @@ from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Done, Move, Wait
 from keyturn.executor.retries import soon
 from keyturn.executor.steps.make import settle_forward
-from keyturn.model.card import Strategy
+from keyturn.model.card import RevokeScope, Strategy
 from keyturn.model.credential import ConnectionState, State
 from keyturn.model.ids import VersionId
 from keyturn.model.plan import Step
@@ -94,12 +94,14 @@ def remove(ctx: Context, step: Step) -> Move:
     if move is not None:
         return move
     new, revoker = ctx.new, ctx.can.revoker
-    if new is None or revoker is None or new.state in {State.DEAD, State.REVOKED}:
+    if new is None or new.state in {State.DEAD, State.REVOKED}:
         return Done()
     if new.state is State.CURRENT:
         return Abort("the new credential is in use")
-    if ctx.card.strategy is Strategy.CONSENT and ctx.card.revoke_scope.value != "credential":
+    if ctx.card.strategy is Strategy.CONSENT and ctx.card.revoke_scope is not RevokeScope.CREDENTIAL:
         ctx.owe("unrevocable_grant", "revoking it would end the old grant too", new)
+        return Done()
+    if revoker is None:
         return Done()
     material, acting = ctx.material(new), ctx.old
     ctx.act(
