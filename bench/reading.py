@@ -35,7 +35,7 @@ def in_process(made: Product, seconds: float) -> dict[str, float]:
     return found
 
 
-def over_http(made: Product, home: Path, seconds: float, clients: int = 4) -> float:
+def over_http(made: Product, home: Path, seconds: float, clients: int = 16) -> float:
     """POST /api/v1/leases with an issued key, over kept connections."""
     name = f"bench-{os.urandom(3).hex()}"
     key = issued.issue(made.hub, "api-key", name, {"scopes": "lease"}).value.reveal()

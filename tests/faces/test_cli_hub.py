@@ -194,12 +194,33 @@ def test_an_export_is_whole_until_a_line_is_changed(keyturn: Line, vendor: Shape
     assert re.search(r"BROKEN con_\w+ line 3", said)
     cut = keyturn.folder / "cut"
     cut.write_text("\n".join([*lines[:-2], lines[-1]]))
-    assert "cut off" in keyturn("audit", "verify", str(cut), code=1).stdout
+    assert "cut off: 1 line is missing at the end" in keyturn("audit", "verify", str(cut), code=1).stdout
     assert not keyturn.json("audit", "verify", str(cut), code=1)["ok"]
     for number, line in ((2, '{"broken'), (3, "{}"), (len(lines), '{"heads": "{}"}')):
         spoilt = keyturn.folder / f"spoilt{number}"
         spoilt.write_text("\n".join([*lines[: number - 1], line, *lines[number:]]))
         assert f"line {number} of the file" in keyturn("audit", "verify", str(spoilt), code=1).stdout
+
+
+def test_a_journal_that_lost_its_end_is_said_by_every_command(keyturn: Line, vendor: Shapes) -> None:
+    """Doctor, export and verify name the connection and how many lines are gone; an older export shows a new head."""
+    keyturn.connect(vendor, "two_slots", "audit-b")
+    keyturn("test", "audit-b")
+    old, new, late = (keyturn.folder / name for name in ("old", "new", "late"))
+    keyturn("audit", "export", str(old))
+    assert "is the beginning" in keyturn("audit", "verify", str(old), "--earlier", str(old)).stdout
+    last, digest = keyturn.rows("SELECT number, hash FROM journal ORDER BY number DESC LIMIT 2")[1]
+    keyturn.rows("DELETE FROM journal WHERE number > ?", last)
+    said = "audit-b is cut off: 1 line is missing at the end"
+    assert said in keyturn("doctor", code=1).stdout
+    assert keyturn.json("audit", "export", str(new), code=1)["broken"] == [said]
+    assert "1 line is missing at the end" in keyturn("audit", "verify", str(new), code=1).stdout
+    keyturn.rows("UPDATE connection SET journal_count = ?, journal_hash = ?", last, digest)
+    assert f"BROKEN {said}" not in keyturn("audit", "export", str(late)).stdout
+    keyturn("audit", "verify", str(late))
+    shown = keyturn("audit", "verify", str(late), "--earlier", str(old), code=1).stdout
+    assert f"lacks line {last + 1}, which the earlier export has" in shown
+    assert "/nowhere" in keyturn("audit", "verify", str(late), "--earlier", "/nowhere", code=2).stderr
 
 
 def test_systems_json_has_the_names_the_outside_relies_on(bare: Line) -> None:

@@ -225,7 +225,7 @@ def test_an_older_export_counts_only_when_it_is_whole_and_of_the_same_hub(hub, e
     for path in (tmp_path / "text", tmp_path / "nowhere"):
         with pytest.raises(InvalidInput) as caught:
             audit.verify(new, earlier=path)
-        assert caught.value.field == "earlier"
+        assert caught.value.facts["field"] == "earlier"
 
 
 def test_text_with_every_kind_of_line_break_survives_an_export(hub, exported):

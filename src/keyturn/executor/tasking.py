@@ -106,15 +106,21 @@ def rescue(ctx: Context, step: Step, why: str) -> Wait | Task:
 
 
 def return_task(ctx: Context, step: Step, why: str) -> None:
-    """Buffers giving a step's answered task back to its person, with the reason."""
+    """Buffers giving a step's answered task back to its person, with the reason.
+
+    A consent's state and code work once, so a consent is asked for anew instead.
+    """
     key = ctx.key(step)
+    anew = step.kind is Kind.CONSENT
+    if anew:
+        ctx.line(step, LineKind.DECISION, decision="returned", why=why)
 
     def work(tx: Tx) -> None:
         done = [
             t for t in tasks.of_run(tx, ctx.run.id, key) if t.state in {TaskState.DONE, TaskState.SUBMITTED}
         ]
         if done:
-            state = TaskState.RETURNED.value
+            state = TaskState.CANCELLED.value if anew else TaskState.RETURNED.value
             tasks.change(tx, done[-1].id, state=state, why=why, claimed_by="", claimed_until=0.0)
 
     ctx.later(work)

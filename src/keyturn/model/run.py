@@ -130,9 +130,7 @@ class Task:
     why: str
     created_at: float
     due_at: float
-    lookup: str = (
-        ""  # keyed fingerprint of a consent's state: the browser that comes back finds its task by it
-    )
+    lookup: str = ""  # keyed fingerprint of a consent's state, by which the callback finds it
 
 
 @dataclass(frozen=True)

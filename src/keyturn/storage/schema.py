@@ -13,6 +13,7 @@ _WORDS = {
 
 
 class _Executes(Protocol):
+    def all(self, sql: str, *params: Any) -> Any: ...
     def one(self, sql: str, *params: Any) -> Any: ...
     def run(self, sql: str, *params: Any) -> int: ...
 
@@ -32,10 +33,9 @@ def migrate(tx: _Executes, dialect: str, transaction: AbstractContextManager[Any
         if dialect == "postgresql":
             tx.one("SELECT pg_advisory_xact_lock(7236177)")  # an arbitrary number that is ours
         tx.run("CREATE TABLE IF NOT EXISTS schema_version (number INTEGER NOT NULL)")
-        row = tx.one("SELECT MAX(number) FROM schema_version")
-        done = row[0] or 0
+        done = {row[0] for row in tx.all("SELECT number FROM schema_version")}
         for number, text in migrations():
-            if number > done:
+            if number not in done:
                 for old, new in _WORDS[dialect].items():
                     text = text.replace(old, new)
                 for statement in text.split(";\n"):
