@@ -33,6 +33,16 @@ def test_a_key_for_one_connection_leases_no_other(client, key):
     assert SECRET not in answer.text
 
 
+def test_a_key_for_one_connection_has_no_say_in_anothers_leases(client, key):
+    """Neither prolonging nor giving back, whoever took it."""
+    wanted = {"connection": "warehouse", "consumer": "etl"}
+    taken = client.post("/api/v1/leases", json=wanted, headers=key("lease:warehouse")).json()
+    other, path = key("lease:tracker", "other"), f"/api/v1/leases/{taken['id']}"
+    is_problem(client.post(f"{path}/extend", json={}, headers=other), 403, "cred.scope")
+    is_problem(client.delete(path, headers=other), 403, "cred.scope")
+    assert client.post(f"{path}/extend", json={}, headers=key("lease", "third")).status_code == 200
+
+
 def test_no_key_no_value(client):
     """Leases are guarded."""
     wanted = {"connection": "warehouse", "consumer": "etl"}

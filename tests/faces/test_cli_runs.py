@@ -255,6 +255,32 @@ def test_a_leased_program_gets_signals_and_no_master_key(
     assert keyturn.rows("SELECT COUNT(*) FROM lease WHERE ended_at IS NULL") == [(0,)]
 
 
+def test_a_leased_program_inherits_nothing_of_the_hub(
+    keyturn: Line, vendor: Shapes, fresh_name: Name
+) -> None:
+    """Where the hub and its key are is not the program's business; the rest of the environment and the credential are."""
+    name = fresh_name("inherits")
+    made = keyturn.connect(vendor, "many_ids", name)
+    keyturn.environment["OTHER"] = "kept"
+    out = keyturn.folder / "out"
+    keyturn("lease", name, "--", "sh", "-c", f"env > {out}")
+    found = dict(line.split("=", 1) for line in out.read_text().splitlines())
+    assert found["OTHER"] == "kept"
+    ours = {key: value for key, value in found.items() if key.startswith("KEYTURN_")}
+    assert ours == {f"KEYTURN_{key.upper()}": value for key, value in made.material.items()}
+
+
+def test_drop_is_for_one_disconnect(keyturn: Line, vendor: Shapes, fresh_name: Name) -> None:
+    """The plan that runs deletes the remote identity; the policy is never changed for it."""
+    name = fresh_name("drop")
+    keyturn.connect(vendor, "one_slot", name)
+    before = keyturn.json("show", name)["policy"]
+    run = keyturn.json("disconnect", name, "--drop", "--yes")
+    assert "drop" in {step["key"] for step in keyturn.json("run", run["id"])["steps"]}
+    assert keyturn.json("show", name)["policy"] == before
+    assert "policy_changed" not in keyturn("history", name, "--json").stdout
+
+
 def test_a_worker_ends_on_sigterm(keyturn: Line) -> None:
     """Gracefully, with exit code 0."""
     with subprocess.Popen(

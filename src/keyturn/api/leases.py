@@ -37,6 +37,11 @@ def routes(hub: Keyturn, door: Door) -> APIRouter:
     """POST, extend, DELETE; each needs the scope `lease` or `lease:<connection>`."""
     router = APIRouter(prefix="/api/v1/leases", tags=["leases"])
 
+    def _enter(request: Request, lease_id: str) -> None:
+        """A key for one connection has no say in another's leases."""
+        held = leases.connection_of(hub, lease_id)
+        door.enter(request, f"lease:{held.name if held else ''}")
+
     @router.post("", summary="Lease a credential", status_code=201)
     def take(request: Request, wanted: Wanted) -> Response:
         """What serves now, held for `ttl_s`. While `other` is there, try it once when `values` are refused."""
@@ -62,7 +67,7 @@ def routes(hub: Keyturn, door: Door) -> APIRouter:
     @router.post("/{lease_id}/extend", summary="Hold it longer")
     def extend(request: Request, lease_id: str, longer: Longer) -> Response:
         """409 when it has ended: lease again."""
-        door.enter(request, "lease:")
+        _enter(request, lease_id)
         if not leases.extend(hub, lease_id, longer.ttl_s):
             raise Conflict("the lease has ended or never was", hint="Lease the connection again.")
         return JSONResponse({"id": lease_id, "ttl_s": longer.ttl_s}, headers=NO_STORE)
@@ -70,7 +75,7 @@ def routes(hub: Keyturn, door: Door) -> APIRouter:
     @router.delete("/{lease_id}", summary="Give it back", status_code=204)
     def give_back(request: Request, lease_id: str) -> Response:
         """Giving back twice is fine."""
-        door.enter(request, "lease:")
+        _enter(request, lease_id)
         leases.give_back(hub, lease_id)
         return Response(status_code=204)
 

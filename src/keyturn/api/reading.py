@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from keyturn.api.door import Door
 from keyturn.bootstrap import Keyturn
 from keyturn.model.moment import iso
-from keyturn.operations import connections, runs
+from keyturn.operations import runs
 
 
 def routes(hub: Keyturn, door: Door) -> APIRouter:
@@ -42,8 +42,7 @@ def routes(hub: Keyturn, door: Door) -> APIRouter:
     ) -> dict[str, Any]:
         """`next` is the `after` of the next page; absent on the last one."""
         door.enter(request, "read")
-        found = [c for c in connections.every(hub) if c.name > after]
-        page = found[:limit]
+        found = runs.page(hub, after, limit + 1)
         items = [
             {
                 "id": c.id,
@@ -54,11 +53,11 @@ def routes(hub: Keyturn, door: Door) -> APIRouter:
                 "owner": c.owner,
                 "generation": c.generation,
                 "created_at": iso(c.created_at),
-                "serving": runs.serving(hub, c),
+                "serving": serving,
             }
-            for c in page
+            for c, serving in found[:limit]
         ]
-        return {"items": items, **({"next": page[-1].name} if len(found) > limit else {})}
+        return {"items": items, **({"next": items[-1]["name"]} if len(found) > limit else {})}
 
     @router.get("/runs/{run_id}", summary="A run, its plan and its journal")
     def run(request: Request, run_id: str) -> dict[str, Any]:

@@ -15,15 +15,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from keyturn.model.ids import DebtId, PrincipalId, RunId
+from keyturn.errors import Conflict
+from keyturn.model.ids import RunId
 from keyturn.model.run import Debt, RunState, TaskState, Track
-from keyturn.storage import debts, runs, sealed, tasks
+from keyturn.storage import consumers, debts, principals, runs, sealed, tasks
 from keyturn.storage.database import Store, Tx
 from keyturn.vault import spool
 from keyturn.vault.secrets import Secrets
 
 OFTEN_S, SELDOM_S = 10.0, 60.0
-DEBT_LEASE_S = 600.0
+LEASES_KEPT_S = 86400.0
+REFUSALS_KEPT_S = 30 * 86400.0  # no vendor counts failed logins for longer
 _DEBTS_AT_ONCE = 20
 
 
@@ -110,65 +112,35 @@ class Sweep:
         return self.store.write(lambda tx: sealed.destroy_due(tx, now)) if due else 0
 
     def try_debts(self) -> int:
-        """One attempt at each debt whose time has come and whose principal nobody works on; how many were tried."""
+        """One attempt at each debt whose time has come and whose principal nobody works on; how many were tried.
+
+        The attempt itself holds the principal: ending an old slot while a run fills it would end the new credential.
+        """
         now, tried = self.clock(), 0
         if self.try_debt is None:
             return 0
-        due = self.store.read(
-            lambda tx: tx.all(
-                "SELECT d.id, c.principal_id FROM debt d JOIN connection c ON c.id = d.connection_id"
-                " JOIN principal p ON p.id = c.principal_id WHERE d.closed_at IS NULL AND d.next_try_at <= ?"
-                " AND p.active_run_id IS NULL AND p.lease_until < ? ORDER BY d.next_try_at LIMIT ?",
-                now,
-                now,
-                _DEBTS_AT_ONCE,
-            )
-        )
-        for debt_id, principal_id in due:
-            tried += self._try(self.try_debt, DebtId(debt_id), PrincipalId(principal_id))
+        for debt in self.store.read(lambda tx: debts.due(tx, now, _DEBTS_AT_ONCE)):
+            with suppress(Conflict):  # somebody else has the debt or its principal by now
+                self.try_debt(debt)
+                tried += 1
         return tried
 
-    def _try(self, attempt: Callable[[Debt], object], debt_id: DebtId, principal_id: PrincipalId) -> int:
-        """Holds the principal meanwhile: ending an old slot while a run fills it would end the new credential.
-
-        The lease has no run, so a crash here only delays: the debt and the principal are free when it runs out.
-        """
-        now, holder = self.clock(), f"{self.worker}/debt"
-
-        def take(tx: Tx) -> tuple[Debt, int] | None:
-            claimed = tx.run(
-                "UPDATE debt SET next_try_at = ? WHERE id = ? AND closed_at IS NULL AND next_try_at <= ?",
-                now + DEBT_LEASE_S,
-                debt_id,
-                now,
+    def prune(self) -> int:
+        """Deletes leases that are long over and refused logins older than every lock-out window; how many."""
+        now = self.clock()
+        leases_before, refusals_before = now - LEASES_KEPT_S, now - REFUSALS_KEPT_S
+        found = self.store.read(
+            lambda tx: (
+                consumers.past_leases(tx, leases_before) + principals.past_refusals(tx, refusals_before)
             )
-            taken = claimed and tx.run(
-                "UPDATE principal SET holder = ?, epoch = epoch + 1, lease_until = ?"
-                " WHERE id = ? AND lease_until < ? AND active_run_id IS NULL",
-                holder,
-                now + DEBT_LEASE_S,
-                principal_id,
-                now,
-            )
-            if claimed and not taken:
-                tx.run("UPDATE debt SET next_try_at = ? WHERE id = ?", now, debt_id)
-            row = tx.one("SELECT epoch FROM principal WHERE id = ?", principal_id) if taken else None
-            debt = debts.by_id(tx, debt_id) if row else None
-            return (debt, int(row[0])) if row and debt else None
-
-        held = self.store.write(take)
-        if held is None:
+        )
+        if not found:
             return 0
-        debt, epoch = held
-        try:
-            attempt(debt)
-        finally:
-            self.store.write(
-                lambda tx: tx.run(
-                    "UPDATE principal SET lease_until = 0 WHERE id = ? AND epoch = ?", principal_id, epoch
-                )
+        return self.store.write(
+            lambda tx: (
+                consumers.prune_leases(tx, leases_before) + principals.prune_refusals(tx, refusals_before)
             )
-        return 1
+        )
 
 
 class Sweeper:
@@ -200,6 +172,7 @@ class Sweeper:
                 seldom_at = time.monotonic() + self._seldom_s
                 _do(sweep.destroy_due)
                 _do(sweep.try_debts)
+                _do(sweep.prune)
 
 
 def _do(chore: Callable[[], object]) -> None:

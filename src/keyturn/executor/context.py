@@ -237,6 +237,8 @@ class Context:
         for number, (said, kind, facts, _) in enumerate(self.said):
             if said != key:
                 continue
+            if kind is LineKind.DECISION and facts.get("decision") == "asked":
+                return True  # a person may have done it the moment they read it
             if kind is LineKind.INTENT:
                 sent.append(facts.get("version", str(number)))
             elif kind is LineKind.OUTCOME and facts.get("outcome") == Outcome.APPLIED.value:

@@ -175,14 +175,13 @@ def _save(
         seals.append(hub.secrets.sealing(admin_row(connection.id), admin.to_bytes(), now))
 
     def work(tx: Tx) -> Connection:
-        if connections.by_name(tx, connection.name):
-            raise Conflict(f"there is a connection named {connection.name} already", field="name")
         principal_id = principals.ensure(tx, identity)
         current = version_id if material is not None else None
         whole = Connection(
             **{**connection.__dict__, "principal_id": principal_id, "current_version_id": current}
         )
-        connections.add(tx, whole)
+        if not connections.add(tx, whole):
+            raise Conflict(f"there is a connection named {connection.name} already", field="name")
         for seal in seals:
             seal(tx)
         entries = [
@@ -303,24 +302,6 @@ def discover(hub: Keyturn, name: str) -> tuple[Found, ...]:
         or "the vendor offers no listing"
     )
     raise InvalidInput(f"{name} cannot discover: {why}", field="name")
-
-
-def change_policy(hub: Keyturn, name: str, changes: Mapping[str, Any]) -> Connection:
-    """Changes some of a connection's policy; None takes a setting back. Journaled. Raises: InvalidInput."""
-    connection = find(hub, name)
-    policy = {**connection.policy, **changes}
-    policy = {key: value for key, value in policy.items() if value is not None}
-    Policy.read(policy)
-    facts = {"decision": "policy_changed", "changes": dict(changes), "by": hub.settings.actor}
-
-    def work(tx: Tx) -> None:
-        connections.change(tx, connection.id, policy=policy)
-        journal.append(
-            tx, connection.id, [journal.Entry(time.time(), "", "policy", LineKind.DECISION, 0, facts)]
-        )
-
-    hub.store.write(work)
-    return find(hub, name)
 
 
 def forget(hub: Keyturn, name: str) -> None:

@@ -24,10 +24,10 @@ from keyturn.model.credential import (
     State,
     Version,
 )
-from keyturn.model.ids import ConnectionId, PrincipalId, RunId, VersionId, new_id
+from keyturn.model.ids import ConnectionId, PrincipalId, VersionId, new_id
 from keyturn.model.plan import Goal, Kind, Plan
 from keyturn.model.policy import Policy
-from keyturn.model.run import TERMINAL, LineKind, Run, RunState, Track
+from keyturn.model.run import LineKind, Run
 from keyturn.model.secret import Material, Secret
 from keyturn.operations import runs as run_operations
 from keyturn.operations.connections import check_name, find
@@ -140,11 +140,10 @@ def issue(
     )
 
     def work(tx: Tx) -> Connection:
-        if connections.by_name(tx, name):
-            raise Conflict(f"there is a connection named {name} already", field="name")
         principal_id = principals.ensure(tx, f"{made.system}/{made.method}/{connection.id}")
         whole = replace(connection, principal_id=principal_id)
-        connections.add(tx, whole)
+        if not connections.add(tx, whole):
+            raise Conflict(f"there is a connection named {name} already", field="name")
         seal(tx)
         admin(tx)
         versions.add(tx, replace(version, principal_id=principal_id))
@@ -219,8 +218,26 @@ def reissue(
     connection, who = get(hub, name).connection, who or hub.settings.actor
     gone = connection.state in {ConnectionState.REVOKED, ConnectionState.DISCONNECTED}
     goal = Goal.RECONNECT if gone else Goal.ROTATE
-    plan = _overlapping(run_operations.plan(hub, name, goal), overlap_s, force=force)
-    run = _start(hub, connection, plan, overlap_s, reason=reason, trigger=trigger, who=who)
+    try:
+        run = run_operations.start(
+            hub,
+            name,
+            goal,
+            reason=reason,
+            trigger=trigger,
+            who=who,
+            shape=lambda plan: _overlapping(plan, overlap_s, force=force),
+            also=lambda tx, as_is: _allow(tx, as_is, overlap_s),
+            overlap_s=overlap_s,
+        )
+    except Conflict as error:
+        if "run" not in error.facts:
+            raise
+        raise Conflict(
+            f"{name} is being reissued already ({error.facts['run']})",
+            hint=f"Wait for its overlap, or end one of the two now: `keyturn revoke-issued {name} --slot`.",
+            run=error.facts["run"],
+        ) from None
 
     def is_over() -> bool:
         now_is = run_operations.get(hub, run.id)
@@ -262,73 +279,12 @@ def _overlapping(plan: Plan, overlap_s: float, *, force: bool) -> Plan:
     return replace(plan, steps=tuple(steps))
 
 
-def _start(
-    hub: Keyturn,
-    connection: Connection,
-    plan: Plan,
-    overlap_s: float,
-    *,
-    reason: str,
-    trigger: str,
-    who: str,
-) -> Run:
-    """`operations.runs.start` with a plan of our own."""
-    now = time.time()
-    run = Run(
-        id=RunId(new_id("run")),
-        connection_id=connection.id,
-        principal_id=connection.principal_id,
-        goal=plan.goal,
-        trigger=trigger or new_id("trg"),
-        reason=reason,
-        plan=plan,
-        state=RunState.QUEUED,
-        track=Track.FORWARD,
-        cursor=0,
-        due_at=now,
-        waiting_for="",
-        old_version_id=connection.current_version_id,
-        new_version_id=None,
-        attempts=0,
-        proof="",
-        created_at=now,
-        started_at=None,
-        ended_at=None,
-        outcome="",
-    )
-    facts = {
-        "decision": "started",
-        "goal": plan.goal.value,
-        "by": who,
-        "reason": reason,
-        "overlap_s": overlap_s,
-    }
+def _allow(tx: Tx, connection: Connection, overlap_s: float) -> None:
+    """A long overlap is no reason to call the run blocked."""
     drain_max_s = Policy.read(connection.policy).drain_max_s
-
-    def work(tx: Tx) -> Run:
-        again = runs.by_trigger(tx, connection.id, run.trigger)
-        if again is not None:
-            return again
-        unfinished = _open_run(tx, connection.id)
-        if unfinished is not None:
-            raise Conflict(
-                f"{connection.name} is being reissued already ({unfinished.id}, {unfinished.state.value})",
-                hint=f"Wait for its overlap, or end one of the two now: `keyturn revoke-issued {connection.name} --slot`.",
-            )
-        if 2 * overlap_s > drain_max_s:  # a long overlap is no reason to call the run blocked
-            widened = {**connection.policy, "drain_max_s": 2 * overlap_s + drain_max_s}
-            connections.change(tx, connection.id, policy=widened)
-        runs.add(tx, run)
-        journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, facts)])
-        return run
-
-    made = hub.store.write(work)
-    hub.engine.wake(made.id, now)
-    return made
-
-
-def _open_run(tx: Tx, connection_id: ConnectionId) -> Run | None:
-    return next((r for r in runs.recent(tx, connection_id, 5) if r.state not in TERMINAL), None)
+    if 2 * overlap_s > drain_max_s:
+        widened = {**connection.policy, "drain_max_s": 2 * overlap_s + drain_max_s}
+        connections.change(tx, connection.id, policy=widened)
 
 
 def _serves(hub: Keyturn, run: Run) -> Version | None:
@@ -410,7 +366,7 @@ def revoke(
             ledger.retire(tx, each)
             kept.destroy(tx, each.hash)
         journal.append(tx, connection.id, [journal.Entry(now, "", "issued", LineKind.DECISION, 0, facts)])
-        unfinished = _open_run(tx, connection.id)
+        unfinished = runs.unfinished_of(tx, connection.id)
         if unfinished is not None:
             runs.wake(tx, unfinished.id, now)
         return unfinished, connections.by_id(tx, connection.id)
@@ -418,7 +374,7 @@ def revoke(
     unfinished, as_is = hub.store.write(brake)
     if len(chosen) == len(live):
         if unfinished is not None:
-            _patiently(lambda: _stop(hub, unfinished, who))
+            _patiently(lambda: run_operations.stop(hub, unfinished.id, "everything was revoked", who=who))
         return run_operations.start(hub, name, Goal.REVOKE, reason=reason)
     current = as_is.current_version_id if as_is else None
     if unfinished is not None and any(s.version_id == current for s in chosen):
@@ -426,30 +382,6 @@ def revoke(
     if unfinished is not None:
         hub.engine.wake(unfinished.id, now)
     return unfinished
-
-
-def _stop(hub: Keyturn, run: Run, who: str) -> Run:
-    """Ends an open run because all it works on was just ended. Its worker loses the principal at its next commit."""
-    now = time.time()
-
-    def work(tx: Tx) -> None:
-        as_is = runs.by_id(tx, run.id)
-        if as_is is None or as_is.state in TERMINAL:
-            return
-        taken = principals.take(tx, run.principal_id, hub.hub.worker, run.id, now, now + 5)
-        if taken is None:
-            raise Conflict(f"{run.id} is being worked on", hint="Its secrets are refused already; try again.")
-        state = RunState.ABORTED_CLEAN.value
-        facts = {"decision": "ended", "state": state, "by": who, "why": "everything was revoked"}
-        journal.append(
-            tx, run.connection_id, [journal.Entry(now, run.id, "stop", LineKind.DECISION, taken, facts)]
-        )
-        columns = {"state": state, "due_at": None, "ended_at": now, "waiting_for": ""}
-        runs.change(tx, run.id, {**columns, "outcome": "everything was revoked"})
-        principals.let_go(tx, run.principal_id, taken, ended=True)
-
-    hub.store.write(work)
-    return run_operations.get(hub, run.id)
 
 
 def _patiently(act: Callable[[], Run]) -> Run:

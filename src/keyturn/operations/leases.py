@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from keyturn.bootstrap import Keyturn
 from keyturn.definitions.expressions import fill
 from keyturn.errors import Conflict, InvalidInput
-from keyturn.model.credential import CANDIDATE, Connection, ConnectionState, State, Version
+from keyturn.model.credential import Connection, ConnectionState, State, Version
 from keyturn.model.ids import LeaseId, new_id
 from keyturn.model.run import LineKind
 from keyturn.model.secret import Material
 from keyturn.operations.connections import find
+from keyturn.planner.shapes import ONE_SLOT
 from keyturn.storage import connections, consumers, journal, versions
 from keyturn.storage.consumers import Consumer
 from keyturn.storage.database import Tx
@@ -39,8 +40,7 @@ def take(hub: Keyturn, name: str, consumer: str, *, ttl_s: float = 300.0) -> Hel
 
     Raises: Conflict when nothing serves (disconnected, waiting for authorization).
     """
-    if not 1 <= ttl_s <= 7 * 86400:
-        raise InvalidInput("ttl_s must be between 1 second and 7 days", field="ttl_s")
+    _check(ttl_s)
     now = time.time()
     lease_id = LeaseId(new_id("lse"))
 
@@ -60,6 +60,11 @@ def take(hub: Keyturn, name: str, consumer: str, *, ttl_s: float = 300.0) -> Hel
         )
     connection, version, other = hub.store.write(work)
     return _held(hub, lease_id, connection, version, other, now + ttl_s)
+
+
+def _check(ttl_s: float) -> None:
+    if not 1 <= ttl_s <= 7 * 86400:
+        raise InvalidInput("ttl_s must be between 1 second and 7 days", field="ttl_s")
 
 
 def resolve(hub: Keyturn, name: str) -> Held:
@@ -84,12 +89,9 @@ def _serving(tx: Tx, name: str) -> tuple[Connection, Version, Version | None]:
     version = versions.by_id(tx, connection.current_version_id)
     if version is None or version.state is State.SUSPECT:
         raise Conflict(f"{name} is suspected to be compromised and is not served")
-    pending = [
-        v
-        for v in versions.of_connection(tx, connection.id)[:3]
-        if v.state in CANDIDATE and (v.ref.id, v.ref.slot) == (version.ref.id, version.ref.slot)
-    ]
-    return connection, version, pending[0] if pending else None
+    place = (version.ref.id, version.ref.slot)
+    pending = (v for v in versions.candidates(tx, connection.id) if (v.ref.id, v.ref.slot) == place)
+    return connection, version, next(pending, None)
 
 
 def _held(
@@ -101,13 +103,26 @@ def _held(
     until: float,
 ) -> Held:
     material = hub.secrets.material(version_row(version.id))
-    second = hub.secrets.material(version_row(other.id)) if other else None
+    is_second = other is not None and hub.catalog.row_of(connection).card.strategy in ONE_SLOT
+    second = hub.secrets.material(version_row(other.id)) if other and is_second else None
     return Held(lease_id, connection, version, material, second, until)
 
 
 def extend(hub: Keyturn, lease_id: str, ttl_s: float = 300.0) -> bool:
-    """Prolongs a lease; False when it ended: resolve again."""
-    return hub.store.write(lambda tx: consumers.extend_lease(tx, LeaseId(lease_id), time.time() + ttl_s))
+    """Prolongs a lease; False when it ended, or what it holds is being ended: resolve again."""
+    _check(ttl_s)
+    now = time.time()
+    return hub.store.write(lambda tx: consumers.extend_lease(tx, LeaseId(lease_id), now, now + ttl_s))
+
+
+def connection_of(hub: Keyturn, lease_id: str) -> Connection | None:
+    """Whose credential a lease holds."""
+
+    def work(tx: Tx) -> Connection | None:
+        lease = consumers.lease(tx, LeaseId(lease_id))
+        return connections.by_id(tx, lease.connection_id) if lease else None
+
+    return hub.store.read(work)
 
 
 def give_back(hub: Keyturn, lease_id: str) -> None:

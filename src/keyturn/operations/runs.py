@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from keyturn.bootstrap import Keyturn
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Remote
 from keyturn.errors import Conflict, NotFound
-from keyturn.model.credential import Connection, State
-from keyturn.model.ids import RunId, new_id
-from keyturn.model.plan import Goal, Plan
+from keyturn.executor.hub import RowOf
+from keyturn.model.credential import Connection, ConnectionState, State, Version
+from keyturn.model.ids import ConnectionId, RunId, new_id
+from keyturn.model.plan import Goal, Kind, Plan
 from keyturn.model.policy import Policy
 from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Run, RunState, Task, TaskState, Track
-from keyturn.operations.connections import access_of, find
+from keyturn.operations.connections import find
 from keyturn.planner.plans import plan as make_plan
 from keyturn.planner.situation import Situation
 from keyturn.storage import connections, debts, journal, principals, runs, tasks, versions
@@ -22,27 +24,34 @@ from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row
 
 
-def situation(hub: Keyturn, connection: Connection, *, look: bool = False) -> Situation:
-    """A connection as it stands; `look` also asks the vendor for its inventory."""
+def situation(hub: Keyturn, connection: Connection, *, drop: bool = False) -> Situation:
+    """A connection as it stands. `drop`: as if its policy said that a disconnect deletes the remote identity."""
     row = hub.catalog.row_of(connection)
-    known = hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
-    inventory: Sequence[Remote] | None = None
-    if look and row.can.lister is not None and row.card.inventory:
-        _, access, _ = access_of(hub, connection)
-        inventory = row.can.lister.list(access)
+    return hub.store.read(lambda tx: _situation(tx, connection.id, row, drop=drop))
+
+
+def _situation(tx: Tx, connection_id: ConnectionId, row: RowOf, *, drop: bool) -> Situation:
+    connection = connections.by_id(tx, connection_id)
+    if connection is None:
+        raise NotFound("the connection is gone")
+    policy = Policy.read(connection.policy)
     return Situation(
         connection=connection,
         method=row.method,
         card=row.card,
         can=capability_names(row.can),
-        has_admin=hub.store.read(
-            lambda tx: tx.one("SELECT 1 FROM sealed WHERE id = ?", admin_row(connection.id))
-        )
-        is not None,
-        versions=known,
-        policy=Policy.read(connection.policy),
-        inventory=inventory,
+        has_admin=tx.one("SELECT 1 FROM sealed WHERE id = ?", admin_row(connection.id)) is not None,
+        versions=versions.of_connection(tx, connection.id),
+        policy=replace(policy, drop_principal=True) if drop else policy,
+        siblings=[
+            other
+            for other in connections.on_principal(tx, connection.principal_id)
+            if other.id != connection.id and other.state not in _WITHOUT
+        ],
     )
+
+
+_WITHOUT = frozenset({ConnectionState.DISCONNECTED, ConnectionState.REVOKED})  # no credential to lose
 
 
 def capability_names(can: Capabilities) -> frozenset[str]:
@@ -50,25 +59,73 @@ def capability_names(can: Capabilities) -> frozenset[str]:
     return frozenset(name for name, value in vars(can).items() if value is not None)
 
 
-def plan(hub: Keyturn, name: str, goal: Goal) -> Plan:
+def plan(hub: Keyturn, name: str, goal: Goal, *, drop: bool = False) -> Plan:
     """The plan for a goal, without starting anything. Changes nothing, calls nobody."""
-    return make_plan(situation(hub, find(hub, name)), goal)
+    return make_plan(situation(hub, find(hub, name), drop=drop), goal)
 
 
-def start(hub: Keyturn, name: str, goal: Goal, *, reason: str = "", trigger: str = "") -> Run:
+def start(
+    hub: Keyturn,
+    name: str,
+    goal: Goal,
+    *,
+    reason: str = "",
+    trigger: str = "",
+    drop: bool = False,
+    who: str = "",
+    shape: Callable[[Plan], Plan] = lambda made: made,
+    also: Callable[[Tx, Connection], None] = lambda _tx, _connection: None,
+    **facts: Any,
+) -> Run:
     """Freezes a plan into a queued run. The same trigger again returns the same run.
 
-    Raises: Conflict when another run of this connection has not ended.
+    The plan is made inside the transaction, from the locked connection: nothing changes between the two. `shape` may
+    change it, `also` write beside it, and `facts` go into the journal.
+
+    Raises: Conflict when another run of this connection has not ended (`facts['run']`).
     """
-    connection = find(hub, name)
-    frozen = make_plan(situation(hub, connection), goal)
-    now = time.time()
-    run = Run(
+    connection, by = find(hub, name), who or hub.settings.actor
+    row = hub.catalog.row_of(connection)
+    now, trigger = time.time(), trigger or new_id("trg")
+    said = {"decision": "started", "goal": goal.value, "by": by, "reason": reason, **facts}
+
+    def work(tx: Tx) -> Run:
+        if goal is Goal.CONTAIN:  # it may end a run, and principals are locked before connections
+            tx.lock("SELECT epoch FROM principal WHERE id = ?", connection.principal_id)
+        tx.lock("SELECT generation FROM connection WHERE id = ?", connection.id)
+        again = runs.by_trigger(tx, connection.id, trigger)
+        if again is not None:
+            return again
+        unfinished = runs.unfinished_of(tx, connection.id)
+        if unfinished is not None and goal is Goal.CONTAIN and unfinished.goal in _ROUTINE:
+            if _goes_on(unfinished):
+                return _hurry(tx, unfinished, now, by, reason)
+            _give_way(tx, hub, unfinished, name, now, by)
+        elif unfinished is not None:
+            raise Conflict(
+                f"{name} has a run that has not ended ({unfinished.id}, {unfinished.state.value})",
+                hint=f"Wait, or use `keyturn rollback {unfinished.id}` or `keyturn cancel {unfinished.id}`.",
+                run=unfinished.id,
+            )
+        seen = _situation(tx, connection.id, row, drop=drop)
+        run = _queued(seen.connection, shape(make_plan(seen, goal)), trigger, reason, now)
+        also(tx, seen.connection)
+        runs.add(tx, run)
+        journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, said)])
+        return run
+
+    made = hub.store.write(work)
+    hub.engine.wake(made.id, now)
+    return made
+
+
+def _queued(connection: Connection, frozen: Plan, trigger: str, reason: str, now: float) -> Run:
+    return Run(
         id=RunId(new_id("run")),
         connection_id=connection.id,
         principal_id=connection.principal_id,
-        goal=goal,
-        trigger=trigger or new_id("trg"),
+        goal=frozen.goal,
+        trigger=trigger,
         reason=reason,
         plan=frozen,
         state=RunState.QUEUED,
@@ -85,37 +142,54 @@ def start(hub: Keyturn, name: str, goal: Goal, *, reason: str = "", trigger: str
         ended_at=None,
         outcome="",
     )
-    facts = {"decision": "started", "goal": goal.value, "by": hub.settings.actor, "reason": reason}
 
-    def work(tx: Tx) -> Run:
-        again = runs.by_trigger(tx, connection.id, run.trigger)
-        if again is not None:
-            return again
-        open_runs = [r for r in runs.recent(tx, connection.id, 5) if r.state not in TERMINAL]
-        if open_runs and goal is Goal.CONTAIN and open_runs[0].goal in {Goal.ROTATE, Goal.REAUTHORIZE}:
-            return _hurry(tx, open_runs[0], now, hub.settings.actor, reason)
-        if open_runs:
-            raise Conflict(
-                f"{name} has a run that has not ended ({open_runs[0].id}, {open_runs[0].state.value})",
-                hint=f"Wait, or use `keyturn rollback {open_runs[0].id}` or `keyturn cancel {open_runs[0].id}`.",
-            )
-        runs.add(tx, run)
-        journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, facts)])
-        return run
 
-    made = hub.store.write(work)
-    hub.engine.wake(made.id, now)
-    return made
+# -- an emergency while a routine run is under way (semantics 13) --------------------------------------------------
+
+_ROUTINE = frozenset({Goal.ROTATE, Goal.REAUTHORIZE, Goal.REFRESH})
+_STANDS = frozenset({RunState.WAITING_HUMAN, RunState.BLOCKED, RunState.LOST})
+
+
+def _goes_on(run: Run) -> bool:
+    """Whether the run itself replaces and ends the old one by and by, without anybody: before the switch only while
+    nobody has to do something, after it in any case."""
+    if run.track is not Track.FORWARD or run.goal is Goal.REFRESH:
+        return False
+    switch = next((i for i, step in enumerate(run.plan.steps) if step.kind is Kind.CUTOVER), -1)
+    return 0 <= switch < run.cursor or run.state not in _STANDS
 
 
 def _hurry(tx: Tx, run: Run, now: float, by: str, reason: str) -> Run:
-    """An emergency while a routine run is under way: that run goes on without waiting for anybody (semantics 13)."""
+    """The run goes on without waiting for consumers."""
     facts = {"decision": "contain", "by": by, "reason": reason}
     journal.append(
         tx, run.connection_id, [journal.Entry(now, run.id, "contain", LineKind.DECISION, 0, facts)]
     )
     runs.wake(tx, run.id, now)
     return run
+
+
+def _give_way(tx: Tx, hub: Keyturn, run: Run, name: str, now: float, by: str) -> None:
+    """Ends a run that would keep an emergency waiting. Raises: Conflict when something of it is at the vendor."""
+    as_is, epoch = _take(tx, hub, run.id, now)
+    if _may_have_changed(tx, as_is):
+        open_tasks = [t for t in tasks.of_run(tx, run.id) if t.state in tasks.OPEN_STATES]
+        if run.track is Track.ROLLBACK or run.state not in _STANDS:
+            todo = f"Wait until it has ended (`keyturn run {run.id} --follow`)"
+        elif open_tasks:
+            todo = f"Do `keyturn task {open_tasks[0].id}`" + _or_undo(as_is)
+        else:
+            todo = f"Remove the cause and use `keyturn retry {run.id}`" + _or_undo(as_is)
+        raise Conflict(
+            f"{name} has a run that has changed something at the vendor ({run.id}, {run.state.value})",
+            hint=f"{todo}, then `keyturn contain {name}` again.",
+            run=run.id,
+        )
+    _end(tx, as_is, epoch, now, by, "gave way to an emergency")
+
+
+def _or_undo(run: Run) -> str:
+    return f" or `keyturn rollback {run.id}`" if run.plan.rollback else ""
 
 
 def get(hub: Keyturn, run_id: str) -> Run:
@@ -159,42 +233,84 @@ def _is_reversible(tx: Tx, run: Run) -> bool:
     return not any(step.key in begun for step in run.plan.steps if not step.reversible)
 
 
-def cancel(hub: Keyturn, run_id: str) -> Run:
-    """Ends a run before it changed anything at the vendor. Raises: Conflict when it did: use rollback."""
-    run = get(hub, run_id)
+def _take(tx: Tx, hub: Keyturn, run_id: RunId, now: float) -> tuple[Run, int]:
+    """Takes an unfinished run's principal for this one transaction: the run as it is now, and the epoch.
+
+    Raises: Conflict when it has ended or a worker has it, one of this process too: its call may be under way.
+    """
+    run = runs.by_id(tx, run_id)
+    if run is None:
+        raise NotFound(f"there is no run {run_id}", field="run")
+    epoch = principals.take(tx, run.principal_id, f"{hub.hub.worker}/op/{new_id('op')}", run_id, now, now + 5)
+    run = runs.by_id(tx, run_id) or run  # what the lease covers is read under it
     if run.state in TERMINAL:
-        raise Conflict(f"{run_id} has ended already ({run.state.value})")
-    now = time.time()
+        raise Conflict(
+            f"{run_id} has ended already ({run.state.value})", hint="Start a new rotation instead."
+        )
+    if epoch is None:
+        raise Conflict(f"{run_id} is being worked on", hint="Try again in a moment.")
+    return run, epoch
+
+
+def _may_have_changed(tx: Tx, run: Run) -> bool:
+    """Whether anything may be at the vendor: sent by us, or done by a person who was asked to."""
+    return any(
+        line.kind in {LineKind.INTENT, LineKind.RECEIPT}
+        or (line.kind is LineKind.OBSERVED and line.facts.get("what") == "outage")
+        for line in journal.of_run(tx, run.id)
+    ) or any(task.state is TaskState.SUBMITTED for task in tasks.of_run(tx, run.id))
+
+
+def _end(tx: Tx, run: Run, epoch: int, now: float, by: str, why: str) -> None:
+    """Ends a run from outside: nobody is asked or paused any more, the principal is free."""
+    state = RunState.ABORTED_CLEAN.value
+    facts = {"decision": "ended", "state": state, "by": by, "why": why}
+    entry = journal.Entry(now, run.id, "cancel", LineKind.DECISION, epoch, facts)
+    journal.append(tx, run.connection_id, [entry])
+    _cancel_tasks(tx, run)
+    connection = connections.by_id(tx, run.connection_id)
+    if connection is not None and connection.state is ConnectionState.PAUSED:
+        connections.change(tx, connection.id, state=ConnectionState.ACTIVE.value)
+    columns = {"state": state, "due_at": None, "ended_at": now, "waiting_for": "", "outcome": why}
+    runs.change(tx, run.id, columns)
+    principals.let_go(tx, run.principal_id, epoch, ended=True)
+
+
+def _cancel_tasks(tx: Tx, run: Run) -> None:
+    for task in tasks.of_run(tx, run.id):
+        if task.state in tasks.OPEN_STATES:
+            tasks.change(tx, task.id, state=TaskState.CANCELLED.value, why="cancelled")
+
+
+def cancel(hub: Keyturn, run_id: str) -> Run:
+    """Ends a run before anything was changed at the vendor. Raises: Conflict when it was, or may have been."""
+    run, now = get(hub, run_id), time.time()
 
     def work(tx: Tx) -> None:
-        taken = principals.take(tx, run.principal_id, hub.hub.worker, run.id, now, now + 5)
-        if taken is None:
-            raise Conflict(f"{run_id} is being worked on", hint="Try again in a moment.")
-        if any(line.kind in {LineKind.INTENT, LineKind.RECEIPT} for line in journal.of_run(tx, run.id)):
+        as_is, epoch = _take(tx, hub, run.id, now)
+        if _may_have_changed(tx, as_is):
             raise Conflict(
-                f"{run_id} has changed something at the vendor", hint=f"Use `keyturn rollback {run_id}`."
+                f"{run_id} has changed something at the vendor, or asked a person to",
+                hint=f"Use `keyturn rollback {run_id}`."
+                if as_is.plan.rollback
+                else f"It only rolls forward: `keyturn run {run_id}` says what it waits for.",
             )
-        facts = {"decision": "ended", "state": "aborted_clean", "by": hub.settings.actor, "why": "cancelled"}
-        journal.append(
-            tx, run.connection_id, [journal.Entry(now, run.id, "cancel", LineKind.DECISION, taken, facts)]
-        )
-        for task in tasks.of_run(tx, run.id):
-            if task.state in tasks.OPEN_STATES:
-                tasks.change(tx, task.id, state=TaskState.CANCELLED.value, why="cancelled")
-        runs.change(
-            tx,
-            run.id,
-            {
-                "state": "aborted_clean",
-                "due_at": None,
-                "ended_at": now,
-                "waiting_for": "",
-                "outcome": "cancelled",
-            },
-        )
-        principals.let_go(tx, run.principal_id, taken, ended=True)
+        _end(tx, as_is, epoch, now, hub.settings.actor, "cancelled")
 
     hub.store.write(work)
+    return get(hub, run_id)
+
+
+def stop(hub: Keyturn, run_id: str, why: str, *, who: str = "") -> Run:
+    """Ends a run although it changed something: whoever calls has ended all it worked on. Ended already: as it is."""
+    run, now = get(hub, run_id), time.time()
+    if run.state not in TERMINAL:
+
+        def work(tx: Tx) -> None:
+            as_is, epoch = _take(tx, hub, run.id, now)
+            _end(tx, as_is, epoch, now, who or hub.settings.actor, why)
+
+        hub.store.write(work)
     return get(hub, run_id)
 
 
@@ -203,18 +319,11 @@ def rollback(hub: Keyturn, run_id: str) -> Run:
 
     Raises: Conflict past the point of no return, or when the run ended: roll forward with a new rotation.
     """
-    run = get(hub, run_id)
-    if run.state in TERMINAL:
-        raise Conflict(
-            f"{run_id} has ended already ({run.state.value})", hint="Start a new rotation instead."
-        )
-    now = time.time()
+    run, now = get(hub, run_id), time.time()
 
     def work(tx: Tx) -> None:
-        taken = principals.take(tx, run.principal_id, hub.hub.worker, run.id, now, now + 5)
-        if taken is None:
-            raise Conflict(f"{run_id} is being worked on", hint="Try again in a moment.")
-        if not run.plan.rollback or not _is_reversible(tx, run):
+        as_is, taken = _take(tx, hub, run.id, now)
+        if not as_is.plan.rollback or not _is_reversible(tx, as_is):
             raise Conflict(
                 f"{run_id} is past its point of no return",
                 hint="It only rolls forward; start a new rotation afterwards.",
@@ -223,9 +332,7 @@ def rollback(hub: Keyturn, run_id: str) -> Run:
         journal.append(
             tx, run.connection_id, [journal.Entry(now, run.id, "rollback", LineKind.DECISION, taken, facts)]
         )
-        for task in tasks.of_run(tx, run.id):
-            if task.state in tasks.OPEN_STATES:
-                tasks.change(tx, task.id, state=TaskState.CANCELLED.value, why="cancelled")
+        _cancel_tasks(tx, run)
         columns = {
             "track": Track.ROLLBACK.value,
             "cursor": 0,
@@ -254,7 +361,24 @@ def retry(hub: Keyturn, run_id: str) -> Run:
 
 def serving(hub: Keyturn, connection: Connection) -> str:
     """In words: what serves traffic now and what else is alive."""
-    known = hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
+    return _serving(hub.store.read(lambda tx: versions.of_connection(tx, connection.id)))
+
+
+def page(hub: Keyturn, after: str, limit: int) -> list[tuple[Connection, str]]:
+    """The connections whose names follow `after`, by name, with what serves each."""
+
+    def work(tx: Tx) -> tuple[list[Connection], list[Version]]:
+        found = connections.page(tx, after, limit)
+        return found, versions.of_page(tx, found[0].name, found[-1].name) if found else []
+
+    found, known = hub.store.read(work)
+    of: dict[str, list[Version]] = {}
+    for version in known:
+        of.setdefault(version.connection_id, []).append(version)
+    return [(connection, _serving(of.get(connection.id, []))) for connection in found]
+
+
+def _serving(known: Sequence[Version]) -> str:
     current = next((v for v in known if v.state is State.CURRENT), None)
     others = [
         f"v{v.number} {v.state.value}"

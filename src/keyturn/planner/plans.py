@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keyturn.errors import Conflict, InvalidInput
-from keyturn.model.card import Strategy
+from keyturn.model.card import RevokeScope, Strategy
 from keyturn.model.credential import ConnectionState
 from keyturn.model.plan import Goal, Kind, Plan, Step
 from keyturn.planner import shapes
@@ -16,7 +16,9 @@ def plan(situation: Situation, goal: Goal) -> Plan:
     if builder is None:
         raise InvalidInput(f"{goal.value} is not available for {situation.method.title}", field="goal")
     _check_state(situation, goal)
-    return builder(situation, goal)
+    made = builder(situation, goal)
+    _check_siblings(situation, made)
+    return made
 
 
 def _check_state(situation: Situation, goal: Goal) -> None:
@@ -31,6 +33,26 @@ def _check_state(situation: Situation, goal: Goal) -> None:
         raise Conflict(
             f"{connection.name} is {connection.state.value}",
             hint=f"Use `keyturn reconnect {connection.name}` first.",
+        )
+
+
+_ENDS = frozenset({Kind.DISABLE, Kind.REVOKE, Kind.TELL})
+_CHANGES = _ENDS | {Kind.SET, Kind.ISSUE, Kind.ASK}
+
+
+def _check_siblings(situation: Situation, made: Plan) -> None:
+    """What takes the credential of another connection with it is not done for one alone."""
+    if not situation.siblings:
+        return
+    card, name = situation.card, situation.connection.name
+    steps = [step for step in made.steps if not step.params.get("recovery")]
+    one = card.strategy in shapes.ONE_SLOT and any(step.kind in _CHANGES for step in steps)
+    wide = card.revoke_scope is not RevokeScope.CREDENTIAL and any(step.kind in _ENDS for step in steps)
+    if one or wide or any(step.target == "principal" for step in steps):
+        others = ", ".join(each.name for each in situation.siblings)
+        raise Conflict(
+            f"{name} shares its account at the vendor with {others}, which would lose its credential too",
+            hint="Let all of them use one connection through leases and disconnect the others.",
         )
 
 

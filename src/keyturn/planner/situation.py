@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keyturn.contract.manifest import Method
-from keyturn.contract.values import Remote
 from keyturn.model.card import Card
 from keyturn.model.credential import LIVE, Connection, Version
 from keyturn.model.policy import Policy
@@ -23,7 +22,7 @@ class Situation:
     has_admin: bool
     versions: Sequence[Version]
     policy: Policy
-    inventory: Sequence[Remote] | None = None  # None: not looked, or the vendor has none
+    siblings: Sequence[Connection] = ()  # others with a credential of the same remote identity
 
     @property
     def current(self) -> Version | None:

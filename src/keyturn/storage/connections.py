@@ -34,10 +34,11 @@ def _read(row: Row) -> Connection:
     )
 
 
-def add(tx: Tx, connection: Connection) -> None:
-    """Inserts a connection with an empty journal. The caller has checked that the name is free."""
-    tx.run(
-        f"INSERT INTO connection ({_COLUMNS}, journal_count, journal_hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,'')",
+def add(tx: Tx, connection: Connection) -> bool:
+    """Inserts a connection with an empty journal. False when the name is taken."""
+    return 1 == tx.run(
+        f"INSERT INTO connection ({_COLUMNS}, journal_count, journal_hash) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,0,'')"
+        " ON CONFLICT (name) DO NOTHING",
         connection.id,
         connection.name,
         connection.system,
@@ -70,6 +71,12 @@ def by_name(tx: Tx, name: str) -> Connection | None:
 def every(tx: Tx) -> list[Connection]:
     """All connections by name."""
     return [_read(row) for row in tx.all(f"SELECT {_COLUMNS} FROM connection ORDER BY name")]
+
+
+def page(tx: Tx, after: str, limit: int) -> list[Connection]:
+    """The connections whose names follow `after`, by name."""
+    sql = f"SELECT {_COLUMNS} FROM connection WHERE name > ? ORDER BY name LIMIT ?"
+    return [_read(row) for row in tx.all(sql, after, limit)]
 
 
 def on_principal(tx: Tx, principal_id: PrincipalId) -> list[Connection]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keyturn.model.credential import State
 from keyturn.model.ids import ConnectionId, LeaseId, VersionId
 from keyturn.storage.database import Row, Tx
 
@@ -41,6 +42,10 @@ _LEASE = "id, connection_id, version_id, consumer, taken_at, until_at, ended_at"
 
 def _consumer(row: Row) -> Consumer:
     return Consumer(row[0], ConnectionId(row[1]), row[2], row[3], row[4], bool(row[5]), row[6], row[7])
+
+
+def _lease(row: Row) -> Lease:
+    return Lease(LeaseId(row[0]), ConnectionId(row[1]), VersionId(row[2]), row[3], row[4], row[5], row[6])
 
 
 def declare(tx: Tx, consumer: Consumer) -> None:
@@ -91,20 +96,42 @@ def add_lease(tx: Tx, lease: Lease) -> None:
     )
 
 
-def extend_lease(tx: Tx, lease_id: LeaseId, until: float) -> bool:
-    """Prolongs a lease that has not ended."""
-    return 1 == tx.run("UPDATE lease SET until_at = ? WHERE id = ? AND ended_at IS NULL", until, lease_id)
+def lease(tx: Tx, lease_id: LeaseId) -> Lease | None:
+    """The lease of this id."""
+    row = tx.one(f"SELECT {_LEASE} FROM lease WHERE id = ?", lease_id)
+    return _lease(row) if row else None
+
+
+def extend_lease(tx: Tx, lease_id: LeaseId, now: float, until: float) -> bool:
+    """Prolongs a lease that has neither ended nor run out, on a version that serves or drains."""
+    return 1 == tx.run(
+        "UPDATE lease SET until_at = ? WHERE id = ? AND ended_at IS NULL AND until_at > ?"
+        " AND version_id IN (SELECT id FROM version WHERE state IN (?,?))",
+        until,
+        lease_id,
+        now,
+        State.CURRENT.value,
+        State.DRAINING.value,
+    )
 
 
 def end_lease(tx: Tx, lease_id: LeaseId, at: float) -> None:
     """Ends a lease; ending twice is fine."""
-    tx.run("UPDATE lease SET ended_at = ? WHERE id = ? AND ended_at IS NULL", at, lease_id)
+    tx.run("UPDATE lease SET ended_at = ?, until_at = ? WHERE id = ? AND ended_at IS NULL", at, at, lease_id)
+
+
+def past_leases(tx: Tx, before: float) -> int:
+    """How many leases were over by then."""
+    row = tx.one("SELECT COUNT(*) FROM lease WHERE until_at < ?", before)
+    return int(row[0]) if row else 0
+
+
+def prune_leases(tx: Tx, before: float) -> int:
+    """Deletes the leases that were over by then; how many."""
+    return tx.run("DELETE FROM lease WHERE until_at < ?", before)
 
 
 def holders(tx: Tx, version_id: VersionId, now: float) -> list[Lease]:
     """Who holds this version now, longest first."""
     sql = f"SELECT {_LEASE} FROM lease WHERE version_id = ? AND ended_at IS NULL AND until_at > ? ORDER BY until_at DESC"
-    return [
-        Lease(LeaseId(r[0]), ConnectionId(r[1]), VersionId(r[2]), r[3], r[4], r[5], r[6])
-        for r in tx.all(sql, version_id, now)
-    ]
+    return [_lease(row) for row in tx.all(sql, version_id, now)]

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from keyturn import boundary
-from keyturn.errors import InvalidInput, KeyturnError, StoreUnavailable
+from keyturn.errors import Conflict, InvalidInput, KeyturnError, StoreUnavailable
 from keyturn.storage import schema
 
 T = TypeVar("T")
@@ -198,7 +198,7 @@ class SqliteStore:
                         if _is_ill(error) or not connection.in_transaction:
                             raise
                         connection.execute("ROLLBACK TO member")
-                        done.set_exception(error)
+                        done.set_exception(_raced() if isinstance(error, sqlite3.IntegrityError) else error)
                     connection.execute("RELEASE member")
                 boundary.reach("commit:before")
                 connection.execute("COMMIT")
@@ -239,6 +239,13 @@ def _is_ill(error: BaseException) -> bool:
     """Whether the database failed, and with it everybody in the batch, rather than one member's own statement."""
     code = getattr(error, "sqlite_errorcode", None)
     return isinstance(error, sqlite3.Error) and code is not None and code & 0xFF in _ILL
+
+
+def _raced() -> Conflict:
+    """A row broke a rule of the schema: almost always two at once made the same thing."""
+    return Conflict(
+        "somebody else changed the same thing at the same moment", hint="Look at it, then try again."
+    )
 
 
 @contextmanager
@@ -351,7 +358,7 @@ class PostgresStore:
         except KeyturnError:
             raise
         except self._integrity:
-            raise
+            raise _raced() from None
         except Exception as error:
             if not isinstance(error, self._errors) and type(error).__module__.split(".")[0] != "psycopg_pool":
                 raise

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from keyturn.model.ids import ConnectionId, DebtId, RunId, VersionId
 from keyturn.model.run import Debt
 from keyturn.storage.database import Row, Tx
@@ -11,6 +14,7 @@ _COLUMNS = (
     "id, connection_id, version_id, run_id, kind, why, facts, owner, tries, next_try_at, created_at, closed_at,"
     " closed_by, closed_why"
 )
+_FULL = ", ".join(f"d.{name}" for name in _COLUMNS.split(", "))
 
 
 def _read(row: Row) -> Debt:
@@ -60,9 +64,26 @@ def by_id(tx: Tx, debt_id: DebtId) -> Debt | None:
 
 
 def open_debts(tx: Tx, connection_id: ConnectionId | None = None) -> list[Debt]:
-    """Debts not closed, oldest first."""
-    rows = tx.all(f"SELECT {_COLUMNS} FROM debt WHERE closed_at IS NULL ORDER BY created_at, id")
-    return [d for d in map(_read, rows) if connection_id is None or d.connection_id == connection_id]
+    """Debts not closed, oldest first; of one connection when named."""
+    sql = f"SELECT {_COLUMNS} FROM debt WHERE closed_at IS NULL"
+    if connection_id is None:
+        rows = tx.all(f"{sql} ORDER BY created_at, id")
+    else:
+        rows = tx.all(f"{sql} AND connection_id = ? ORDER BY created_at, id", connection_id)
+    return [_read(row) for row in rows]
+
+
+def due(tx: Tx, now: float, limit: int) -> list[Debt]:
+    """Open debts whose time has come and whose principal no run and no worker has, longest due first."""
+    rows = tx.all(
+        f"SELECT {_FULL} FROM debt d JOIN connection c ON c.id = d.connection_id"
+        " JOIN principal p ON p.id = c.principal_id WHERE d.closed_at IS NULL AND d.next_try_at <= ?"
+        " AND p.active_run_id IS NULL AND p.lease_until < ? ORDER BY d.next_try_at LIMIT ?",
+        now,
+        now,
+        limit,
+    )
+    return [_read(row) for row in rows]
 
 
 def of_run(tx: Tx, run_id: RunId) -> list[Debt]:
@@ -81,6 +102,16 @@ def close(tx: Tx, debt_id: DebtId, at: float, by: str, why: str) -> None:
     )
 
 
-def postpone(tx: Tx, debt_id: DebtId, next_try_at: float) -> None:
-    """Counts a try and sets the next: the slow ladder never ends."""
-    tx.run("UPDATE debt SET tries = tries + 1, next_try_at = ? WHERE id = ?", next_try_at, debt_id)
+def claim(tx: Tx, debt_id: DebtId, until: float) -> None:
+    """Keeps a debt from being due while it is tried: a crash meanwhile only delays it."""
+    tx.run("UPDATE debt SET next_try_at = ? WHERE id = ?", until, debt_id)
+
+
+def postpone(tx: Tx, debt_id: DebtId, next_try_at: float, facts: Mapping[str, Any]) -> None:
+    """Counts a try, keeps what it saw and sets the next: the slow ladder never ends."""
+    tx.run(
+        "UPDATE debt SET tries = tries + 1, next_try_at = ?, facts = ? WHERE id = ?",
+        next_try_at,
+        dump(dict(facts)),
+        debt_id,
+    )

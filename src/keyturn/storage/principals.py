@@ -9,16 +9,16 @@ from keyturn.storage.database import Tx
 
 def ensure(tx: Tx, identity: str) -> PrincipalId:
     """The id of the principal with this identity text; made when new."""
-    row = tx.one("SELECT id FROM principal WHERE identity = ?", identity)
-    if row:
-        return PrincipalId(row[0])
-    principal_id = PrincipalId(new_id("prn"))
     tx.run(
-        "INSERT INTO principal (id, identity, holder, epoch, lease_until) VALUES (?,?,'',0,0)",
-        principal_id,
+        "INSERT INTO principal (id, identity, holder, epoch, lease_until) VALUES (?,?,'',0,0)"
+        " ON CONFLICT (identity) DO NOTHING",
+        new_id("prn"),
         identity,
     )
-    return principal_id
+    row = tx.one("SELECT id FROM principal WHERE identity = ?", identity)
+    if row is None:
+        raise LookupError("a principal that was just made is not there")
+    return PrincipalId(row[0])
 
 
 def take(
@@ -26,7 +26,8 @@ def take(
 ) -> int | None:
     """Takes the lease for a run: the new epoch, or None while another worker or another run has it.
 
-    A run keeps the principal (`active_run_id`) until it ends, also while it waits without a lease.
+    A run keeps the principal (`active_run_id`) until it ends, also while it waits without a lease. The same holder may
+    take it again at once, to go on after its store failed: a holder's name stands for one line of work.
     """
     taken = tx.run(
         "UPDATE principal SET holder = ?, epoch = epoch + 1, lease_until = ?, active_run_id = ?"
@@ -42,6 +43,20 @@ def take(
     if not taken:
         return None
     row = tx.one("SELECT epoch FROM principal WHERE id = ?", principal_id)
+    return int(row[0]) if row else None
+
+
+def borrow(tx: Tx, principal_id: PrincipalId, holder: str, now: float, until: float) -> int | None:
+    """Takes the lease without a run, for a chore: the new epoch, or None while a worker or an unfinished run has it."""
+    taken = tx.run(
+        "UPDATE principal SET holder = ?, epoch = epoch + 1, lease_until = ?"
+        " WHERE id = ? AND lease_until < ? AND active_run_id IS NULL",
+        holder,
+        until,
+        principal_id,
+        now,
+    )
+    row = tx.one("SELECT epoch FROM principal WHERE id = ?", principal_id) if taken else None
     return int(row[0]) if row else None
 
 
@@ -84,3 +99,14 @@ def refusals(tx: Tx, principal_id: PrincipalId, since: float) -> int:
     """Our refused logins since then."""
     row = tx.one("SELECT COUNT(*) FROM refused_login WHERE principal_id = ? AND at > ?", principal_id, since)
     return int(row[0]) if row else 0
+
+
+def past_refusals(tx: Tx, before: float) -> int:
+    """How many refused logins are older than that."""
+    row = tx.one("SELECT COUNT(*) FROM refused_login WHERE at < ?", before)
+    return int(row[0]) if row else 0
+
+
+def prune_refusals(tx: Tx, before: float) -> int:
+    """Deletes the refused logins older than that; how many."""
+    return tx.run("DELETE FROM refused_login WHERE at < ?", before)

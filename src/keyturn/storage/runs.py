@@ -98,6 +98,13 @@ def recent(tx: Tx, connection_id: ConnectionId | None = None, limit: int = 100) 
     return [_read(row) for row in rows]
 
 
+def unfinished_of(tx: Tx, connection_id: ConnectionId) -> Run | None:
+    """The one run of a connection that has not ended."""
+    sql = f"SELECT {_COLUMNS} FROM run WHERE connection_id = ? AND ended_at IS NULL ORDER BY created_at DESC LIMIT 1"
+    row = tx.one(sql, connection_id)
+    return _read(row) if row else None
+
+
 def due(tx: Tx, now: float, limit: int) -> list[tuple[RunId, float]]:
     """Ids of runs that may go on now, longest due first, without those whose principal another run or worker has."""
     rows = tx.all(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from keyturn.model.credential import Provenance, Ref, State, Version
+from collections.abc import Collection
+from typing import overload
+
+from keyturn.model.credential import CANDIDATE, Provenance, Ref, State, Version
 from keyturn.model.ids import ConnectionId, PrincipalId, VersionId
 from keyturn.storage.database import Row, Tx
 from keyturn.storage.rows import dump, load
 
 _COLUMNS = "id, connection_id, principal_id, number, state, ref, fingerprint, provenance, born_at, expires_at, changed_at"
+_FULL = ", ".join(f"v.{name}" for name in _COLUMNS.split(", "))
 
 
 def _read(row: Row) -> Version:
@@ -62,6 +66,30 @@ def of_connection(tx: Tx, connection_id: ConnectionId) -> list[Version]:
     return [_read(row) for row in tx.all(sql, connection_id)]
 
 
+def of_page(tx: Tx, first: str, last: str) -> list[Version]:
+    """All versions of the connections with names from `first` to `last`, newest first."""
+    rows = tx.all(
+        f"SELECT {_FULL} FROM version v JOIN connection c ON c.id = v.connection_id"
+        " WHERE c.name >= ? AND c.name <= ? ORDER BY v.number DESC",
+        first,
+        last,
+    )
+    return [_read(row) for row in rows]
+
+
+def candidates(tx: Tx, connection_id: ConnectionId) -> list[Version]:
+    """Versions of our own making that may become current, newest first."""
+    marks = ",".join("?" for _ in CANDIDATE)
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM version WHERE connection_id = ? AND state IN ({marks}) AND provenance = ?"
+        " ORDER BY number DESC",
+        connection_id,
+        *(state.value for state in CANDIDATE),
+        Provenance.OURS.value,
+    )
+    return [_read(row) for row in rows]
+
+
 def on_principal(tx: Tx, principal_id: PrincipalId) -> list[Version]:
     """All versions of every connection that shares the remote identity: the ledger of P4."""
     return [_read(r) for r in tx.all(f"SELECT {_COLUMNS} FROM version WHERE principal_id = ?", principal_id)]
@@ -74,6 +102,19 @@ def by_fingerprint(tx: Tx, fingerprint: str) -> list[Version]:
     ]
 
 
-def move(tx: Tx, version_id: VersionId, state: State, at: float) -> None:
-    """Changes a version's state, the one thing about it that may change."""
-    tx.run("UPDATE version SET state = ?, changed_at = ? WHERE id = ?", state.value, at, version_id)
+@overload
+def move(tx: Tx, version_id: VersionId, state: State, at: float) -> None: ...
+@overload
+def move(tx: Tx, version_id: VersionId, state: State, at: float, only_from: Collection[State]) -> bool: ...
+def move(
+    tx: Tx, version_id: VersionId, state: State, at: float, only_from: Collection[State] = tuple(State)
+) -> bool | None:
+    """Changes a version's state, the one thing about it that may change. False when it is in none of `only_from`."""
+    marks = ",".join("?" for _ in only_from)
+    return 1 == tx.run(
+        f"UPDATE version SET state = ?, changed_at = ? WHERE id = ? AND state IN ({marks})",
+        state.value,
+        at,
+        version_id,
+        *(each.value for each in only_from),
+    )

@@ -102,12 +102,17 @@ def _run(hub: Keyturn, held: Held, command: list[str], ttl: float) -> int:
 
 
 def _environment(hub: Keyturn, held: Held) -> dict[str, str]:
-    """Ours, without the master key where that is in a variable, and with the credential."""
+    """Ours, without what is the hub's own (its settings, and the variable its master key is in), and with the
+    credential."""
     from keyturn.operations import leases
 
     kek = hub.settings.kek
     own = kek.removeprefix("env:") if kek.startswith("env:") else ""
-    inherited = {name: value for name, value in hub.settings.environment.items() if name != own}
+    inherited = {
+        name: value
+        for name, value in hub.settings.environment.items()
+        if name != own and not name.upper().startswith("KEYTURN_")
+    }
     return {**inherited, **leases.environment(hub, held)}
 
 

@@ -10,7 +10,7 @@ import click
 from keyturn.cli import follow, inputs, terminal
 from keyturn.cli.session import Session, pass_session
 from keyturn.cli.terminal import Exit
-from keyturn.errors import Conflict, KeyturnError
+from keyturn.errors import Conflict
 from keyturn.model.plan import Goal
 from keyturn.model.run import Run
 
@@ -149,11 +149,10 @@ def _start(
 
     with session.hub() as hub:
         chosen = list(dict.fromkeys(inputs.connection(hub, name).name for name in names))
-        with _dropping(hub, chosen, drop):
-            plans = {name: runs.plan(hub, name, goal) for name in chosen}
-            if goal in _FINAL:
-                _ask(plans, goal, yes)
-            started, codes = _begin(hub, chosen, goal, reason)
+        plans = {name: runs.plan(hub, name, goal, drop=drop) for name in chosen}
+        if goal in _FINAL:
+            _ask(plans, goal, yes)
+        started, codes = _begin(hub, chosen, goal, reason, drop)
         if no_wait:
             found = [runs.get(hub, run.id) for run in started]
             follow.conclude(hub, found, as_json=as_json)
@@ -166,14 +165,16 @@ def _start(
     raise click.exceptions.Exit(terminal.worst(codes))
 
 
-def _begin(hub: Keyturn, names: Sequence[str], goal: Goal, reason: str) -> tuple[list[Run], list[Exit]]:
+def _begin(
+    hub: Keyturn, names: Sequence[str], goal: Goal, reason: str, drop: bool
+) -> tuple[list[Run], list[Exit]]:
     from keyturn.operations import runs
 
     started: list[Run] = []
     codes: list[Exit] = []
     for name in names:
         try:
-            started.append(runs.start(hub, name, goal, reason=reason))
+            started.append(runs.start(hub, name, goal, reason=reason, drop=drop))
         except Conflict as error:
             if len(names) == 1:
                 raise
@@ -190,27 +191,3 @@ def _ask(plans: dict[str, Any], goal: Goal, yes: bool) -> None:
             show(name, made)
             terminal.say()
     terminal.confirm(list(plans), f"{goal.value.capitalize()} {', '.join(plans)}", yes=yes)
-
-
-class _dropping:  # noqa: N801 - used as a with statement
-    """`--drop` holds for this disconnect only: the plan is frozen while the policy says so."""
-
-    def __init__(self, hub: Keyturn, names: Sequence[str], wanted: bool) -> None:
-        self._hub, self._names = hub, names if wanted else ()
-        self._before: dict[str, Any] = {}
-
-    def __enter__(self) -> None:
-        from keyturn.operations import connections
-
-        for name in self._names:
-            self._before[name] = connections.find(self._hub, name).policy.get("drop_principal")
-            connections.change_policy(self._hub, name, {"drop_principal": True})
-
-    def __exit__(self, *_: object) -> None:
-        from keyturn.operations import connections
-
-        for name, value in self._before.items():
-            try:
-                connections.change_policy(self._hub, name, {"drop_principal": value})
-            except KeyturnError as error:
-                terminal.note(f"The policy of {name} still says drop_principal: {error.message}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keyturn.contract.values import Remote
-from keyturn.errors import KeyturnError, VendorThrottled, VendorUnavailable
+from keyturn.errors import CredentialRejected, KeyturnError, VendorThrottled, VendorUnavailable
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Back, Done, Move, Wait
 from keyturn.executor.retries import soon
@@ -91,7 +91,10 @@ def _outage_or_siblings(ctx: Context, step: Step) -> Move | None:
         pause = max(0.02, ctx.policy.settle_revoke(ctx.card) / REFUSALS)
         return Wait(ctx.hub.clock() + pause, "what serves is refused as well; looking again")
     if ctx.can.lister is not None and ctx.card.inventory:
-        shown = any(_shows(r, serving) for r in ctx.can.lister.list(ctx.access(serving)))
+        try:
+            shown = any(_shows(r, serving) for r in ctx.can.lister.list(ctx.access(serving)))
+        except CredentialRejected:
+            shown = False  # it may not even look any more
         ctx.line(step, LineKind.OBSERVED, what="inventory", shows=shown, version=serving.id)
         if shown:
             return soon(ctx, "what serves is listed and yet refused: an outage must not look like a death")

@@ -1,0 +1,276 @@
+"""Starting, stopping and hurrying runs: what is frozen when, who gives way to whom, and who shares an account."""
+
+import itertools
+import time
+
+import pytest
+
+from keyturn.errors import Conflict
+from keyturn.executor.executor import Executor
+from keyturn.model.credential import ConnectionState, Provenance, Ref, State, Version
+from keyturn.model.ids import VersionId
+from keyturn.model.plan import Goal
+from keyturn.model.run import LineKind, RunState, TaskState, Track
+from keyturn.operations import connections, leases, runs, tasks
+from keyturn.storage import connections as rows
+from keyturn.storage import journal, principals, versions
+from keyturn.storage import runs as run_rows
+from keyturn.storage import tasks as task_rows
+from keyturn_lab.vendors.shapes import Shapes
+from tests.faults import shapes_connector as shapes
+from tests.faults import world
+
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with Shapes.in_thread() as vendor:
+        yield vendor.client
+
+
+@pytest.fixture
+def hub(tmp_path):
+    opened = world.open_world(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def name():
+    return f"run{next(NUMBERS)}"
+
+
+def until(hub, client, run, name, stop):
+    return world.drive(hub, run.id, world.person(client, hub, name), stop=stop)
+
+
+def asked(hub, run):
+    """Goes on until a person is waited for."""
+    return world.drive(hub, run.id, lambda _: None, stop=lambda r: r.state is RunState.WAITING_HUMAN)
+
+
+def draining(hub, client, run, name):
+    return until(hub, client, run, name, lambda r: "slow" in r.waiting_for)
+
+
+# -- what is frozen ------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_is_made_from_what_is_locked(hub, client, name, monkeypatch):
+    """A switch that lands while a run is being started is in its plan: the free slot, the old version."""
+    world.connect(hub, client, "two_slots", name)
+    connection, real = connections.find(hub, name), type(hub.catalog).row_of
+
+    def switched_meanwhile(catalog, of):
+        if connections.find(hub, name).generation == connection.generation:
+            version = Version(
+                VersionId("ver_2"),
+                connection.id,
+                connection.principal_id,
+                2,
+                State.CURRENT,
+                Ref(slot="b", fingerprint="x"),
+                "",
+                Provenance.OURS,
+                None,
+                None,
+                0.0,
+            )
+            hub.store.write(lambda tx: versions.add(tx, version))
+            hub.store.write(lambda tx: rows.flip(tx, connection, version.id))
+        return real(catalog, of)
+
+    monkeypatch.setattr(type(hub.catalog), "row_of", switched_meanwhile)
+    run = runs.start(hub, name, Goal.ROTATE)
+    assert run.old_version_id == "ver_2"
+    assert run.plan.target_slot == "a"
+
+
+def test_the_same_trigger_is_the_same_run(hub, client, name):
+    """Also when the goal makes no sense any more: a double click is no error."""
+    world.connect(hub, client, "one_slot", name)
+    run = runs.start(hub, name, Goal.DISCONNECT, trigger="t")
+    assert until(hub, client, run, name, None).state is RunState.COMPLETE
+    assert runs.start(hub, name, Goal.DISCONNECT, trigger="t").id == run.id
+    with pytest.raises(Conflict, match="is disconnected"):
+        runs.start(hub, name, Goal.DISCONNECT)
+
+
+def test_to_drop_is_asked_for_one_run(hub, client, name):
+    """The plan deletes the remote identity; the connection's policy stays as it was."""
+    world.connect(hub, client, "one_slot", name)
+    before = connections.find(hub, name).policy
+    keys = [step.key for step in runs.plan(hub, name, Goal.DISCONNECT, drop=True).steps]
+    assert "drop" in keys
+    assert [s.key for s in runs.start(hub, name, Goal.DISCONNECT, drop=True).plan.steps] == keys
+    assert connections.find(hub, name).policy == before
+
+
+# -- an emergency beside a routine run -----------------------------------------------------------------------------
+
+
+def test_an_emergency_hurries_a_run_that_goes_on_by_itself(hub, client, name):
+    """Before the switch and after it: the same run, which then waits for no consumer."""
+    world.connect(hub, client, "many_ids", name)
+    leases.declare(hub, name, "slow", "live")
+    run = runs.start(hub, name, Goal.ROTATE)
+    assert runs.start(hub, name, Goal.CONTAIN).id == run.id
+    assert until(hub, client, run, name, None).state is RunState.COMPLETE
+    second = runs.start(hub, name, Goal.ROTATE)
+    draining(hub, client, second, name)
+    assert runs.start(hub, name, Goal.CONTAIN).id == second.id
+    assert until(hub, client, second, name, None).state is RunState.COMPLETE
+
+
+def test_an_emergency_does_not_hurry_what_is_being_undone(hub, client, name):
+    """It would bring the leaked one back: the emergency is told what to wait for."""
+    world.connect(hub, client, "many_ids", name)
+    leases.declare(hub, name, "slow", "live")
+    run = runs.start(hub, name, Goal.ROTATE)
+    draining(hub, client, run, name)
+    assert runs.rollback(hub, run.id).track is Track.ROLLBACK
+    with pytest.raises(Conflict, match=run.id) as refused:
+        runs.start(hub, name, Goal.CONTAIN)
+    assert f"keyturn run {run.id} --follow" in refused.value.hint
+    Executor(hub.hub).advance(run.id)  # it is switched back, and the consumer sees that
+    leases.give_back(hub, leases.take(hub, name, "slow").lease_id)
+    assert until(hub, client, run, name, None).state is RunState.ABORTED_CLEAN
+    assert runs.start(hub, name, Goal.CONTAIN).goal is Goal.CONTAIN
+
+
+def test_a_run_that_only_asked_somebody_gives_way(hub, client, name):
+    """Nothing of it is at the vendor: it ends, its task is taken back, and the emergency has a run of its own."""
+    world.connect(hub, client, "supplied", name)
+    run = runs.start(hub, name, Goal.ROTATE)
+    asked(hub, run)
+    made = runs.start(hub, name, Goal.CONTAIN)
+    assert made.goal is Goal.CONTAIN
+    gone = runs.get(hub, run.id)
+    assert (gone.state, gone.outcome) == (RunState.ABORTED_CLEAN, "gave way to an emergency")
+    assert tasks.waiting(hub) == []
+    asked(hub, made)
+    assert [task.run_id for task in tasks.waiting(hub)] == [made.id]
+
+
+def test_a_run_that_somebody_answered_does_not_give_way(hub, client, name):
+    """What a person brought exists at the vendor: the next action is named instead."""
+    world.connect(hub, client, "supplied", name)
+    run = runs.start(hub, name, Goal.ROTATE)
+    asked(hub, run)
+    (task,) = tasks.waiting(hub)
+    tasks.submit(hub, task.id, shapes.pasted(shapes.person_supplies(client, name)))
+    with pytest.raises(Conflict, match=run.id) as refused:
+        runs.start(hub, name, Goal.CONTAIN)
+    assert f"keyturn rollback {run.id}" in refused.value.hint
+    assert f"keyturn contain {name}" in refused.value.hint
+
+
+# -- ending a run --------------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_run_pauses_nobody(hub, client, name):
+    """Consumers that waited for a person are served again."""
+    world.connect(hub, client, "supplied", name)
+    run = runs.start(hub, name, Goal.ROTATE)
+    asked(hub, run)
+    connection = connections.find(hub, name)
+    hub.store.write(lambda tx: rows.change(tx, connection.id, state=ConnectionState.PAUSED.value))
+    assert runs.cancel(hub, run.id).state is RunState.ABORTED_CLEAN
+    assert connections.find(hub, name).state is ConnectionState.ACTIVE
+    assert leases.resolve(hub, name).version.number == 1
+    left = hub.store.read(lambda tx: task_rows.of_run(tx, run.id))
+    assert {task.state for task in left} == {TaskState.CANCELLED}
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [
+        (LineKind.INTENT, {"by": "person"}),
+        (LineKind.RECEIPT, {"task": "tsk_1"}),
+        (LineKind.OBSERVED, {"what": "outage"}),
+    ],
+)
+def test_a_run_that_may_have_changed_something_is_not_cancelled(hub, client, name, kind, facts):
+    """A person may have pressed the button already; the hint is the way back that there is."""
+    world.connect(hub, client, "supplied", name)
+    run = runs.start(hub, name, Goal.ROTATE)
+    asked(hub, run)
+    entry = journal.Entry(time.time(), run.id, "stage", kind, 0, facts)
+    hub.store.write(lambda tx: journal.append(tx, run.connection_id, [entry]))
+    with pytest.raises(Conflict) as refused:
+        runs.cancel(hub, run.id)
+    assert refused.value.hint == f"Use `keyturn rollback {run.id}`."
+    assert runs.get(hub, run.id).state is RunState.WAITING_HUMAN
+
+
+def test_nobody_ends_a_run_under_a_worker_of_the_same_process(hub, client, name):
+    """Its call may be under way; only the worker itself may take its principal again."""
+    world.connect(hub, client, "one_slot", name)
+    run, now = runs.start(hub, name, Goal.ROTATE), time.time()
+    hub.store.write(lambda tx: principals.take(tx, run.principal_id, hub.hub.worker, run.id, now, now + 60))
+    for act in (runs.cancel, runs.rollback, lambda h, r: runs.stop(h, r, "over")):
+        with pytest.raises(Conflict, match="being worked on"):
+            act(hub, run.id)
+    Executor(hub.hub).advance(run.id)
+    assert runs.get(hub, run.id).started_at is not None
+
+
+def test_a_run_that_ended_meanwhile_stays_ended(hub, client, name, monkeypatch):
+    """What was read before the lease is read again under it."""
+    world.connect(hub, client, "one_slot", name)
+    run = runs.start(hub, name, Goal.ROTATE)
+    stale = runs.get(hub, run.id)
+    ended = {"state": "complete", "due_at": None, "ended_at": time.time()}
+    hub.store.write(lambda tx: run_rows.change(tx, run.id, ended))
+    monkeypatch.setattr(runs, "get", lambda *_: stale)
+    with pytest.raises(Conflict, match="has ended already"):
+        runs.cancel(hub, run.id)
+    state = hub.store.read(lambda tx: run_rows.by_id(tx, run.id)).state
+    free = hub.store.read(lambda tx: principals.active_run(tx, run.principal_id))
+    assert (state, free) == (RunState.COMPLETE, None)
+
+
+# -- two connections, one account ----------------------------------------------------------------------------------
+
+
+def twice(hub, client, method, name):
+    """A connection, and another with the same values."""
+    made = world.connect(hub, client, method, name)
+    values = {**made.settings, **dict(made.material), **dict(made.admin or {})}
+    known = {f.name for f in shapes.system().method(method).fields}
+    chosen = {key: value for key, value in values.items() if key in known}
+    connections.connect(hub, "shapes", method, f"{name}-too", chosen)
+
+
+@pytest.mark.parametrize("goal", [Goal.ROTATE, Goal.CONTAIN, Goal.DISCONNECT, Goal.REVOKE])
+def test_one_slot_is_not_changed_under_a_sibling(hub, client, name, goal):
+    """The other connection would lose its credential: refused, with its name and the way out."""
+    twice(hub, client, "one_slot", name)
+    with pytest.raises(Conflict, match=f"{name}-too") as refused:
+        runs.start(hub, name, goal)
+    assert "leases" in refused.value.hint
+    assert runs.recent(hub) == []
+
+
+def test_siblings_with_credentials_of_their_own_may_go(hub, client, name):
+    """Where each has its own, only deleting the account itself is refused."""
+    twice(hub, client, "two_slots", name)
+    assert runs.plan(hub, name, Goal.ROTATE)
+    assert runs.plan(hub, name, Goal.DISCONNECT)
+
+
+def test_an_account_is_not_dropped_under_a_sibling(hub, client, name):
+    """A sibling that was disconnected has nothing to lose."""
+    twice(hub, client, "two_slots", name)
+    admin = connections.find(hub, name).id
+    hub.store.write(hub.secrets.sealing(f"admin:{admin}", shapes.Material({"a": "b"}).to_bytes(), 0.0))
+    with pytest.raises(Conflict, match=f"{name}-too"):
+        runs.plan(hub, name, Goal.DISCONNECT, drop=True)
+    other = connections.find(hub, f"{name}-too")
+    hub.store.write(
+        lambda tx: rows.change(
+            tx, other.id, state=ConnectionState.DISCONNECTED.value, current_version_id=None
+        )
+    )
+    assert "drop" in [s.key for s in runs.plan(hub, name, Goal.DISCONNECT, drop=True).steps]
