@@ -15,12 +15,6 @@ NOT_OF_SHAPES = ("page: fields", "page: sources", "lie: ")
 # Defects found by this suite that are not mended yet. Mended? Then delete the line.
 KNOWN = {
     ("s3-customer/access_key", "lie: dripping"): "transport.aws has no deadline over a whole call",
-    ("s3-customer/access_key", "issue: garbage"): "AccessKeys.read does not catch RecursionError",
-    ("aha/api_key", "odd: unicode"): "transport.http hands non-ASCII header values to the library as text",
-    ("jira/oauth", "odd: unicode"): "transport.http hands non-ASCII header values to the library as text",
-    ("custom-rest/oauth2 consent", "odd: unicode"): "transport.http hands non-ASCII header values on as text",
-    ("custom-rest/oauth2 client", "page: fields"): "demo/definitions/oidc-client.yaml: client_id has no help",
-    ("custom-rest/oauth2 consent", "page: fields"): "demo/definitions/oidc-grant.yaml: client_id has no help",
     **{
         (f"shapes/{method}", "issue: garbage"): "shapes_connector._receipt does not catch RecursionError"
         for method in ("many_ids", "named_slots", "regenerate")

@@ -171,10 +171,6 @@ def test_only_a_draining_version_waits_for_time_and_consumers(hub, state):
     assert why_closed(Look(hub, now=NOW), replace(draining(hub, NOW), state=state)) is None
 
 
-@pytest.mark.xfail(
-    reason="consumers.gate._least_s asks whether it was ever seen, not whether on this generation",
-    strict=True,
-)
 def test_a_deploy_time_consumer_has_a_day_at_every_rotation(hub):
     """Also one that was declared, or last seen, before this switch."""
     flip(hub)

@@ -87,7 +87,13 @@ def _revoked_before_cutover() -> None:
     def rotate(situation: Any, goal: Goal) -> Any:
         kill = [s for s in shapes.retire(situation) if s.kind in {Kind.REVOKE, Kind.DISABLE}]
         rest = [s for s in shapes.retire(situation) if s not in kill]
-        steps = (shapes.preflight(situation), *shapes.stage(situation), *kill, *shapes.switch(situation), *rest)
+        steps = (
+            shapes.preflight(situation),
+            *shapes.stage(situation),
+            *kill,
+            *shapes.switch(situation),
+            *rest,
+        )
         return plans._make(situation, goal, steps, shapes.rollback(situation))
 
     retire.targets = targets

@@ -53,9 +53,10 @@ class _Hub(Protocol):
     def clock(self) -> float: ...
 
 
-def why_closed(look: Looker, version: Version) -> Closed | None:
+def why_closed(look: Looker, version: Version, *, back: bool = False) -> Closed | None:
     """None when the gate is open: time is up, no lease holds it, every required consumer moved on, and the vendor
-    (where it reports use) last saw it before the cut-over."""
+    (where it reports use) last saw it before the cut-over. `back`: it served only until a rollback, so only those
+    who were seen on it have to move."""
     now = look.hub.clock()
     again = now + LOOK_AGAIN_S * look.hub.patience
     since = version.changed_at
@@ -77,7 +78,11 @@ def why_closed(look: Looker, version: Version) -> Closed | None:
         least = since + max([look.policy.drain_min_s, *(_least_s(c, now_is) for c in declared)])
         if now < least:
             return Closed("consumers get time to pick up the new one", least)
-        behind = [c.name for c in declared if c.required and c.seen_generation < now_is]
+        behind = [
+            c.name
+            for c in declared
+            if c.required and (c.seen_generation == now_is - 1 if back else c.seen_generation < now_is)
+        ]
         if behind:
             return Closed(f"not seen on the new one yet: {', '.join(behind)}", again)
     if look.card.last_used and look.can.lister is not None and version.state is State.DRAINING:

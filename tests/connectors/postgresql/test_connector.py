@@ -14,7 +14,7 @@ from keyturn.model.verdict import Verdict
 from keyturn_lab.parts.postgres import Role, scram_verifier
 
 pytestmark = pytest.mark.postgres
-ONE = capabilities("password", {"roles": "one"})
+ONE = capabilities("password", {"roles": "one", "admin_user": "rotator"})
 TWO = capabilities("password", {"roles": "two"})
 FREE = Ref(slot="role_b")
 

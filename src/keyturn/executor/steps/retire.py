@@ -41,7 +41,7 @@ def drain(ctx: Context, step: Step) -> Move:
     for version in targets(ctx, step):
         if version.state in _ENDED:
             continue
-        closed = why_closed(ctx, version)
+        closed = why_closed(ctx, version, back=step.target == "new")
         if closed is None:
             continue
         since = version.changed_at if version.state is State.DRAINING else (ctx.run.started_at or now)
