@@ -28,8 +28,7 @@ def open_test_hub(folder, database="", **extra):
         workers=2,
         actor="ada",
     )
-    hub = open_hub(settings, create=True, catalog=Catalog(extra={"hub-api": page, **extra}))
-    return hub
+    return open_hub(settings, create=True, catalog=Catalog(extra={"hub-api": page, **extra}))
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ CAN_ROLL_BACK = [n for n in ROWS if n not in {
 }]  # fmt: skip
 
 
-ROLLBACK_KNOWN = {"jira/oauth": "the new grant is owed: ending it at the vendor would end the old one too"}
+ROLLBACK_KNOWN: dict[str, str] = {}
 RECONNECT_KNOWN: dict[str, str] = {}
 
 

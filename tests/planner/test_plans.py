@@ -76,7 +76,7 @@ def keys(steps):
 OVERLAP = "preflight stage prove cutover drain revoke prove_dead"
 WITH_SWITCH = "preflight stage prove cutover drain disable revoke prove_dead"
 IN_PLACE = "preflight stage prove cutover prove_dead"
-BACK = "flip_back remove candidate_dead"
+BACK = "flip_back drain_new remove candidate_dead"
 
 
 @pytest.mark.parametrize(
