@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.model.card import RevokeScope, Strategy
 from keyturn.model.credential import ConnectionState
@@ -16,9 +18,7 @@ def plan(situation: Situation, goal: Goal) -> Plan:
     if builder is None:
         raise InvalidInput(f"{goal.value} is not available for {situation.method.title}", field="goal")
     _check_state(situation, goal)
-    made = builder(situation, goal)
-    _check_siblings(situation, made)
-    return made
+    return _with_siblings(situation, builder(situation, goal))
 
 
 def _check_state(situation: Situation, goal: Goal) -> None:
@@ -40,20 +40,28 @@ _ENDS = frozenset({Kind.DISABLE, Kind.REVOKE, Kind.TELL})
 _CHANGES = _ENDS | {Kind.SET, Kind.ISSUE, Kind.ASK}
 
 
-def _check_siblings(situation: Situation, made: Plan) -> None:
-    """What takes the credential of another connection with it is not done for one alone."""
+_ENDINGS = frozenset({Goal.CONTAIN, Goal.DISCONNECT, Goal.REVOKE})
+
+
+def _with_siblings(situation: Situation, made: Plan) -> Plan:
+    """What takes the credential of another connection with it is not done for one alone, unless ending is the goal:
+    an emergency and a farewell are always possible, and say whom they take along."""
     if not situation.siblings:
-        return
+        return made
     card, name = situation.card, situation.connection.name
     steps = [step for step in made.steps if not step.params.get("recovery")]
     one = card.strategy in shapes.ONE_SLOT and any(step.kind in _CHANGES for step in steps)
     wide = card.revoke_scope is not RevokeScope.CREDENTIAL and any(step.kind in _ENDS for step in steps)
     if one or wide or any(step.target == "principal" for step in steps):
         others = ", ".join(each.name for each in situation.siblings)
+        if made.goal in _ENDINGS:
+            warning = f"{others} share this account at the vendor and lose their credential as well."
+            return replace(made, warnings=(*made.warnings, warning))
         raise Conflict(
             f"{name} shares its account at the vendor with {others}, which would lose its credential too",
             hint="Let all of them use one connection through leases and disconnect the others.",
         )
+    return made
 
 
 def _make(situation: Situation, goal: Goal, steps: tuple[Step, ...], rollback: tuple[Step, ...] = ()) -> Plan:
