@@ -243,12 +243,18 @@ def twice(hub, client, method, name):
     connections.connect(hub, "shapes", method, f"{name}-too", chosen)
 
 
-@pytest.mark.parametrize("goal", [Goal.ROTATE, Goal.CONTAIN, Goal.DISCONNECT, Goal.REVOKE])
-def test_one_slot_is_not_changed_under_a_sibling(hub, client, name, goal):
+@pytest.mark.parametrize("goal", [Goal.CONTAIN, Goal.DISCONNECT, Goal.REVOKE])
+def test_an_end_is_always_possible_and_names_whom_it_takes_along(hub, client, name, goal):
+    """An emergency must not be refused because somebody shares the account: the plan warns."""
+    twice(hub, client, "one_slot", name)
+    assert any(f"{name}-too" in said for said in runs.plan(hub, name, goal).warnings)
+
+
+def test_one_slot_is_not_rotated_under_a_sibling(hub, client, name):
     """The other connection would lose its credential: refused, with its name and the way out."""
     twice(hub, client, "one_slot", name)
     with pytest.raises(Conflict, match=f"{name}-too") as refused:
-        runs.start(hub, name, goal)
+        runs.start(hub, name, Goal.ROTATE)
     assert "leases" in refused.value.hint
     assert runs.recent(hub) == []
 

@@ -54,7 +54,7 @@ def _with_siblings(situation: Situation, made: Plan) -> Plan:
     wide = card.revoke_scope is not RevokeScope.CREDENTIAL and any(step.kind in _ENDS for step in steps)
     if one or wide or any(step.target == "principal" for step in steps):
         others = ", ".join(each.name for each in situation.siblings)
-        if made.goal in _ENDINGS:
+        if made.goal in _ENDINGS and not any(step.target == "principal" for step in steps):
             warning = f"{others} share this account at the vendor and lose their credential as well."
             return replace(made, warnings=(*made.warnings, warning))
         raise Conflict(
