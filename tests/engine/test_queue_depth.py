@@ -20,6 +20,7 @@ PART = 200
 @pytest.mark.slow
 def test_a_thousand_queued_runs(tmp_path: Path) -> None:
     """The last runs of a deep queue are as fast as the first ones; memory stays flat."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     vendor = noop.Vendor()
     hub = open_noop(tmp_path, "", vendor, threads=8)
     try:
@@ -34,5 +35,6 @@ def test_a_thousand_queued_runs(tmp_path: Path) -> None:
         hub.close()
     first, last = ended[PART] - ended[0], ended[-1] - ended[-1 - PART]
     assert last < 3 * first  # other work shares the machine: 1.0 +- 0.2 when it is idle
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 300 * 1024
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 100 * 1024  # kB; what other tests of this process took is not ours
     assert {len(values) for values in vendor.values.values()} == {2}
