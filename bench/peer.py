@@ -24,7 +24,7 @@ from keyturn.transport import sql
 from keyturn_lab.parts.openbao import OpenBao
 from keyturn_lab.parts.postgres import PostgresCluster, Role
 
-_SALT = "SELECT split_part(split_part(split_part(rolpassword, '$', 2), ':', 2), '$', 1) FROM pg_authid WHERE rolname = %s"
+_SALT = "SELECT split_part(split_part(rolpassword, '$', 2), ':', 2) FROM pg_authid WHERE rolname = %s"
 
 
 def install() -> None:
