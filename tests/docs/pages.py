@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -70,9 +68,3 @@ def generator() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def need_commands() -> None:
-    """Skips while the command line is being written. Once docs/cli.md is there it never skips again."""
-    if not (ROOT / "docs/cli.md").exists() and not generator().cli_is_here():
-        pytest.skip("keyturn.cli.commands is not complete")
