@@ -18,7 +18,8 @@ from typing import Any
 from demo import page
 from demo.consumers import Caller, Consumer
 from demo.person import Person
-from demo.rows import Row, rows
+from demo.row import Row
+from demo.rows import rows
 from keyturn.bootstrap import Keyturn, open_hub
 from keyturn.settings import Settings
 

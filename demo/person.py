@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from demo.rows import AHA_USER
-from keyturn_lab import people
-from keyturn_lab.parts import oidc
+from demo import rows
 
 
 class Person:
@@ -53,20 +50,7 @@ class Person:
             self._stop.wait(0.4)
 
     def _do(self, task: Mapping[str, Any]) -> None:
-        urls = {name: part["url"] for name, part in self._parts.items() if "url" in part}
-        system = self._systems[task["connection"]]
-        acts: dict[tuple[str, str], Callable[[], dict[str, str]]] = {
-            ("freshdesk", "supply"): lambda: {
-                "api_key": people.freshdesk_reset_key(urls["freshdesk"], "integration@acme.example")
-            },
-            ("aha", "supply"): lambda: self._new_aha_key(urls["aha"]),
-            ("aha", "delete"): lambda: self._delete_aha_key(urls["aha"], task),
-            ("jira", "consent"): lambda: {
-                "callback_url": people.jira_consent(_url(task), "integration@acme.example", site="acme")
-            },
-            ("custom-rest", "consent"): lambda: {"callback_url": oidc.consent(_url(task), "ana@acme")},
-        }
-        answer = acts[(system, task["kind"])]()
+        answer = rows.act(self._parts, self._systems[task["connection"]], task)
         arguments = ["task", task["id"], "--claim"]
         environment = dict(self._environment)
         for number, (name, value) in enumerate(answer.items()):
@@ -76,20 +60,6 @@ class Person:
             arguments += ["--done"]
         self._run_cli([*arguments, "--no-wait", "--json"], environment)
         self.answered.append(task["title"])
-
-    def _new_aha_key(self, url: str) -> dict[str, str]:
-        name = f"keyturn {os.urandom(3).hex()}"
-        return {"api_key": people.aha_generate_key(url, AHA_USER, name), "key_name": name}
-
-    def _delete_aha_key(self, url: str, task: Mapping[str, Any]) -> dict[str, str]:
-        """Finds the row to delete by the name the instructions give, as a person would."""
-        text = json.dumps(task["instructions"])
-        known = people.aha_key_names(url, AHA_USER)
-        named = [name for name in known if name in text]
-        if len(named) != 1:
-            raise LookupError(f"the instructions name {len(named)} of the keys {known}")
-        people.aha_delete_key(url, AHA_USER, named[0])
-        return {}
 
     def _cli_json(self, *arguments: str) -> list[dict[str, Any]]:
         said = self._run_cli([*arguments, "--json"], self._environment)
@@ -108,7 +78,3 @@ class Person:
         if done.returncode not in {0, 3}:
             raise RuntimeError(f"keyturn {arguments[0]} exit {done.returncode}: {done.stderr.strip()[-200:]}")
         return done.stdout
-
-
-def _url(task: Mapping[str, Any]) -> str:
-    return next(str(each["url"]) for each in task["instructions"] if each.get("url"))

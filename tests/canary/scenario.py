@@ -26,8 +26,9 @@ from keyturn.settings import Settings
 from keyturn.transport import sql
 from keyturn_lab.parts.child import PartMissing
 from tests.canary.secrets import Named, of_hub, of_key, of_lab
+from tests.compliance.case import Case
 from tests.compliance.lab import Lab
-from tests.compliance.rows import ROWS, Case
+from tests.compliance.rows import ROWS
 from tests.faults import world
 
 BIN = Path(sys.executable).parent

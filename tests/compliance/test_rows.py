@@ -6,8 +6,9 @@ from functools import cache
 import pytest
 
 from keyturn.testing import FACTS, Fact, RowUnderTest, Witness
+from tests.compliance.case import under_test
 from tests.compliance.lab import or_skip, the_lab
-from tests.compliance.rows import ROWS, under_test
+from tests.compliance.rows import ROWS
 
 # The fault matrix's vendor is a test's own: no page describes it, and the lab's own client speaks to it.
 NOT_OF_SHAPES = ("page: fields", "page: sources", "lie: ")

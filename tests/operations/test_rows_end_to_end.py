@@ -25,8 +25,9 @@ from keyturn.settings import Settings
 from keyturn.storage import versions
 from keyturn.transport import sql
 from keyturn.vault.secrets import version_row
+from tests.compliance.case import NETWORK, Case
 from tests.compliance.lab import Lab, or_skip, the_lab
-from tests.compliance.rows import NETWORK, ROWS, Case
+from tests.compliance.rows import ROWS
 
 PATIENCE = 0.02
 

@@ -90,9 +90,11 @@ class Context:
         ]
         self._entries: list[journal.Entry] = []
         self._writes: list[Callable[[Tx], None]] = []
+        self._moves: dict[VersionId, Version] = {}
         self._columns: dict[str, Any] = {}
         self._materials: dict[str, Material] = {}
         self._uncommitted: dict[str, bytes] = {}
+        self.bodies: dict[str, bytes] = {}  # sealed rows that were read with the claim, still closed
         self.held_until = 0.0
         self.owing = False
 
@@ -118,8 +120,14 @@ class Context:
             )  # its receipt is durable; the row itself goes with the next barrier
             if waiting is not None:
                 return Material.from_bytes(self.hub.secrets.keyring.open(waiting, row))
-            found = self._materials[version.id] = self.hub.secrets.material(row)
+            found = self._materials[version.id] = self._open(row)
         return found
+
+    def _open(self, row: str) -> Material:
+        body = self.bodies.get(row)
+        if body is None:
+            return self.hub.secrets.material(row)
+        return Material.from_bytes(self.hub.secrets.keyring.open(body, row))
 
     def access(self, acting: Version | None = None, marker: str = "") -> Access:
         """With what a connector acts: the administrator where there is one, else `acting` (default: what serves)."""
@@ -127,7 +135,7 @@ class Context:
         if self.has_admin:
             admin = self._materials.get("admin")
             if admin is None:
-                admin = self._materials["admin"] = self.hub.secrets.material(admin_row(self.connection.id))
+                admin = self._materials["admin"] = self._open(admin_row(self.connection.id))
         chosen = acting or self.serving()
         return Access(
             settings=self.connection.settings,
@@ -187,7 +195,7 @@ class Context:
         now = self.hub.clock()
         changed = Version(**{**version.__dict__, "state": state, "changed_at": now})
         self.versions[version.id] = changed
-        self.later(lambda tx: versions.move(tx, version.id, state, now))
+        self._moves[version.id] = changed  # only the last state of a commit is stored; the journal has every step
         if state is State.DEAD:
             row, at = version_row(version.id), now + self.policy.retention_s
             if self.policy.retention_s:
@@ -269,21 +277,24 @@ class Context:
 
         Raises: LeaseLost, StoreUnavailable. Either way the run must be picked up anew from the journal.
         """
-        entries, writes, columns = self._entries, self._writes, self._columns
-        self._entries, self._writes, self._columns = [], [], {}
+        entries, writes, moves, columns = self._entries, self._writes, self._moves, self._columns
+        self._entries, self._writes, self._moves, self._columns = [], [], {}, {}
         columns.setdefault("cursor", self.cursor)
         until = self.hub.clock() + max(self.hub.lease_s, 3 * self.policy.deadline(self.card))
         principal_id, epoch = self.connection.principal_id, self.epoch
 
         def work(tx: Tx) -> None:
-            principals.hold(tx, principal_id, epoch, until)
+            if ends or releases:  # either way first: a worker that lost the principal writes nothing
+                principals.let_go(tx, principal_id, epoch, ended=ends)
+            else:
+                principals.hold(tx, principal_id, epoch, until)
             for write in writes:
                 write(tx)
+            for moved in moves.values():
+                versions.move(tx, moved.id, moved.state, moved.changed_at)
             if entries:
                 journal.append(tx, self.connection.id, entries)
             runs.change(tx, self.run.id, columns)
-            if ends or releases:
-                principals.let_go(tx, principal_id, epoch, ended=ends)
 
         try:
             self.hub.store.write(work)

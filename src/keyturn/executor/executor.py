@@ -29,7 +29,7 @@ from keyturn.model.run import TERMINAL, Line, LineKind, Run, RunState, TaskState
 from keyturn.planner.shapes import ONE_SLOT
 from keyturn.storage import connections, debts, journal, principals, runs, sealed, tasks, versions
 from keyturn.storage.database import Tx
-from keyturn.vault.secrets import admin_row, task_row
+from keyturn.vault.secrets import admin_row, task_row, version_row
 
 _BLOCKED_S = 3600.0
 _MOST_MOVES = 200  # a run that neither waits nor ends within this many steps is our bug
@@ -81,7 +81,7 @@ class Executor:
 
         def work(
             tx: Tx,
-        ) -> tuple[Run, Connection, int, list[Version], list[Line], bool] | None:
+        ) -> tuple[Run, Connection, int, list[Version], list[Line], dict[str, bytes]] | None:
             run = runs.by_id(tx, run_id)
             if run is None or run.state in TERMINAL:
                 return None
@@ -93,14 +93,21 @@ class Executor:
                 runs.change(tx, run_id, {"started_at": now, "state": RunState.RUNNING.value})
             known = versions.of_connection(tx, connection.id)
             lines = journal.of_run(tx, run_id) if run.started_at is not None else []
-            admin = tx.one("SELECT 1 FROM sealed WHERE id = ?", admin_row(connection.id)) is not None
-            return run, connection, epoch, known, lines, admin
+            bodies: dict[str, bytes] = {}
+            for row in (admin_row(connection.id), version_row(run.old_version_id or "")):
+                body = sealed.get(tx, row)
+                if body is not None:
+                    bodies[row] = body
+            return run, connection, epoch, known, lines, bodies
 
-        found = hub.store.write(work)
+        # Nothing hangs on this commit alone: the first INTENT makes it durable, and before it nothing was changed.
+        found = hub.store.write(work, durable=False)
         if found is None:
             return None
-        run, connection, epoch, known, lines, admin = found
+        run, connection, epoch, known, lines, bodies = found
+        admin = admin_row(connection.id) in bodies
         ctx = Context(hub, run, connection, hub.rows.row_of(connection), epoch, known, lines, admin)
+        ctx.bodies = bodies
         ctx.held_until = now + hub.lease_s
         return ctx
 

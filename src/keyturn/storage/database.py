@@ -1,7 +1,7 @@
 """The store: one way to read, one way to write, on SQLite and PostgreSQL.
 
-`write` runs a function inside a transaction and returns when it is durable. On SQLite one writer thread owns the only
-writing connection and commits whatever has queued up together (group commit), so that many runs share one fsync. On
+`write` runs a function inside a transaction and returns when it is durable. On SQLite there is one writing connection,
+and whoever comes first commits for all who came meanwhile (group commit), so that many runs share one fsync. On
 PostgreSQL each write is its own transaction and the server groups them.
 
 Statements are written once, with `?` marks; differences between the two live in this file and in `schema.py`.
@@ -10,12 +10,11 @@ Statements are written once, with `?` marks; differences between the two live in
 from __future__ import annotations
 
 import os
-import queue
 import re
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -53,9 +52,14 @@ class Store(Protocol):
 
     dialect: str
 
-    def write(self, work: Callable[[Tx], T]) -> T:
+    def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
         """Runs `work` in a transaction; returns once it is durable. Raises StoreUnavailable with nothing changed,
-        unless the commit itself was cut off: then the caller reads the truth back before acting."""
+        unless the commit itself was cut off: then the caller reads the truth back before acting.
+
+        `durable=False` lets SQLite return as soon as others see it: a power cut may undo it, but never without undoing
+        everything written after it, and it ends every worker on that machine too. PostgreSQL's workers outlive its
+        server, so there every write waits for the disk.
+        """
 
     def read(self, work: Callable[[Tx], T]) -> T:
         """Runs `work` on a consistent view; never waits for writers on SQLite."""
@@ -97,55 +101,108 @@ class _SqliteTx:
         self._connection.executemany(sql, rows)
 
 
-_Work = tuple[Callable[[Tx], Any], "Future[Any]"]
+class _Member:
+    """One write on its way into a commit. Its thread sleeps on `sleep`, which opens when the commit is decided, or
+    when it is this thread's turn to commit for all who wait."""
+
+    __slots__ = ("durable", "error", "result", "settled", "sleep", "work")
+
+    def __init__(self, work: Callable[[Tx], Any], durable: bool) -> None:
+        self.work, self.durable = work, durable
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.settled = False
+        self.sleep = threading.Lock()
+        self.sleep.acquire()
+
+    def settle(self, error: BaseException | None = None) -> None:
+        """The commit is decided: the thread may go on."""
+        self.error, self.settled = error, True
+        self.sleep.release()
 
 
 class SqliteStore:
-    """SQLite in WAL mode with full durability; one writer thread, a reading connection per thread."""
+    """SQLite in WAL mode with full durability; a reading connection per thread, and one that writes.
+
+    Who comes to write first commits for all who came meanwhile, then hands over to the next in line: one fsync for
+    many, and no thread in between that must be woken for each commit.
+    """
 
     dialect = "sqlite"
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._waiting: deque[_Member] = deque()
+        self._led = False  # somebody commits now
+        self._durable = True  # how the writing connection commits
         self._closed = False
         self._closing = threading.Lock()
+        self._idle = threading.Condition(self._closing)
         self._readers: list[sqlite3.Connection] = []
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # made by us, because SQLite's companion files take over the mode the file has when they are opened
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             path.chmod(0o600)
-            writer = self._connect()
-            schema.migrate(_SqliteTx(writer), self.dialect, _sqlite_transaction(writer))
+            self._writer = self._connect()
+            schema.migrate(_SqliteTx(self._writer), self.dialect, _sqlite_transaction(self._writer))
         except (OSError, sqlite3.Error) as error:
             raise StoreUnavailable(
                 f"cannot open the database {path}: {_words(error)}",
                 hint="Check the path, its permissions and the free space.",
             ) from None
-        self._thread = threading.Thread(
-            target=self._serve, args=(writer,), name="keyturn-writer", daemon=True
-        )
-        self._thread.start()
+        self._tx = _SqliteTx(self._writer)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA temp_store=MEMORY")  # else each batch makes and removes a file for its savepoints
         connection.execute("PRAGMA secure_delete=ON")  # a destroyed version leaves no bytes behind
         return connection
 
-    def write(self, work: Callable[[Tx], T]) -> T:
-        if threading.current_thread() is self._thread:
+    def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
+        if getattr(self._local, "commits", False):
             raise RuntimeError("a write inside a write would wait for itself")
-        done: Future[T] = Future()
+        mine = _Member(work, durable)
         with self._closing:  # nothing is put behind the end, where nobody would answer it
             if self._closed:
                 raise StoreUnavailable("the database is closed")
-            self._queue.put((work, done))
-        return done.result()
+            self._waiting.append(mine)
+            leads, self._led = not self._led, True
+        interrupted: BaseException | None = None
+        if not leads:
+            try:
+                mine.sleep.acquire()
+            except BaseException as error:  # Ctrl-C: the turn to commit for the others may come still, and must be taken
+                interrupted = error
+                mine.sleep.acquire()
+        if not mine.settled:
+            self._lead()
+        if interrupted is not None:
+            raise interrupted
+        if mine.error is not None:
+            raise mine.error
+        result: T = mine.result
+        return result
+
+    def _lead(self) -> None:
+        """Commits for all who wait, then hands over to the next in line, whatever happened."""
+        with self._closing:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_MEMBERS))]
+        self._local.commits = True
+        try:
+            self._commit(self._writer, self._tx, batch)
+        finally:
+            self._local.commits = False
+            with self._closing:
+                if self._waiting:
+                    self._waiting[0].sleep.release()
+                else:
+                    self._led = False
+                    self._idle.notify_all()
 
     def read(self, work: Callable[[Tx], T]) -> T:
         connection = getattr(self._local, "connection", None)
@@ -166,39 +223,34 @@ class SqliteStore:
             if self._closed:
                 return
             self._closed = True
-            self._queue.put(None)
-        self._thread.join(timeout=10)
+            self._idle.wait_for(lambda: not self._led, timeout=10)  # those who came before are still answered
+        self._writer.close()
         for connection in self._readers:
             connection.close()
 
-    def _serve(self, connection: sqlite3.Connection) -> None:
-        tx = _SqliteTx(connection)
-        while True:
-            first = self._queue.get()
-            batch = [first]
-            while not self._queue.empty() and len(batch) < 256:
-                batch.append(self._queue.get())
-            ending = None in batch
-            self._commit(connection, tx, [item for item in batch if item is not None])
-            if ending:
-                connection.close()
-                return
+    def _sync(self, durable: bool) -> None:
+        """Whether the next commit waits for the disk. Without it the log still keeps commits in order."""
+        if durable is not self._durable:
+            self._writer.execute("PRAGMA synchronous=" + ("FULL" if durable else "NORMAL"))
+            self._durable = durable
 
-    def _commit(self, connection: sqlite3.Connection, tx: Tx, batch: list[_Work]) -> None:
+    def _commit(self, connection: sqlite3.Connection, tx: Tx, batch: list[_Member]) -> None:
         """One transaction for the whole batch, a savepoint around each member, one fsync for all."""
-        results: list[tuple[Future[Any], Any]] = []
+        kept: list[_Member] = []
         try:
             with boundary.transaction():
+                self._sync(any(member.durable for member in batch))
                 connection.execute("BEGIN IMMEDIATE")
-                for work, done in batch:
+                for member in batch:
                     connection.execute("SAVEPOINT member")
                     try:
-                        results.append((done, work(tx)))
+                        member.result = member.work(tx)
+                        kept.append(member)
                     except BaseException as error:  # the member's own failure is its caller's business
                         if _is_ill(error) or not connection.in_transaction:
                             raise
                         connection.execute("ROLLBACK TO member")
-                        done.set_exception(_raced() if isinstance(error, sqlite3.IntegrityError) else error)
+                        member.settle(_raced() if isinstance(error, sqlite3.IntegrityError) else error)
                     connection.execute("RELEASE member")
                 boundary.reach("commit:before")
                 connection.execute("COMMIT")
@@ -211,12 +263,17 @@ class SqliteStore:
                 f"the database refused the commit: {_words(error)}",
                 hint="Nothing was changed. Check free space and that no other program holds the database.",
             )
-            for _, done in batch:
-                if not done.done():
-                    done.set_exception(failure)
+            for member in batch:
+                if not member.settled:
+                    member.settle(failure)
+            if not isinstance(error, Exception):
+                raise
             return
-        for done, value in results:
-            done.set_result(value)
+        for member in kept:
+            member.settle()
+
+
+_MOST_MEMBERS = 256
 
 
 _ILL = frozenset(
@@ -347,7 +404,7 @@ class PostgresStore:
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )
 
-    def write(self, work: Callable[[Tx], T]) -> T:
+    def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
         try:
             with self._pool.connection() as connection, boundary.transaction():
                 with connection.transaction():

@@ -71,12 +71,15 @@ def hold(tx: Tx, principal_id: PrincipalId, epoch: int, until: float) -> None:
 
 
 def let_go(tx: Tx, principal_id: PrincipalId, epoch: int, *, ended: bool) -> None:
-    """Gives the lease back; when the run ended, the principal too."""
+    """Gives the lease back; when the run ended, the principal too. Raises: LeaseLost as `hold` does."""
     if ended:
         sql = "UPDATE principal SET lease_until = 0, active_run_id = NULL WHERE id = ? AND epoch = ?"
     else:
         sql = "UPDATE principal SET lease_until = 0 WHERE id = ? AND epoch = ?"
-    tx.run(sql, principal_id, epoch)
+    if not tx.run(sql, principal_id, epoch):
+        raise LeaseLost(
+            "another worker took this run over", hint="Nothing to do: the other worker continues it."
+        )
 
 
 def active_run(tx: Tx, principal_id: PrincipalId) -> str | None:
