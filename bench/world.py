@@ -6,7 +6,9 @@ import os
 import random
 import shutil
 import tempfile
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -103,22 +105,24 @@ def product(
 
 
 class Timed:
-    """Stands before the executor and notes how long each run was in hand."""
+    """Stands before the executor and tells when each run was put down."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self.took: dict[str, float] = {}
+        self._put_down: defaultdict[str, threading.Event] = defaultdict(threading.Event)
         self.ended_at: list[float] = []
 
-    def advance(self, run_id: RunId) -> None:
+    def advance(self, run_id: RunId) -> bool:
         """As the executor's."""
-        began = time.perf_counter()
         try:
-            self._executor.advance(run_id)
+            return self._executor.advance(run_id)
         finally:
-            now = time.perf_counter()
-            self.took[run_id] = self.took.get(run_id, 0.0) + now - began
-            self.ended_at.append(now)
+            self.ended_at.append(time.perf_counter())
+            self._put_down[run_id].set()
+
+    def wait_for(self, run_id: RunId) -> None:
+        """Until the run was put down. Raises: AssertionError after two minutes."""
+        assert self._put_down[run_id].wait(120), "the run did not end"
 
 
 @contextmanager

@@ -244,7 +244,8 @@ class Embedded:
             before = self._due_at(run_id) if due_at is None else due_at
             if before is None or before > self._clock():
                 return True, False
-            self._executor.advance(run_id)
+            if self._executor.advance(run_id):
+                return True, False
             after = self._due_at(run_id)
             return after != before, after is not None and after <= self._clock()
         except Exception:  # an ill store, a missing connector, our bug

@@ -56,7 +56,7 @@ class CommitFailed(Exception):
 def _clean(value: Any) -> Any:
     """Text from outside may hold what UTF-8 cannot: it must not be able to stop a commit."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
         return {str(_clean(k)): _clean(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -97,6 +97,7 @@ class Context:
         self.bodies: dict[str, bytes] = {}  # sealed rows that were read with the claim, still closed
         self.held_until = 0.0
         self.owing = False
+        self.ended = False
 
     # -- versions and values -------------------------------------------------------------------------------------
 
@@ -303,7 +304,7 @@ class Context:
         except Exception as error:
             raise CommitFailed(unexpected(error)) from error
         self._uncommitted.clear()
-        self.held_until = until
+        self.held_until, self.ended = until, ends
 
     # -- calls ---------------------------------------------------------------------------------------------------
 

@@ -41,25 +41,26 @@ class Executor:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
 
-    def advance(self, run_id: RunId) -> None:
-        """Does what can be done now. Returns when the run waits, ended, or is in another worker's hands.
+    def advance(self, run_id: RunId) -> bool:
+        """Does what can be done now. Returns when the run waits or is in another worker's hands; True when it ended.
 
         Called twice, by two workers, or after a crash at any point: the journal decides what is left to do.
         """
         ctx = self._take(run_id)
         if ctx is None:
-            return
+            return False
         try:
             for _ in range(_MOST_MOVES):
                 if not self._step(ctx):
-                    return
+                    return ctx.ended
             raise RuntimeError("the run makes no progress")
         except LeaseLost:
-            return
+            return False
         except StoreUnavailable:
-            return  # nothing of this round was kept; it is due again and starts from the journal
+            return False  # nothing of this round was kept; it is due again and starts from the journal
         except CommitFailed as error:
             self._stop(ctx, str(error))
+            return False
 
     def _stop(self, ctx: Context, why: str) -> None:
         """Our own bug: nothing of this round is kept but that the run is blocked, so that it is seen and not spun on."""

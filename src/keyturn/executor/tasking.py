@@ -40,6 +40,8 @@ def open_task(
     """Buffers a new task and waits for its person. A second look after a crash finds the first task instead."""
     method, now = ctx.row.method, ctx.hub.clock()
     guide = method.revoke_steps if kind == "delete" else method.create_steps
+    if kind == "consent" and ctx.card.own_client:
+        guide = ()  # the steps for creating are about the client, which is there by now
     if kind == "supply" and step.kind is not Kind.ASK:
         guide = (*method.recovery_steps, *guide)
     if step.params.get("recovery") and method.recovery_steps:
@@ -56,7 +58,7 @@ def open_task(
         state=TaskState.OPEN,
         title=f"{ctx.connection.name}: {title}",
         instructions=tuple(instructions),
-        fields=tuple(_fields(ctx, kind)),
+        fields=tuple(_fields(ctx, kind, whole=bool(step.params.get("client")))),
         claimed_by="",
         claimed_until=0.0,
         why=why,
@@ -126,7 +128,7 @@ def return_task(ctx: Context, step: Step, why: str) -> None:
     ctx.later(work)
 
 
-def _fields(ctx: Context, kind: str) -> list[dict[str, Any]]:
+def _fields(ctx: Context, kind: str, *, whole: bool = False) -> list[dict[str, Any]]:
     if kind == "delete":
         return []
     if kind == "consent":
@@ -150,7 +152,7 @@ def _fields(ctx: Context, kind: str) -> list[dict[str, Any]]:
             "help": f.help,
             "pattern": f.pattern,
             "secret": f.secret,
-            "required": f.required,
+            "required": f.required or whole,
         }
         for f in found
         if f is not None

@@ -43,11 +43,7 @@ def _situation(tx: Tx, connection_id: ConnectionId, row: RowOf, *, drop: bool) -
         has_admin=tx.one("SELECT 1 FROM sealed WHERE id = ?", admin_row(connection.id)) is not None,
         versions=versions.of_connection(tx, connection.id),
         policy=replace(policy, drop_principal=True) if drop else policy,
-        siblings=[
-            other
-            for other in connections.on_principal(tx, connection.principal_id)
-            if other.id != connection.id and other.state not in _WITHOUT
-        ],
+        siblings=[other for other in connections.siblings(tx, connection) if other.state not in _WITHOUT],
     )
 
 

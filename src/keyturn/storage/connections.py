@@ -79,10 +79,10 @@ def page(tx: Tx, after: str, limit: int) -> list[Connection]:
     return [_read(row) for row in tx.all(sql, after, limit)]
 
 
-def on_principal(tx: Tx, principal_id: PrincipalId) -> list[Connection]:
-    """The connections that share a remote identity."""
-    sql = f"SELECT {_COLUMNS} FROM connection WHERE principal_id = ? ORDER BY name"
-    return [_read(row) for row in tx.all(sql, principal_id)]
+def siblings(tx: Tx, connection: Connection) -> list[Connection]:
+    """The other connections that share its remote identity."""
+    sql = f"SELECT {_COLUMNS} FROM connection WHERE principal_id = ? AND id <> ? ORDER BY name"
+    return [_read(row) for row in tx.all(sql, connection.principal_id, connection.id)]
 
 
 def flip(tx: Tx, connection: Connection, to: VersionId) -> bool:

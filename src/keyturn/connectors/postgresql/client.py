@@ -9,7 +9,7 @@ from keyturn.errors import Conflict, OutcomeUnknown, PermissionMissing
 from keyturn.keymaking.scram import ScramKeys
 from keyturn.transport.sql import Row, Session
 
-IDENTITY = "SELECT session_user, current_user, current_database()"
+IDENTITY = "SELECT session_user, current_user"
 SET_RIGHT = "CREATEROLE (PostgreSQL 16 and later: and ADMIN OPTION on the role)"
 END_RIGHT = "pg_signal_backend"
 DROP_RIGHT = "CREATEROLE and membership in the role"
@@ -31,11 +31,10 @@ FROM pg_roles r WHERE r.rolname = ANY (ARRAY[$2, $3])
 """.replace("%%", "%")
 
 
-def read_identity(session: Session, sample_query: str) -> Row:
-    """Who the server says we are: session user, acting user, database; with the sample query in the same trip."""
-    if sample_query:
-        return session.read_only(IDENTITY, sample_query)[0][0]
-    return session.query(IDENTITY)[0]
+def read_identity(session: Session, sample_query: str) -> tuple[str, str]:
+    """Who the server says we are: session user and acting user; with the sample query in the same trip."""
+    row = (session.read_only(IDENTITY, sample_query)[0] if sample_query else session.query(IDENTITY))[0]
+    return str(row[0]), str(row[1])
 
 
 def set_password(session: Session, role: str, keys: ScramKeys, *, options: str) -> None:

@@ -1,8 +1,8 @@
-"""Remembers for a minute the SCRAM keys of a password just written, so that its first proof need not hash again.
+"""SCRAM keys of passwords made here, remembered for a minute, so that writing and proving one hash it once.
 
-Why a proof that uses them still proves the vault's value: the memo is asked with the password and salt of the material
-the executor has just opened from the vault, and answers only if exactly these were hashed before. Another password, or
-one bit of it, finds nothing and goes the long way. What is saved is repeating a pure function on the same input, never
+Why a proof that uses them still proves the vault's value: they are computed from the password and salt of the material
+the executor has just opened from the vault, or recalled if exactly these were hashed before. Another password, or one
+bit of it, finds nothing and is hashed itself. What is saved is repeating a pure function on the same input, never
 a login. The one thing not exercised is that a client that hashes with the server's copy of the salt gets the same keys:
 salt and keys leave in one text, written by one pure function, and a test logs in both ways.
 """
@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from typing import Literal
 
 from keyturn.keymaking.scram import ScramKeys, scram_keys
 from keyturn.model.secret import Material
@@ -25,7 +26,9 @@ SALT = (
 )
 _SIZE, _KEEP_S = 256, 60.0
 _lock = threading.Lock()
-_memo: OrderedDict[bytes, tuple[float, ScramKeys]] = OrderedDict()
+_memo: OrderedDict[bytes, tuple[float, ScramKeys | None]] = (
+    OrderedDict()
+)  # None: the server holds another text
 
 
 def new_salt() -> str:
@@ -40,37 +43,46 @@ def keys_of(material: Material) -> ScramKeys:
         return scram_keys(material["password"])
     index = _index(material["password"], salt)
     found = _recall(index)
-    if found is None:
+    if not found:
         found = scram_keys(material["password"], salt)
-        with _lock:
-            _memo[index] = (time.monotonic() + _KEEP_S, found)
-            while len(_memo) > _SIZE:
-                _memo.popitem(last=False)
+        _keep(index, found)
     return found
 
 
-def recent_keys(material: Material) -> tuple[bytes, bytes] | None:
-    """The keys to log in with, only if this very password was written a moment ago."""
-    salt = _salt(material)
-    found = None if salt is None else _recall(_index(material.get("password", ""), salt))
-    return None if found is None else (found.client_key, found.server_key)
+def login_keys(material: Material) -> tuple[bytes, bytes] | None:
+    """The keys to log in with, if the password was made here: under the salt it was written with. libpq would hash the
+    password for every login anew, at three times the price; a pasted value's salt is the server's secret, so there it must.
+    """
+    salt, password = _salt(material), material.get("password", "")
+    if salt is None or not password or _recall(_index(password, salt)) is None:
+        return None
+    found = keys_of(material)
+    return found.client_key, found.server_key
 
 
-def forget(material: Material) -> None:
-    """Drops the keys: the server holds another verifier of this password, or another password."""
+def doubt(material: Material) -> None:
+    """Keeps to the password itself for a minute: the server holds another text of it, or another password."""
     salt = _salt(material)
     if salt is not None:
-        with _lock:
-            _memo.pop(_index(material.get("password", ""), salt), None)
+        _keep(_index(material.get("password", ""), salt), None)
 
 
-def _recall(index: bytes) -> ScramKeys | None:
+def _keep(index: bytes, found: ScramKeys | None) -> None:
+    with _lock:
+        _memo[index] = (time.monotonic() + _KEEP_S, found)
+        _memo.move_to_end(index)
+        while len(_memo) > _SIZE:
+            _memo.popitem(last=False)
+
+
+def _recall(index: bytes) -> ScramKeys | Literal[False] | None:
+    """What is remembered: the keys, None for a doubt, False for nothing."""
     now = time.monotonic()
     with _lock:
         while _memo and next(iter(_memo.values()))[0] <= now:
             _memo.popitem(last=False)
-        found = _memo.get(index)
-    return None if found is None or found[0] <= now else found[1]
+        held = _memo.get(index)
+    return False if held is None or held[0] <= now else held[1]
 
 
 def _index(password: str, salt: bytes) -> bytes:

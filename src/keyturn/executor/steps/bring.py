@@ -20,7 +20,7 @@ from keyturn.executor.retries import soon
 from keyturn.executor.tasking import open_task, task_of, waiting_for
 from keyturn.keymaking import pkce
 from keyturn.model.card import Strategy
-from keyturn.model.credential import ConnectionState, Provenance, Ref, State
+from keyturn.model.credential import ConnectionState, Provenance, Ref, State, Version
 from keyturn.model.plan import Step
 from keyturn.model.run import LineKind, RunState, Task, TaskState
 from keyturn.model.secret import Material
@@ -81,7 +81,7 @@ def take(ctx: Context, step: Step, task: Task) -> None:
     kept = {name: value for name, value in _serving_value(ctx).items() if name in public}
     material = Material({**kept, **parts}, public)
     ref = _place_of(ctx, material)
-    ctx.add_version(Candidate(ref, material), State.ISSUED, Provenance.HUMAN)
+    ctx.add_version(Candidate(ref, material, ref.ends_at), State.ISSUED, Provenance.HUMAN)
     ctx.line(step, LineKind.RECEIPT, task=task.id, by=task.claimed_by)
 
 
@@ -128,7 +128,12 @@ def consent(ctx: Context, step: Step) -> Move:
     authorizer = ctx.can.authorizer
     if authorizer is None:
         return Abort("this connector has no consent page")
-    if ctx.new is not None and ctx.new.state in {State.ISSUED, State.PROVEN, State.CURRENT}:
+    client = client_of(ctx, step)
+    if (
+        ctx.new is not None
+        and ctx.new.state in {State.ISSUED, State.PROVEN, State.CURRENT}
+        and not is_bare_client(ctx, ctx.new)
+    ):
         return Done()
     task = task_of(ctx, step)
     if task is None:
@@ -137,18 +142,20 @@ def consent(ctx: Context, step: Step) -> Move:
             "code_verifier": pkce.verifier(),
             "redirect_uri": ctx.hub.redirect_uri,
         }
-        url = authorizer.begin(ctx.access(), session)
+        url = authorizer.begin(ctx.access(client), session)
         returned = [
             facts["why"] for facts, _ in ctx.lines(step, LineKind.DECISION) if facts["decision"] == "returned"
         ]
         why = returned[-1] if returned else ""
+        if client is not None:
+            ctx.line(step, LineKind.DECISION, decision="client", version=client.id)
         return open_task(ctx, step, kind="consent", title=step.title, url=url, session=session, why=why)
     if task.state is not TaskState.SUBMITTED:
         if task.state in {TaskState.EXPIRED, TaskState.CANCELLED}:
             return Abort(f"the task was {task.state.value}: {task.title}")
         return waiting_for(ctx, step, task)
     attempt = len(ctx.lines(step, LineKind.INTENT))
-    access = ctx.access()
+    access = ctx.access(client)
     if ctx.open_intent(step) is not None:
         raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
         if raw is not None:
@@ -180,19 +187,49 @@ def _granted(ctx: Context, step: Step, task: Task, raw: bytes) -> Move:
     authorizer = ctx.can.authorizer
     if authorizer is None:
         return Abort("this connector has no consent page")
-    candidate = authorizer.read(ctx.access(), raw, None)
+    client = client_of(ctx, step)
+    candidate = authorizer.read(ctx.access(client), raw, None)
     before = _serving_value(ctx)
     ctx.applied(step)  # from here on nothing may fail: an answer that is called applied is not read again
     if before.get("refresh_token") and not candidate.material.get("refresh_token"):
         unwanted = ctx.add_version(candidate, State.REFUSED, Provenance.GRANT)
         ctx.owe("unwanted", "consented to without a refresh token", unwanted)
+        _supersede(ctx, step, client, unwanted)
         ctx.new_id = None
         ctx.column(new_version_id=None)
         return _return(
             ctx, step, task, "the vendor gave no refresh token; consent again and allow offline access"
         )
-    ctx.add_version(candidate, State.ISSUED, Provenance.GRANT)
+    _supersede(ctx, step, client, ctx.add_version(candidate, State.ISSUED, Provenance.GRANT))
     return Done()
+
+
+def is_bare_client(ctx: Context, version: Version) -> bool:
+    """Whether it is a client that was registered for a consent, without any grant yet: it opens nothing."""
+    return ctx.card.own_client and not {"access_token", "refresh_token"} & set(ctx.material(version))
+
+
+def client_of(ctx: Context, step: Step) -> Version | None:
+    """The client this consent is for, where each grant has its own: registered a step earlier, and kept when a grant
+    is turned down, whose value then holds it.
+    """
+    if not ctx.card.own_client:
+        return None
+    if ctx.new is not None:
+        return ctx.new
+    used = [
+        facts["version"] for facts, _ in ctx.lines(step, LineKind.DECISION) if facts["decision"] == "client"
+    ]
+    return ctx.versions.get(used[-1]) if used else None
+
+
+def _supersede(ctx: Context, step: Step, client: Version | None, grant: Version) -> None:
+    """From now on the grant's value holds the client as well."""
+    if client is None:
+        return
+    ctx.line(step, LineKind.DECISION, decision="client", version=grant.id)
+    if is_bare_client(ctx, client):
+        ctx.move(client, State.DEAD)
 
 
 def _return(ctx: Context, step: Step, task: Task, why: str) -> Move:

@@ -168,7 +168,7 @@ def _not_ours(ctx: Context, step: Step, found: Probe, wrong: tuple[str, ...]) ->
 def _turned_down(ctx: Context, step: Step, why: str) -> Move:
     """Definitely not good enough: back to the person who brought it, or undo, or (no way back) try another way."""
     ctx.line(step, LineKind.DECISION, decision="turned_down", why=why)
-    stage = next(s for s in ctx.run.plan.steps if s.kind in _STAGES)
+    stage = [s for s in ctx.run.plan.steps if s.kind in _STAGES][-1]
     new = ctx.new
     by_person = stage.kind in {Kind.ASK, Kind.CONSENT}
     if new is not None and by_person and not _given_up(ctx):

@@ -7,7 +7,7 @@ from keyturn.errors import CredentialRejected, KeyturnError, VendorThrottled, Ve
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Back, Done, Move, Wait
 from keyturn.executor.retries import soon
-from keyturn.executor.steps.bring import take
+from keyturn.executor.steps.bring import is_bare_client, take
 from keyturn.executor.steps.retire import targets
 from keyturn.executor.tasking import rescue, return_task
 from keyturn.model.card import Proof, Strategy
@@ -32,6 +32,11 @@ def prove_dead(ctx: Context, step: Step) -> Move:
             version = ctx.move(version, State.REVOKED)
         if version.state is not State.REVOKED:
             continue  # still to be ended by a debt or a later run
+        if is_bare_client(ctx, version):
+            why = "no grant was made with it, so it opens nothing"
+            ctx.line(step, LineKind.DECISION, decision="dead", version=version.id, why=why)
+            ctx.move(version, State.DEAD)
+            continue
         move = _one(ctx, step, version, wanted)
         if move is not None:
             return move
@@ -318,8 +323,9 @@ def _make_again(ctx: Context, step: Step, serving: Version) -> Move:
         ctx.later(lambda tx: tasks.change(tx, answer.id, state=TaskState.DONE.value))
         take(ctx, step, answer)
         return Back("prove", "somebody brought a value")
-    if by_person:
-        return_task(ctx, stage, why)
+    for asked in ctx.run.plan.steps:
+        if asked.kind is Kind.CONSENT or (by_person and asked.key == stage.key):
+            return_task(ctx, asked, why)
     ctx.new_id = None
     ctx.column(new_version_id=None)
     return Back(stage.key, f"{why}; another is made")

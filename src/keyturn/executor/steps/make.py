@@ -353,9 +353,8 @@ def settle_forward(ctx: Context) -> Move | None:
 
     Nothing is sent again. What can be found is taken into the ledger or ended; what cannot be named is owed.
     """
-    stage = next(
-        (s for s in ctx.run.plan.steps if s.kind in {Kind.SET, Kind.ISSUE, Kind.CONSENT, Kind.REFRESH}), None
-    )
+    stages = [s for s in ctx.run.plan.steps if s.kind in {Kind.SET, Kind.ISSUE, Kind.CONSENT, Kind.REFRESH}]
+    stage = next((s for s in stages if ctx.open_intent(s) is not None), None)
     intent = ctx.open_intent(stage) if stage is not None else None
     if stage is None or intent is None:
         return None

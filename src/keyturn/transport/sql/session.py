@@ -41,6 +41,14 @@ class Session:
         return self._conn.parameter_status(b"is_superuser") == b"on"
 
     @property
+    def session_user(self) -> str:
+        """Whom the server said at login that it let in; costs nothing. Empty behind a pooler that does not pass it on.
+
+        `session_authorization` is reported by every server: https://www.postgresql.org/docs/current/protocol-flow.html
+        """
+        return (self._conn.parameter_status(b"session_authorization") or b"").decode()
+
+    @property
     def server_version(self) -> int:
         """150018 for 15.18."""
         return self._conn.server_version
