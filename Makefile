@@ -9,8 +9,11 @@ setup:
 demo: setup  ## rotate every row against real parts; leaves a hub to click on (ARGS="--no-serve --report FILE")
 	@$(PY) -m demo $(ARGS)
 
-test: check  ## the whole gate: lint, types, import contracts, generated files, all tests
+ON_BOTH := tests/api tests/consumers tests/faces tests/issued tests/operations
+
+test: check  ## the whole gate: lint, types, import contracts, generated files, all tests on SQLite and PostgreSQL
 	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	@TEST_STORE=postgresql $(PY) -m pytest -n 2 --dist loadfile $(ON_BOTH) $(ARGS)
 
 quick: setup  ## tests without the slow ones
 	@$(PY) -m pytest -m "not slow" -x $(ARGS)

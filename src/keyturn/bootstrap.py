@@ -73,7 +73,11 @@ def open_hub(
     keyring = Keyring(_keys(source, create=create))
     store = open_store(settings.database)
     secrets = Secrets(store, keyring, reload=lambda: Keyring(source.load()))
-    roots = _roots(secrets, create=create)
+    try:
+        roots = _roots(secrets, create=create)
+    except BaseException:
+        store.close()
+        raise
     if catalog is None:
         catalog = Catalog(lambda wanted: _definition(store, wanted))
     book = IssuedBook(store, roots)

@@ -116,6 +116,7 @@ def test_the_database_does_not_tell_the_state(hub, consent):
     assert tasks.by_state(hub, "") is None
 
 
+@pytest.mark.sqlite
 def test_the_state_is_found_in_an_index(hub):
     """However many tasks there are, a guess reads none of them."""
     sql = "EXPLAIN QUERY PLAN SELECT id FROM task WHERE lookup = ? AND lookup <> '' AND state IN ('open')"

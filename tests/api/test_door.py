@@ -7,7 +7,6 @@ from keyturn.api.door import Attempts
 from keyturn.issued.book import IssuedBook
 from keyturn.keymaking import passwords
 from keyturn.operations import issued
-from keyturn.storage.database import SqliteStore
 
 
 def is_problem(answer, status, code):
@@ -158,7 +157,7 @@ def test_our_bug_shows_an_incident_id_and_nothing_more(client, key, hub, monkeyp
     def fail(*_):
         raise RuntimeError(f"boom {token}")
 
-    monkeypatch.setattr(SqliteStore, "read", fail)
+    monkeypatch.setattr(type(hub.store), "read", fail)
     answer = is_problem(client.get("/api/v1/whoami", headers=headers), 500, "internal")
     assert "boom" not in answer.text + caplog.text
     assert token not in answer.text + caplog.text

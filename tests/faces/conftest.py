@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
@@ -16,6 +17,7 @@ from keyturn.catalog import Catalog
 from keyturn.cli.main import cli
 from keyturn.cli.session import Session
 from keyturn_lab.vendors.shapes.running import Shapes
+from tests import stores
 from tests.faults import shapes_connector as shapes
 from tests.faults import world
 
@@ -37,6 +39,8 @@ class Line:
             "HOME": str(folder),
             "PATH": os.environ["PATH"],
         }
+        if stores.ON_POSTGRESQL:
+            self.environment["KEYTURN_DATABASE"] = stores.url(folder / "home")
         self.said: list[str] = []
 
     def __call__(self, *args: str, code: int | None = 0, typed: str | None = None) -> Result:
@@ -62,6 +66,10 @@ class Line:
 
     def rows(self, sql: str, *params: object) -> list[Any]:
         """What the database holds."""
+        if stores.ON_POSTGRESQL:
+            with psycopg.connect(self.environment["KEYTURN_DATABASE"]) as there:
+                found = there.execute(sql.replace("?", "%s"), params)
+                return found.fetchall() if found.description else []
         with sqlite3.connect(self.database) as database:
             found = database.execute(sql, params).fetchall()
         database.close()

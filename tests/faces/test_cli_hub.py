@@ -68,6 +68,7 @@ def test_version() -> None:
     assert re.match(r"keyturn \d", CliRunner().invoke(cli, ["--version"]).stdout)
 
 
+@pytest.mark.sqlite
 def test_init_says_where_the_key_is_and_that_it_must_be_backed_up(bare: Line) -> None:
     """The first run makes home, key and database, all private."""
     said = bare("init").stdout
@@ -94,12 +95,14 @@ def test_init_never_makes_a_second_key_for_a_hub_that_lost_its_own(keyturn: Line
     assert not keyturn.kek.exists()
 
 
+@pytest.mark.sqlite
 def test_before_init_every_command_says_what_to_do(bare: Line) -> None:
     """No command makes an empty database by accident."""
     assert "keyturn init" in bare("list", code=2).stderr
     assert not bare.database.exists()
 
 
+@pytest.mark.sqlite
 def test_doctor_is_green_on_a_fresh_hub_and_red_without_key(keyturn: Line) -> None:
     """What does not work is named, with the fix, and the exit code is 1."""
     found = keyturn.json("doctor")
@@ -119,6 +122,7 @@ def test_doctor_before_init_points_to_init(bare: Line) -> None:
     assert not bare.database.exists()
 
 
+@pytest.mark.sqlite
 def test_backup_is_private_and_never_overwrites(keyturn: Line) -> None:
     """One file at 0600; the same name again is refused and the file is untouched."""
     target = keyturn.folder / "copy.db"
@@ -131,6 +135,7 @@ def test_backup_is_private_and_never_overwrites(keyturn: Line) -> None:
     assert target.read_bytes() == before
 
 
+@pytest.mark.sqlite
 def test_restore_brings_back_what_was_saved(keyturn: Line, vendor: Shapes) -> None:
     """A hub with connections is replaced only on purpose, and what it held is kept beside it."""
     target = keyturn.folder / "copy.db"
@@ -146,6 +151,7 @@ def test_restore_brings_back_what_was_saved(keyturn: Line, vendor: Shapes) -> No
     keyturn("test", "restore-a")
 
 
+@pytest.mark.sqlite
 def test_restore_refuses_what_is_not_a_backup(keyturn: Line) -> None:
     """A file that is no hub changes nothing."""
     wrong = keyturn.folder / "wrong.db"
@@ -156,6 +162,7 @@ def test_restore_refuses_what_is_not_a_backup(keyturn: Line) -> None:
     assert keyturn.counts() == before
 
 
+@pytest.mark.sqlite
 def test_restore_needs_the_key_the_backup_was_sealed_under(keyturn: Line, tmp_path: Path) -> None:
     """Another hub's backup is refused before anything is replaced."""
     target = keyturn.folder / "copy.db"
@@ -263,6 +270,7 @@ def test_what_a_vendor_says_cannot_move_the_cursor(monkeypatch: pytest.MonkeyPat
 
 def test_a_real_process_reports_errors_as_json(bare: Line) -> None:
     """With --json an error is an object on stderr, and stdout stays empty."""
+    bare.environment.pop("KEYTURN_DATABASE", None)
     env = {**os.environ, **bare.environment}
     done = subprocess.run([PROGRAM, "list", "--json"], capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -184,9 +183,8 @@ def test_a_tampered_row_does_not_open(keyturn: Line, vendor: Shapes, fresh_name:
     """Exit code 1, the row is named, no plaintext and no rotation of it."""
     name = fresh_name("tampered")
     keyturn.connect(vendor, "two_slots", name)
-    with closing(sqlite3.connect(keyturn.database)) as database, database:
-        row, body = database.execute("SELECT id, body FROM sealed WHERE id LIKE 'version:%'").fetchone()
-        database.execute("UPDATE sealed SET body = ? WHERE id = ?", (body[:-1] + bytes([body[-1] ^ 1]), row))
+    ((row, body),) = keyturn.rows("SELECT id, body FROM sealed WHERE id >= 'version:' AND id < 'version;'")
+    keyturn.rows("UPDATE sealed SET body = ? WHERE id = ?", body[:-1] + bytes([body[-1] ^ 1]), row)
     done = keyturn("test", name, code=1)
     assert row in done.stderr
     keyturn("lease", name, "--", "true", code=1)
@@ -216,6 +214,7 @@ def held(keyturn: Line) -> Iterator[None]:
     holder.close()
 
 
+@pytest.mark.sqlite
 def test_a_locked_database_is_said_so(keyturn: Line, impatient: None, held: None) -> None:
     """Exit code 1, which file, and that nothing was changed."""
     said = keyturn("issue", "api-key", "--name", "x", code=1).stderr
@@ -223,6 +222,7 @@ def test_a_locked_database_is_said_so(keyturn: Line, impatient: None, held: None
     assert str(keyturn.database) in said or "holds the database" in said
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_saves_nothing(
     keyturn: Line, vendor: Shapes, fresh_name: Name, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +248,7 @@ def test_a_full_disk_saves_nothing(
     assert keyturn.counts() == before
 
 
+@pytest.mark.sqlite
 def test_something_that_is_no_database_is_named(keyturn: Line) -> None:
     """The path, and no traceback."""
     keyturn.database.write_bytes(b"this is not a database, however long it may be" * 100)
@@ -276,7 +277,7 @@ def test_a_folder_that_cannot_be_written_is_named(bare: Line) -> None:
         (("lease", "x", "--ttl", "soon", "--", "true"), ("soon", "5m")),
         (("audit", "verify", "/nowhere"), ("/nowhere",)),
         (("definitions", "check", "/nowhere.yaml"), ("/nowhere.yaml",)),
-        (("backup", "/nowhere/x/y"), ("/nowhere/x/y",)),
+        pytest.param(("backup", "/nowhere/x/y"), ("/nowhere/x/y",), marks=pytest.mark.sqlite),
     ],
 )
 def test_what_is_not_there_is_said_with_where_to_look(

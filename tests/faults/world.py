@@ -20,6 +20,7 @@ from keyturn.model.run import TERMINAL, Run, RunState, Task, TaskState
 from keyturn.operations import connections, runs, tasks
 from keyturn.settings import Settings
 from keyturn_lab.vendors.shapes import Client
+from tests import stores
 from tests.faults import shapes_connector as shapes
 
 
@@ -41,7 +42,7 @@ def settings(folder: Path, database: str = "", patience: float = 0.02) -> Settin
     """Settings of a hub that lives in one folder."""
     return Settings(
         home=folder / "home",
-        database=database or f"sqlite:///{folder / 'home' / 'keyturn.db'}",
+        database=database or stores.url(folder / "home"),
         kek=f"file:{folder / 'kek'}",
         network=NetworkPolicy(),
         patience=patience,

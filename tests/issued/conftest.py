@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests import stores
 
 import keyturn
 from keyturn.bootstrap import open_hub
@@ -21,7 +22,7 @@ def open_test_hub(folder, database="", **extra):
     page = SimpleNamespace(system=lambda: read_system(PAGE.read_text(), str(PAGE)))
     settings = Settings(
         home=folder / "home",
-        database=database or f"sqlite:///{folder / 'home' / 'keyturn.db'}",
+        database=database or stores.url(folder / "home"),
         kek=f"file:{folder / 'kek'}",
         network=NetworkPolicy(),
         patience=0.02,

@@ -10,9 +10,11 @@ Statements are written once, with `?` marks; differences between the two live in
 from __future__ import annotations
 
 import os
+import random
 import re
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -55,6 +57,7 @@ class Store(Protocol):
     def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
         """Runs `work` in a transaction; returns once it is durable. Raises StoreUnavailable with nothing changed,
         unless the commit itself was cut off: then the caller reads the truth back before acting.
+        `work` may be run again when another process changed the same rows first: it must do nothing but read and write.
 
         `durable=False` lets SQLite return as soon as others see it: a power cut may undo it, but never without undoing
         everything written after it, and it ends every worker on that machine too. PostgreSQL's workers outlive its
@@ -159,7 +162,8 @@ class SqliteStore:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA temp_store=MEMORY")  # else each batch makes and removes a file for its savepoints
+        # else each batch makes and removes a file for its savepoints
+        connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute("PRAGMA secure_delete=ON")  # a destroyed version leaves no bytes behind
         return connection
 
@@ -176,7 +180,7 @@ class SqliteStore:
         if not leads:
             try:
                 mine.sleep.acquire()
-            except BaseException as error:  # Ctrl-C: the turn to commit for the others may come still, and must be taken
+            except BaseException as error:  # Ctrl-C; the turn to commit for the others may come still
                 interrupted = error
                 mine.sleep.acquire()
         if not mine.settled:
@@ -365,14 +369,20 @@ _READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"  # one view for all
 
 
 _STALLED_S = 10.0
+_OVERTAKEN_S = 10.0  # how long a write is begun anew when others change the same rows first
 
 
 def _configure(connection: Any) -> None:
-    """A write that returned must survive a power cut, also on a server whose default is to answer sooner. And the rows
-    locked by a worker that was paused, or cut off, inside a transaction must not keep the others out for as long."""
+    """What a write has read must still be so when it changes it, as on SQLite with its one writer: of two that change
+    the same row, PostgreSQL refuses the later, and it begins anew with what is there now. A write that returned must
+    survive a power cut, also on a server whose default is to answer sooner. And the rows locked by a worker that was
+    paused, or cut off, inside a transaction must not keep the others out for as long."""
+    from psycopg import IsolationLevel
+
     connection.execute(
         "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
     )
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.execute(f"SET idle_in_transaction_session_timeout = {_STALLED_S * 1000:.0f}")
 
 
@@ -387,6 +397,7 @@ class PostgresStore:
 
         self._errors = psycopg.Error
         self._integrity = psycopg.IntegrityError
+        self._overtaken = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
         try:
             with psycopg.connect(url, connect_timeout=10) as connection:
                 schema.migrate(_PostgresTx(connection), self.dialect, connection.transaction())
@@ -404,7 +415,17 @@ class PostgresStore:
             kwargs={"autocommit": True, "prepare_threshold": 1},
         )
 
-    def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
+    def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:  # noqa: ARG002 - always, see the Protocol
+        until = time.monotonic() + _OVERTAKEN_S
+        while True:
+            try:
+                return self._write(work)
+            except self._overtaken:
+                if time.monotonic() > until:
+                    raise _raced() from None
+            time.sleep(random.uniform(0.0, 0.02))  # noqa: S311 - no two of them in step
+
+    def _write(self, work: Callable[[Tx], T]) -> T:
         try:
             with self._pool.connection() as connection, boundary.transaction():
                 with connection.transaction():
@@ -412,7 +433,7 @@ class PostgresStore:
                     boundary.reach("commit:before")
                 boundary.reach("commit:after")
                 return result
-        except KeyturnError:
+        except (KeyturnError, *self._overtaken):
             raise
         except self._integrity:
             raise _raced() from None
