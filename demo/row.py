@@ -24,6 +24,7 @@ class Row:
     policy: Mapping[str, str] = field(default_factory=dict)
     definition: Path | None = None
     every_s: float = 0.2  # how often its consumer logs in afresh
+    owes: str = ""  # the kind of debt that a rotation honestly leaves at this vendor
 
 
 def url_of(task: Mapping[str, Any]) -> str:

@@ -168,20 +168,16 @@ def method_parts(catalog: Catalog, system: System, method: Method) -> Iterator[s
         changed = [row for row in card_rows(variant.card) if row not in card_rows(card)]
         yield f"With `{variant.field}` = `{variant.equals}` ({variant.name}) these answers differ:"
         yield table(("question", "answer"), changed)
+        if variant.needs:
+            yield f"It needs {code_list(variant.needs)} as well."
     if method.fields:
         yield "### Fields"
         yield table(("field", "what", "needed"), [field_row(each) for each in method.fields])
         yield f"The account is told apart by: {code_list(method.principal)}." if method.principal else ""
-    for title, steps in (
-        ("Steps a person follows to create", method.create_steps),
-        ("Steps a person follows to revoke", method.revoke_steps),
-        ("When access is lost", method.recovery_steps),
-    ):
-        if steps:
-            yield f"### {title}"
-            yield "\n".join(step_lines(steps))
-    if method.paste_fields:
-        yield f"Then pasted into the hub: {code_list(method.paste_fields)}."
+    yield from guide_parts(method, "")
+    for variant in method.variants:
+        if variant.guide is not None:
+            yield from guide_parts(method.fitting({variant.field: variant.equals}), f", with {variant.name}")
     if method.permissions:
         yield "### Permissions"
         yield "\n".join(permission_lines(method))
@@ -207,6 +203,20 @@ def method_parts(catalog: Catalog, system: System, method: Method) -> Iterator[s
         )
 
 
+def guide_parts(method: Method, when: str) -> Iterator[str]:
+    """What people do, and what they paste."""
+    for title, steps in (
+        ("Steps a person follows to create", method.create_steps),
+        ("Steps a person follows to revoke", method.revoke_steps),
+        ("When access is lost", method.recovery_steps),
+    ):
+        if steps:
+            yield f"### {title}{when}"
+            yield "\n".join(step_lines(steps))
+    if method.paste_fields:
+        yield f"Then pasted into the hub: {code_list(method.paste_fields)}."
+
+
 def card_rows(card: Card) -> list[tuple[str, str]]:
     """The capability card in words; what does not apply is left out."""
     rows = [
@@ -215,6 +225,7 @@ def card_rows(card: Card) -> list[tuple[str, str]]:
         ("How many can exist at once", slots(card)),
         ("What dies when one is revoked", SCOPE[card.revoke_scope]),
         ("Does a new one end the old one", yes(card.new_kills_old, "at once")),
+        ("Does each grant get a client of its own", yes(card.own_client, "registered before the consent")),
         ("Reversible off switch", yes(card.disable_first, "used before the old one is ended")),
         ("Can the vendor list what exists", yes(card.inventory)),
         ("Does the vendor report last use", yes(card.last_used, "the old one waits for it")),
@@ -369,7 +380,7 @@ def situation(
         expires_at=None,
         changed_at=0.0,
     )
-    return Situation(connection, method, card, can, has_admin, (current,), Policy())
+    return Situation(connection, method.fitting(settings), card, can, has_admin, (current,), Policy())
 
 
 # -- the other pages --------------------------------------------------------------------------------------------------

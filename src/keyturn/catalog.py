@@ -108,6 +108,7 @@ class Catalog:
             return RowOf(row, row.card_for(settings), self._inbound(connection))
         card = row.card_for(settings)
         can = self._capabilities(system, row, settings)
+        row = row.fitting(settings)
         check(f"{system}/{method}", row, card, can)
         return RowOf(row, card, can)
 
@@ -138,9 +139,13 @@ class Catalog:
     def _capabilities(self, system: str, row: Method, settings: Mapping[str, Any]) -> Capabilities:
         if system in self._external:
             return self._external[system].capabilities(row.name, settings)
-        if row.rest is not None:
-            return definitions.capabilities(row.rest)
         module = f"keyturn.connectors.{system.replace('-', '_')}.connector"
+        if row.rest is not None:
+            declared = definitions.capabilities(row.rest)
+            if find_spec(module) is None:
+                return declared
+            extended: Capabilities = import_module(module).extend(row.name, settings, declared)
+            return extended
         if find_spec(module) is None:
             raise NotFound(f"{system} has no connector", hint="Only its page is known.")
         found: Capabilities = import_module(module).capabilities(row.name, settings)

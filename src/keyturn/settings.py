@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ class Settings:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     public_url: str = "http://127.0.0.1:8425"
     actor: str = "local"
+    egress: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -37,6 +39,7 @@ class Settings:
         KEYTURN_PATIENCE       scales every wait of the retry ladders (default 1; tests use less)
         KEYTURN_PUBLIC_URL     how a browser reaches this hub, for OAuth callbacks
         KEYTURN_ACTOR          who the audit trail names for commands (default: the login name)
+        KEYTURN_EGRESS_ADDRESSES  addresses or networks this hub's calls come from, comma separated: shown where a vendor must let them in
         """
         env = os.environ if environment is None else environment
         home = Path(
@@ -57,7 +60,22 @@ class Settings:
             patience=_number(env, "KEYTURN_PATIENCE", 1.0, 0.0),
             public_url=env.get("KEYTURN_PUBLIC_URL", "http://127.0.0.1:8425").rstrip("/"),
             actor=env.get("KEYTURN_ACTOR") or env.get("USER") or env.get("LOGNAME") or "local",
+            egress=_addresses(env, "KEYTURN_EGRESS_ADDRESSES"),
         )
+
+
+def _addresses(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    found = tuple(each.strip() for each in env.get(name, "").split(",") if each.strip())
+    for each in found:
+        try:
+            ipaddress.ip_network(each)
+        except ValueError:
+            raise InvalidInput(
+                f"{name} must be addresses or networks, comma separated: {each} is neither",
+                hint="Example: 203.0.113.7, 198.51.100.0/28",
+                field=name,
+            ) from None
+    return found
 
 
 def _number(env: Mapping[str, str], name: str, default: float, least: float) -> float:

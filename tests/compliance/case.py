@@ -50,9 +50,12 @@ class Case:
     elsewhere: Callable[[Access], AbstractContextManager[tuple[Access, Material]]] | None = None
     lost: Callable[[Access, str], AbstractContextManager[Access]] | None = None
     consent: Callable[[str], str] | None = None
+    register: Callable[[], Mapping[str, str]] | None = None  # a person makes a client for the next grant
     other_consent: Callable[[str], str] | None = None  # the same page, another person
     slot: Ref = field(default_factory=Ref)
     nameless: str = ""
+    leaves: frozenset[str] = frozenset()  # kinds of debt that a rotation honestly leaves at this vendor
+    server_speaks_first: bool = False  # a liar must not wait for the client's first word
     throttle_says_wait: bool = True
     deadline_s: float = 1.0
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -91,8 +94,10 @@ def under_test(name: str, case: Case) -> RowUnderTest:
         elsewhere=partial(case.elsewhere, access) if case.elsewhere else None,
         **({"lost": partial(case.lost, access)} if case.lost else {}),
         **({"consent": case.consent} if case.consent else {}),
+        register=case.register,
         slot=case.slot,
         nameless=case.nameless,
+        server_speaks_first=case.server_speaks_first,
         throttle_says_wait=case.throttle_says_wait,
         deadline_s=case.deadline_s,
     )

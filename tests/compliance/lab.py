@@ -19,8 +19,12 @@ from typing import Any
 from keyturn.keymaking import rsa
 from keyturn_lab.parts.aws import AwsServer, Key
 from keyturn_lab.parts.child import PartMissing
+from keyturn_lab.parts.mariadb import MariaDBServer, User
+from keyturn_lab.parts.mysql8 import MySQL8Proxy
 from keyturn_lab.parts.oidc import OidcServer
 from keyturn_lab.parts.postgres import PostgresCluster, Role
+from keyturn_lab.parts.redshift import RedshiftServer
+from keyturn_lab.parts.redshift import User as RedshiftUser
 from keyturn_lab.standin import running
 from keyturn_lab.vendors.shapes import Shapes
 
@@ -85,6 +89,26 @@ class Lab:
     @cached_property
     def rotator(self) -> Role:
         return self.postgres.create_rotator()
+
+    @cached_property
+    def mariadb(self) -> MariaDBServer:
+        return self._stack.enter_context(MariaDBServer())
+
+    @cached_property
+    def mariadb_rotator(self) -> User:
+        return self.mariadb.create_rotator()
+
+    @cached_property
+    def mysql8(self) -> MySQL8Proxy:
+        return self._stack.enter_context(MySQL8Proxy(self.mariadb))
+
+    @cached_property
+    def redshift(self) -> RedshiftServer:
+        return self._stack.enter_context(RedshiftServer())
+
+    @cached_property
+    def redshift_rotator(self) -> RedshiftUser:
+        return self.redshift.create_user("rotator", superuser=True)
 
     @cached_property
     def aws(self) -> AwsServer:

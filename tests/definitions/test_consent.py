@@ -90,10 +90,22 @@ def test_the_code_is_traded_and_the_answer_read(server, jira):
         "refresh_token": "rt1",
         "scope": "read:jira-user",
         "expires_at": candidate.material["expires_at"],
+        "grant_ends_at": candidate.material["grant_ends_at"],
     }
     assert abs(int(candidate.material["expires_at"]) - time.time() - 3570) < 5
-    assert candidate.material.public == {"scope", "expires_at"}
+    assert candidate.material.public == {"scope", "expires_at", "grant_ends_at"}
     assert abs(candidate.expires_at - time.time() - 90 * 86400) < 60
+
+
+def test_no_refresh_moves_the_absolute_end(server, jira):
+    """Idle days count anew with each refresh, the absolute life only from the consent."""
+    soon = int(time.time()) + 5 * 86400
+    server.on("POST", "/oauth/token", {"access_token": "at2", "refresh_token": "rt2"})
+    for held, days in ((_grant(grant_ends_at=str(soon)), 5), (_grant(), 90)):
+        receipt = jira.authorizer.refresh(_access(server), held)
+        candidate = jira.authorizer.read(_access(server), receipt, held)
+        assert abs(candidate.expires_at - time.time() - days * 86400) < 60
+        assert candidate.material.get("grant_ends_at") == held.get("grant_ends_at")
 
 
 @pytest.mark.parametrize(

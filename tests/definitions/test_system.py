@@ -13,7 +13,7 @@ from keyturn.errors import InvalidInput
 from keyturn.model.card import GapClass, Hands, Lockout, Proof, RevokeScope, Strategy
 
 CONNECTORS = Path(__file__).parents[2] / "src/keyturn/connectors"
-OURS = ("freshdesk", "aha", "jira", "custom_rest")
+OURS = ("freshdesk", "aha", "jira", "custom_rest", "productboard", "zuora", "ecosystem")
 
 SMALL = """\
 schema: keyturn-system/v1
@@ -76,6 +76,17 @@ def test_freshdesk():
     assert isinstance(method.rest, Definition)
 
 
+def test_freshdesk_with_two_agents():
+    """The variant has a guide of its own and needs the two agents named; one agent's stays as it is."""
+    method = _load("freshdesk").method("api_key")
+    two = method.fitting({"agents": "two"})
+    assert (two.requires_pause, two.paste_fields) == (False, ("api_key", "agent"))
+    assert two.create_steps != method.create_steps
+    assert [name for name in ("first_agent", "second_agent", "agent") if two.field(name).required]
+    assert not method.field("agent").required
+    assert method.fitting({"agents": "one"}) is method
+
+
 def test_aha():
     """Overlap by hand; the key's name is asked for, so that the right row is deleted."""
     method = _load("aha").method("api_key")
@@ -128,6 +139,24 @@ def test_a_system_without_rest_is_read_whole():
     assert [s.text for s in method.recovery_steps] == ["Ask the administrator", "Set it for ${input.user}"]
     assert method.sources[0].checked == "2026-11-23"
     assert method.env == {"DB_PASSWORD": "${secret.password}"}
+
+
+def test_a_variant_may_need_fields_and_have_a_guide_of_its_own():
+    """Both hold only where the variant is chosen; a name that is no field is found."""
+    more = "needs: [host], guide: {create: [Make two], paste_fields: [password, user], requires_pause: true}, card: {strategy: S1"
+    text = SMALL.replace("card: {strategy: S1", more).replace(
+        "host: {label: Host}", "host: {label: Host, required: false}"
+    )
+    method = read_system(text, "x").method("password")
+    two = method.fitting({"two": True})
+    assert ([s.text for s in two.create_steps], two.paste_fields) == (["Make two"], ("password", "user"))
+    assert (two.recovery_steps, two.requires_pause, two.field("host").required) == ((), True, True)
+    assert method.fitting({"two": False}) is method
+    assert (method.create_steps, method.requires_pause, method.field("host").required) == ((), False, False)
+    for wrong in ("needs: [hots]", "paste_fields: [passwort, user]"):
+        right = wrong.replace("hots", "host").replace("passwort", "password")
+        with pytest.raises(InvalidInput, match="not a field"):
+            read_system(text.replace(right, wrong), "x")
 
 
 @pytest.mark.parametrize(

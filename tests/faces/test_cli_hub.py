@@ -254,6 +254,16 @@ def test_a_systems_page_is_enough_to_work_from(bare: Line) -> None:
     assert "Did you mean postgresql" in bare("systems", "postgres", code=2).stderr
 
 
+def test_a_page_names_the_addresses_a_vendor_must_let_in(bare: Line) -> None:
+    """What KEYTURN_EGRESS_ADDRESSES says stands beside the permission it is about; a typing error is named."""
+    assert "203.0.113.7" not in bare("systems", "snowflake").stdout
+    bare.environment["KEYTURN_EGRESS_ADDRESSES"] = "203.0.113.7, 198.51.100.0/28"
+    assert "this hub's addresses: 203.0.113.7, 198.51.100.0/28" in bare("systems", "snowflake").stdout
+    assert "203.0.113.7" not in bare("systems", "aha").stdout
+    bare.environment["KEYTURN_EGRESS_ADDRESSES"] = "203.0.113.7, office"
+    assert "office" in bare("systems", "snowflake", code=2).stderr
+
+
 def test_no_colour_reaches_a_pipe() -> None:
     """Escape codes are for terminals."""
     done = subprocess.run([PROGRAM, "systems"], capture_output=True, text=True, check=True)

@@ -39,17 +39,20 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject("one_slot_self", "one_slot_self", "S4 self", "set"),
     Subject("regenerate", "regenerate", "S5 self", "regenerate"),
     Subject("regenerate_admin", "regenerate", "S5 admin", "regenerate", options={"admin": True}),
+    Subject("regenerate_person", "regenerate_person", "S5 person", "regenerate", by_person=True),
     Subject("supplied", "supplied", "S6", "issue", "delete", by_person=True),
     Subject("grant", "grant", "S7", "exchange", "revoke", options=_GRANT),
     Subject("grant", "grant", "S7", "refresh", goal=Goal.REFRESH, options=_GRANT),
     # S8 (issued by the hub) has no vendor and no remote call: add its subject here once `issued/` runs through plans.
 )
-ONE_SLOT = frozenset({"one_slot", "one_slot_self", "regenerate", "regenerate_admin"})
+REGENERATED = frozenset({"regenerate", "regenerate_admin", "regenerate_person"})
+ONE_SLOT = frozenset({"one_slot", "one_slot_self"}) | REGENERATED
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is armed before the run starts. `where` is stage, end, read, change or * (a standing fault)."""
+    """What is armed before the run starts. `where` is stage, end, read, change or * (a standing fault) at the vendor;
+    person (what people do wrong) and store (what our own database does wrong) are not the vendor's."""
 
     name: str
     kind: str = ""
@@ -111,6 +114,9 @@ FAULTS: tuple[Fault, ...] = (
         "second change inside the vendor's grace",
     ),
     Fault("gullible", "accept_everything", "login", what="a login proves nothing"),
+    Fault("siblings.after", "", "person", what="what serves is ended at the vendor before the old one is proven dead"),
+    Fault("store_refuses.receipt", "", "store", what="our store refuses the commit that holds the vendor's answer"),
+    Fault("store_refuses.lands", "", "store", what="that commit lands, and our store says that it did not"),
     Fault("wrong_paste", "", "person", what="the person pastes something else first"),
     Fault("denied", "", "person", what="the person refuses consent first"),
     Fault("fewer_rights", "", "person", what="the person consents to fewer rights first"),
@@ -120,6 +126,9 @@ _BY_NAME = {fault.name: fault for fault in FAULTS}
 _PERSONS = {
     "supplied": frozenset({"wrong_paste"}),
     "grant": frozenset({"denied", "fewer_rights"}),
+    "regenerate": frozenset({"siblings.after"}),
+    "regenerate_admin": frozenset({"siblings.after"}),
+    "regenerate_person": frozenset({"siblings.after", "wrong_paste"}),
 }
 
 
@@ -128,6 +137,8 @@ def applies(subject: Subject, fault: Fault) -> bool:
     name, goal, kind = subject.name, subject.goal, fault.kind
     if fault.where == "person":
         return goal is Goal.ROTATE and fault.name in _PERSONS.get(name, ())
+    if fault.where == "store":
+        return subject.stage in {"issue", "regenerate", "exchange", "refresh"} and not subject.by_person
     if not kind:
         return True
     if fault.op(subject) is None:
@@ -137,7 +148,7 @@ def applies(subject: Subject, fault: Fault) -> bool:
     if kind == "cap_reached":
         return name in {"two_slots", "named_slots", "many_ids"}
     if kind == "second_change_in_grace":
-        return subject.stage in {"set", "regenerate"}
+        return subject.stage in {"set", "regenerate"} and not subject.by_person
     if kind == "wrong_identity" and fault.where == "stage":
         return subject.stage in {"issue", "regenerate", "exchange"}
     if fault.name == "lockout":
@@ -257,7 +268,7 @@ ENDINGS: tuple[Ending, ...] = (
         "made in another account: the old one serves, what cannot be taken back is owed",
     ),
     _may(
-        "regenerate regenerate_admin",
+        "regenerate regenerate_admin regenerate_person",
         "wrong_identity",
         {_CD, _L},
         "made in another account and the old one is dead: a person brought one, the foreign one is owed",

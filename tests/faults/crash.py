@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import sys
 import zlib
 from collections import Counter
@@ -20,6 +21,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from keyturn import boundary
 from keyturn.bootstrap import Keyturn
@@ -147,7 +150,7 @@ def _first(bench: Bench, case: Case, folder: Path, tell: Callable[[Any], None]) 
     places: list[tuple[str, int]] = []
     driver = Driver(bench, hub, case, folder)
     checks = Checks(Watcher(case, start, hub, bench.client), driver, thorough=True)
-    with _dying(case.place, case.k, places):
+    with _dying(case.place, case.k, places, _store(hub, case, folder)):
         if case.place == "never":  # nobody dies, so every instant of the calm run can be looked at
             checks.listen()
         made = runs.start(hub, name, case.subject.goal, trigger=case.name)
@@ -197,8 +200,32 @@ def _arm(client: Client, case: Case, name: str) -> Any:
     return client.arm(name, fault.kind, op, only_by=by, **fault.more)
 
 
+def _store(hub: Keyturn, case: Case, folder: Path) -> Callable[[str], None]:
+    """What our own store does at a place: with `store_refuses` it turns down, once in the life of a case, the commit
+    that holds a RECEIPT: before it (a full disk), or after it has landed (the connection breaks)."""
+    is_armed, mark = case.fault.where == "store", folder / "refused"
+    when = {"store_refuses.receipt": "commit:before", "store_refuses.lands": "commit:after"}.get(case.fault.name)
+    holds_receipt = False
+
+    def at(place: str) -> None:
+        nonlocal holds_receipt
+        if not is_armed:
+            return
+        if place.startswith("line:RECEIPT:") and place.endswith(":after"):
+            holds_receipt = True
+        elif holds_receipt and place == when and not mark.exists():
+            mark.touch()
+            raise psycopg.errors.DiskFull if hub.store.dialect == "postgresql" else sqlite3.OperationalError("full")
+        elif place == "commit:after":
+            holds_receipt = False
+
+    return at
+
+
 @contextmanager
-def _dying(place: str, k: int, places: list[tuple[str, int]]) -> Iterator[None]:
+def _dying(
+    place: str, k: int, places: list[tuple[str, int]], also: Callable[[str], None] = lambda _: None
+) -> Iterator[None]:
     """Records every place reached, and ends this process for good at the k-th time `place` is."""
     seen: Counter[str] = Counter()
 
@@ -207,6 +234,7 @@ def _dying(place: str, k: int, places: list[tuple[str, int]]) -> Iterator[None]:
         if reached == place and seen[reached] == k:
             os.kill(os.getpid(), signal.SIGKILL)
         places.append((reached, seen[reached]))
+        also(reached)
 
     boundary.listen(listen)
     try:
@@ -239,7 +267,7 @@ def _second(
     checks = Checks(watcher, driver, thorough=thorough)
     answered = invariants.in_receipts(checks.instant("at the crash", full=True))
     places: list[tuple[str, int]] = []
-    with _dying(*(die or ("never", 0)), places):
+    with _dying(*(die or ("never", 0)), places, _store(hub, case, folder)):
         checks.listen()
         free_dead_holders(hub.store)
         made = runs.start(hub, start.name, case.subject.goal, trigger=case.name)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
+from keyturn.engine.sweep import Sweep
 from keyturn.executor.executor import Executor
 from keyturn.model.run import TERMINAL, Run, RunState, Task, TaskState
 from keyturn.operations import runs, tasks
+from keyturn.operations.connections import find
 from keyturn_lab.vendors.shapes import Client
 from tests.faults import invariants
 from tests.faults import shapes_connector as shapes
@@ -35,6 +37,9 @@ class Driver:
     def __init__(self, bench: Bench, hub: Keyturn, case: Case, folder: Path | None) -> None:
         self.bench, self.hub, self.case, self.folder = bench, hub, case, folder
         self.answered = 0
+        clock, worker = bench.clock.now, hub.hub.worker
+        private = hub.roots.spool_private
+        self.sweep = Sweep(hub.store, hub.secrets, clock, worker, hub.hub.wake, hub.hub.spool, private)
 
     def drive(self, run_id: str, check: Callable[[str], None] = lambda _: None) -> str:
         """To quiescence; words when it is not reached."""
@@ -53,14 +58,30 @@ class Driver:
                     return ""
             if wait > 0:
                 self._leap(wait, check)
+            self._meddle()
+            self.sweep.import_spool()  # as the engine does before each look at what is due
             executor.advance(made.id)
             check("between two steps")
+            if runs.get(self.hub, run_id).due_at == made.due_at:
+                executor.advance(made.id)  # as its pool does at once with a run that got nowhere
+                check("between two steps")
         return f"no rest after {ROUNDS} rounds"
 
     def _leap(self, wait: float, check: Callable[[str], None]) -> None:
         self.bench.clock.leap(self.bench.client, wait / 2)
         check("while waiting")
         self.bench.clock.leap(self.bench.client, wait / 2 + 1e-3)
+
+    def _meddle(self) -> None:
+        """Somebody at the vendor ends what serves, once, while the end of the old one is still to be proven."""
+        if self.case.fault.name != "siblings.after" or self.memory().get("meddled") or self.folder is None:
+            return
+        current = find(self.hub, principal_name(self.case)).current_version_id
+        began = runs.recent(self.hub, principal_name(self.case), 1)[0].old_version_id
+        if current != began:
+            slot = self.bench.client.call("alive", principal=principal_name(self.case))[0]["slot"]
+            shapes.person_deletes(self.bench.client, principal_name(self.case), slot)
+            self._remember(meddled=True)
 
     # -- people: their memory survives our crashes ---------------------------------------------------------------
 
@@ -92,7 +113,9 @@ class Driver:
     def _answer(self, task: Task) -> None:
         name, client, fault = principal_name(self.case), self.bench.client, self.case.fault.name
         again = int(self.memory().get("tries", 0))
-        if task.kind == "supply" and self.case.subject.name != "supplied":
+        if task.kind == "supply" and self.case.subject.name == "regenerate_person":
+            self._reset(task, name, client)
+        elif task.kind == "supply" and self.case.subject.name != "supplied":
             wrong = fault == "siblings.end" and not again  # typed from an old note
             self._remember(tries=1)
             brought = self._from_a_note(name) if wrong else self.memory().get("brought")
@@ -124,6 +147,19 @@ class Driver:
             which = text.split("Delete the key ")[1].split(" of ")[0]
             shapes.person_deletes(client, name, which)
             tasks.submit(self.hub, task.id, {})
+
+    def _reset(self, task: Task, name: str, client: Client) -> None:
+        """Presses the button, which ends the old one, and pastes; with `wrong_paste` something else at first."""
+        held, fault = self.memory().get("holds", []), self.case.fault.name
+        if not held:
+            held = [shapes.person_resets(client, name)]
+            self._remember(holds=held)
+        if fault == "wrong_paste" and not self.memory().get("tries"):
+            self._remember(tries=1)
+            tasks.submit(self.hub, task.id, {"secret": "ktlab-not-a-key-at-all"})
+            return
+        tasks.submit(self.hub, task.id, {"secret": held[0]})
+        self._remember(holds=[])
 
     def _from_a_note(self, name: str) -> dict[str, str]:
         method = self.case.subject.method

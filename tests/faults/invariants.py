@@ -14,16 +14,17 @@ from keyturn.errors import CallInsideTransaction, Conflict
 from keyturn.model.card import Proof
 from keyturn.model.credential import State, Version
 from keyturn.model.plan import Goal
-from keyturn.model.run import Line, LineKind, Run, RunState
+from keyturn.model.run import Line, LineKind, Run, RunState, TaskState
 from keyturn.model.secret import Material
 from keyturn.model.verdict import mismatch
 from keyturn.operations import leases
 from keyturn.storage import journal
 from keyturn_lab.vendors.shapes.principal import fingerprint
-from tests.faults.cases import ONE_SLOT, Case, may_end
+from tests.faults.cases import ONE_SLOT, REGENERATED, Case, may_end
 from tests.faults.seen import Seen, Watcher, at_place, is_it
 
 WAITS = frozenset({RunState.BLOCKED, RunState.LOST, RunState.WAITING_HUMAN})
+_OPEN = frozenset({TaskState.OPEN, TaskState.CLAIMED, TaskState.RETURNED})
 _ENDS = frozenset({"clear", "delete", "revoke", "disable"})
 _MAKES = frozenset({"set", "regenerate", "issue", "exchange", "refresh"})
 
@@ -65,7 +66,7 @@ EXCUSES: tuple[Excuse, ...] = (
         "made in another account, or shown later than the card says, and the answer lost with the process: "
         "no inventory of ours showed it; the weekly look at the inventory finds the latter",
     ),
-    Excuse("I6", frozenset({"regenerate", "regenerate_admin"}), ("",), "class Z2: a gap until the cut-over"),
+    Excuse("I6", REGENERATED, ("",), "class Z2: a gap until the cut-over"),
     Excuse(
         "I6", frozenset(), ("siblings",), "the vendor ended what serves; excused while the run has not ended"
     ),
@@ -96,13 +97,19 @@ def i1_never_lost(seen: Seen) -> str:
             kept = any(token in each["values"] for token in tokens)
         else:
             kept = any(each["value"].encode() in body for body in held)
-        if works and kept:
+        if works and (kept or _asked_for(seen, each)):
             return ""
     if seen.late and any(v.state is State.REQUESTED for v in seen.versions):
         return ""
     if not seen.is_over and (seen.has_admin or excuse("I1", seen.case)):
         return ""
     return f"nothing that works is sealed and nobody can be asked; alive: {[c['id'] for c in seen.ours]}"
+
+
+def _asked_for(seen: Seen, each: Mapping[str, Any]) -> bool:
+    """Whether the person who holds it has been asked for it and can still answer: S5 by a person begins that way."""
+    is_open = any(task.kind == "supply" and task.state in _OPEN for task in seen.tasks)
+    return is_open and not seen.is_over and each["value"] in seen.person
 
 
 def _refresh_token(body: bytes) -> str:

@@ -26,7 +26,7 @@ FULL = frozenset(
     {"none", "answer_lost.stage"}
 )  # faults under which the hub dies around every journal line as well
 ROUNDS = 2  # a polling loop is the same from its second round on
-_EFFECTS = ("commit:", "call:", "probe:")
+_EFFECTS = ("commit:", "call:", "probe:", "spool:")
 
 
 def places_of(found: Result, *, full: bool) -> list[tuple[str, int]]:

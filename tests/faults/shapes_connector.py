@@ -64,6 +64,7 @@ SHAPES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
     "regenerate": ("regenerate", {}),
+    "regenerate_person": ("regenerate", {}),
     "supplied": ("supplied", {"cap": 0}),
     "grant": ("grant", {}),
 }
@@ -87,6 +88,7 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
         "one_slot": Capabilities(Login(), maker=slots, setter=slots, dropper=Principal()),
         "one_slot_self": Capabilities(Login(), maker=slots, setter=slots, dropper=Principal()),
         "regenerate": Capabilities(Login(), issuer=slots, dropper=Principal()),
+        "regenerate_person": Capabilities(Login(), dropper=Principal()),
         "supplied": Capabilities(Login(), lister=keys),
         "grant": Capabilities(Login(), revoker=grants, authorizer=grants),
     }.get(method)
@@ -179,6 +181,7 @@ _CARDS: Mapping[str, Card] = {
         old_counts=True,
     ),
     "regenerate": Card(Strategy.REGENERATE, Hands.AUTOMATIC, GapClass.Z2, Proof.D2, new_kills_old=True),
+    "regenerate_person": Card(Strategy.REGENERATE, Hands.GUIDED, GapClass.Z2, Proof.D2, new_kills_old=True),
     "supplied": Card(
         Strategy.SUPPLIED, Hands.GUIDED, GapClass.Z0, Proof.D2, slots=None, inventory=True, last_used=True
     ),
@@ -201,10 +204,12 @@ def _method(name: str, card: Card) -> Method:
             GuideStep(f"Delete the key {_HANDLES.get(name, '${retiring.slot}')} of ${{input.principal}}"),
         ),
         recovery_steps=(GuideStep("Ask the vendor's support to reset ${input.principal}"),),
-        paste_fields=("key_id", "secret") if name == "supplied" else (),
+        paste_fields=_PASTED.get(name, ()),
+        requires_pause=name == "regenerate_person",
     )
 
 
+_PASTED = {"supplied": ("key_id", "secret"), "regenerate_person": ("secret",)}
 _HANDLES = dict.fromkeys(("many_ids", "supplied", "grant"), "${retiring.key_id}")
 
 
@@ -561,6 +566,12 @@ def provision(client: Client, method: str, principal: str, **options: Any) -> Pr
 def person_supplies(client: Client, principal: str) -> str:
     """A person makes a key on the vendor's page and copies it. Raises: Unanswered, Refused."""
     said = client.call("issue", principal=principal, by="person")
+    return str(said["value"])
+
+
+def person_resets(client: Client, principal: str) -> str:
+    """A person resets the one key on the vendor's page, which ends the old one, and copies it. Raises: as above."""
+    said = client.call("regenerate", principal=principal, by="person")
     return str(said["value"])
 
 

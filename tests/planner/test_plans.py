@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from keyturn.errors import Conflict, InvalidInput
+from keyturn.model.card import RevokeScope
 from keyturn.model.credential import Connection, ConnectionState, Provenance, Ref, State, Version
 from keyturn.model.ids import ConnectionId, PrincipalId, VersionId
 from keyturn.model.plan import Goal, Kind, Plan
@@ -191,6 +192,37 @@ def test_coming_back_needs_somebody_who_may_still_sign(method, admin, kind):
     assert made.steps[1].kind is kind
 
 
+@pytest.mark.parametrize(
+    ("goal", "state", "admin", "kind", "back"),
+    [
+        (Goal.REAUTHORIZE, ConnectionState.ACTIVE, True, Kind.CONSENT, BACK),
+        (Goal.REAUTHORIZE, ConnectionState.ACTIVE, False, Kind.CONSENT, BACK),
+        (Goal.REAUTHORIZE, ConnectionState.REVOKED, True, Kind.CONSENT, BACK),
+        (Goal.RECONNECT, ConnectionState.DISCONNECTED, True, Kind.CONSENT, BACK),
+        (Goal.RECONNECT, ConnectionState.DISCONNECTED, False, Kind.ASK, BACK),
+        (Goal.ROTATE, ConnectionState.ACTIVE, True, Kind.ISSUE, BACK),
+    ],
+)
+def test_slots_whose_other_half_is_a_consent(goal, state, admin, kind, back):
+    """Named slots of a client with a consent page: rotations are automatic, a consent brings what only a person can."""
+    known = [version(1, State.CURRENT if state is ConnectionState.ACTIVE else State.DEAD)]
+    there = situation("named_slots", admin=admin, state=state, versions=known)
+    made = plan(replace(there, can=there.can | {"authorizer"}), goal)
+    assert made.steps[1].kind is kind
+    assert keys(made.rollback) == back
+    if state is ConnectionState.ACTIVE:
+        assert keys(made.steps) == OVERLAP, "the old pair is ended like after any rotation"
+
+
+def test_connections_that_share_a_named_slot_are_not_changed_alone():
+    """All of them use the same value: ending it for one ends it for all; leaving is possible and says so."""
+    other = situation("named_slots").connection
+    there = replace(situation("named_slots", admin=True), siblings=[replace(other, name="second")])
+    with pytest.raises(Conflict, match="second"):
+        plan(there, Goal.ROTATE)
+    assert any("second" in words for words in plan(there, Goal.DISCONNECT).warnings)
+
+
 def test_a_refresh_is_a_small_rotation():
     """Refresh, proof, switch, and the used token's version is closed; it cannot be undone from its first step on."""
     made = plan(situation("grant"), Goal.REFRESH)
@@ -203,6 +235,10 @@ def test_a_grant_shared_by_siblings_is_never_revoked():
     made = plan(situation("grant", revoke_scope="grant"), Goal.ROTATE)
     assert keys(made.steps) == "preflight stage prove cutover drain prove_dead"
     assert made.point_of_no_return() == len(made.steps)
+    assert "shares its grant" in made.steps[-1].title, "nothing there can prove it dead"
+    contain = plan(situation("grant", revoke_scope="grant"), Goal.CONTAIN)
+    assert keys(contain.steps).endswith("prove_dead revoke_others prove_others_dead"), "a stolen one lives on"
+    assert any("consents twice" in w for w in contain.warnings)
     assert any(
         "same grant" in w for w in plan(situation("grant", revoke_scope="grant"), Goal.DISCONNECT).warnings
     )
@@ -267,3 +303,26 @@ def test_a_soak_stands_between_off_and_gone_when_asked_for(policy, has):
     """Without an off switch or a wish there is none."""
     assert ("soak" in keys(plan(situation("many_ids", policy=policy), Goal.ROTATE).steps)) is has
     assert "soak" not in keys(plan(situation("two_slots", policy=policy), Goal.ROTATE).steps)
+
+
+def test_a_grant_with_a_client_of_its_own_begins_with_that_client():
+    """Before the consent; by a person where nothing can set one, and then a person deletes the old client as well."""
+    by_person = situation("grant", card={"own_client": True, "revoke_scope": RevokeScope.CREDENTIAL})
+    by_person = replace(by_person, can=by_person.can - {"setter", "revoker"})
+    steps = plan(by_person, Goal.ROTATE).steps
+    assert [(s.key, s.kind) for s in steps[1:3]] == [("client", Kind.ASK), ("stage", Kind.CONSENT)]
+    assert [s.kind for s in steps[-2:]] == [Kind.TELL, Kind.PROVE_DEAD]
+    by_hub = replace(by_person, can=by_person.can | {"maker", "setter", "revoker"}, has_admin=True)
+    steps = plan(by_hub, Goal.ROTATE).steps
+    assert [(s.key, s.kind) for s in steps[1:3]] == [("client", Kind.SET), ("stage", Kind.CONSENT)]
+    assert [s.kind for s in steps[-2:]] == [Kind.REVOKE, Kind.PROVE_DEAD]
+
+
+def test_consumers_pause_where_the_vendor_resets_the_only_credential():
+    """Also when the hub asks for it: whoever goes on with the old value could lock the account."""
+    paused = situation("regenerate", admin=True)
+    paused = replace(paused, method=replace(paused.method, requires_pause=True))
+    (stage,) = (s for s in plan(paused, Goal.ROTATE).steps if s.kind is Kind.ISSUE)
+    assert stage.params["pause"] is True
+    (stage,) = (s for s in plan(situation("many_ids", admin=True), Goal.ROTATE).steps if s.kind is Kind.ISSUE)
+    assert "pause" not in stage.params

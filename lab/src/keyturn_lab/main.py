@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 DEFAULT_STATE = Path(".lab/state.json")
-PARTS = ("postgres", "aws", "oidc")
+PARTS = ("postgres", "aws", "oidc", "mariadb", "redshift")
 
 state_option = click.option(
     "--state",
@@ -83,11 +83,17 @@ def run(vendor: str, port: int, seed: int) -> None:
 def oracle(as_json: bool, state: Path) -> None:
     """Print every credential that would be accepted right now, everywhere."""
     from .parts.child import call_json
+    from .parts.mariadb import list_users
     from .parts.postgres import list_roles
 
     alive = {}
     for name, part in _read_state(state).items():
-        alive[name] = call_json(f"{part['url']}/_lab/alive") if "url" in part else list_roles(part["dsn"])
+        if "url" in part:
+            alive[name] = call_json(f"{part['url']}/_lab/alive")
+        elif "socket" in part:
+            alive[name] = list_users(part["socket"], part["root_password"])
+        else:
+            alive[name] = list_roles(part["dsn"])
     if as_json:
         click.echo(json.dumps(alive))
         return
@@ -137,6 +143,8 @@ def _start(stack: ExitStack, names: list[str], ports: dict[str, int | None], see
         "postgres": _start_postgres,
         "aws": _start_aws,
         "oidc": _start_oidc,
+        "mariadb": _start_mariadb,
+        "redshift": _start_redshift,
     }
     with ThreadPoolExecutor(len(PARTS)) as pool:
         begun = {name: pool.submit(starters[name], stack, ports[name]) for name in names if name in starters}
@@ -184,6 +192,42 @@ def _start_oidc(stack: ExitStack, port: int | None) -> dict[str, Any]:
     server = stack.enter_context(OidcServer(port=port))
     clients = {name: asdict(getattr(server, name)) for name in ("web", "service", "machine")}
     return {"url": server.url, "initial_access_token": server.initial_access_token, "clients": clients}
+
+
+def _start_mariadb(stack: ExitStack, port: int | None) -> dict[str, Any]:
+    from .parts.mariadb import MariaDBServer
+
+    server = stack.enter_context(MariaDBServer(port=port))
+    rotator, pair = server.create_rotator(), server.two_user_setup()
+    users = {name: server.create_user(f"app_{name}") for name in ("single", "self", "overlap")}
+    server.run(*(f"GRANT SELECT ON mysql_app.* TO {user.account}" for user in users.values()))
+    return {
+        "host": server.host,
+        "port": server.port,
+        "database": "mysql_app",
+        "socket": str(server.socket),
+        "root_password": server.root.password,
+        "rotator": asdict(rotator),
+        **{name: asdict(user) for name, user in users.items()},
+        "pair": asdict(pair),
+    }
+
+
+def _start_redshift(stack: ExitStack, port: int | None) -> dict[str, Any]:
+    from .parts.redshift import RedshiftServer
+
+    server = stack.enter_context(RedshiftServer(port=port))
+    rotator, pair = server.create_user("rotator", superuser=True), server.two_user_setup()
+    return {
+        "host": server.host,
+        "port": server.port,
+        "database": "postgres",
+        "dsn": server.dsn,
+        "rotator": asdict(rotator),
+        "single": asdict(server.create_user("etl_single")),
+        "self": asdict(server.create_user("etl_self")),
+        "pair": asdict(pair),
+    }
 
 
 def _start_stand_in(stack: ExitStack, vendor: str, port: int | None, seed: int) -> dict[str, Any]:

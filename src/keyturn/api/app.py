@@ -9,21 +9,26 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from keyturn.api import callback, leases, problems, reading
 from keyturn.api.door import open_door
 from keyturn.api.shield import Shield
 from keyturn.bootstrap import Keyturn
 from keyturn.model.moment import iso
+from keyturn.web.app import Pages
 
 _SECURITY: list[dict[str, list[str]]] = [{"AccessKey": []}, {"Bearer": []}]
 _WHOAMI = "/api/v1/whoami"
 _OPEN = ("/healthz", callback.PATH)
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def create_app(hub: Keyturn) -> FastAPI:
-    """The application of one hub. Its lifespan closes the book of uses; the engine is the server's business."""
+    """The application of one hub: its API, and its pages behind that. The lifespan closes the book of uses; the engine is
+    the server's business."""
     door, book = open_door(hub)
 
     @asynccontextmanager
@@ -51,8 +56,9 @@ def create_app(hub: Keyturn) -> FastAPI:
     async def whoami(request: Request) -> Response:
         found = await door.enter_fast(request)
         secret = found.secret
-        if secret is None:
-            raise problems.Refused(401, "cred.unknown", "the credential is not valid")
+        if secret is None:  # a service identity's token
+            plain = {"credential": found.name, "state": "live", "scopes": sorted(found.scopes)}
+            return JSONResponse(plain, headers={"Cache-Control": "no-store"})
         body = {
             "credential": found.name,
             "slot": secret.slot,
@@ -68,6 +74,15 @@ def create_app(hub: Keyturn) -> FastAPI:
     app.include_router(reading.routes(hub, door))
     app.include_router(callback.routes(hub, door))
     _describe(app)
+    pages = Pages(hub)
+    app.state.pages = pages
+
+    async def rest(request: Request) -> Response:
+        known = any(route.matches(request.scope)[0] is Match.PARTIAL for route in app.router.routes)
+        raise HTTPException(405 if known else 404)
+
+    app.add_route("/api/{rest:path}", rest, methods=_METHODS)  # an unknown call is a problem, not a page
+    app.mount("/", pages.app)
     return app
 
 
@@ -94,14 +109,23 @@ def _describe(app: FastAPI) -> None:
     setattr(app, "openapi", openapi)  # noqa: B010 - FastAPI's documented way to extend it; types forbid assigning
 
 
-def serve(hub: Keyturn, host: str = "127.0.0.1", port: int = 8425, *, trusted_proxies: str = "") -> None:
-    """Serves until SIGINT or SIGTERM, with the engine started and stopped around it.
+def serve(
+    hub: Keyturn,
+    host: str = "127.0.0.1",
+    port: int = 8425,
+    *,
+    trusted_proxies: str = "",
+    certificate: str = "",
+    key: str = "",
+) -> None:
+    """Serves until SIGINT or SIGTERM, with the engine started and stopped around it; over TLS with a certificate.
 
     `trusted_proxies`: addresses whose X-Forwarded-For is believed; by default nobody's, since allowed networks and
     the limit of failed attempts go by the caller's address. There is no access log: URLs can hold codes.
     """
+    app = create_app(hub)
     config = uvicorn.Config(
-        create_app(hub),
+        app,
         host=host,
         port=port,
         access_log=False,
@@ -110,9 +134,13 @@ def serve(hub: Keyturn, host: str = "127.0.0.1", port: int = 8425, *, trusted_pr
         proxy_headers=bool(trusted_proxies),
         forwarded_allow_ips=trusted_proxies or None,
         timeout_graceful_shutdown=10,
+        ssl_certfile=certificate or None,
+        ssl_keyfile=key or None,
     )
+    server = uvicorn.Server(config)
+    app.state.pages.live.stopping = lambda: server.should_exit  # open streams would hold up the end
     hub.engine.start()
     try:
-        uvicorn.Server(config).run()
+        server.run()
     finally:
         hub.engine.stop()

@@ -12,8 +12,10 @@ from starlette.requests import Request
 
 from keyturn.api.problems import Refused
 from keyturn.bootstrap import Keyturn
-from keyturn.operations import issued
+from keyturn.errors import NotFound
+from keyturn.operations import connections, events, issued, people, projects, rights
 from keyturn.operations.issued import CheckResult, Code, IssuedBook, token_pattern
+from keyturn.operations.rights import Operation
 
 REALM = 'Bearer realm="keyturn"'
 FAILURES, WINDOW_S, ADDRESSES = 20, 300.0, 4096
@@ -45,14 +47,17 @@ class Door:
     """Lets callers in. Nothing accepted is remembered between two calls."""
 
     def __init__(self, hub: Keyturn, book: IssuedBook) -> None:
-        self._book = book
+        self._hub, self._book = hub, book
         self._is_local = hub.store.dialect == "sqlite"  # a read takes microseconds: no thread is worth it
         self.attempts = Attempts()
 
     def enter(self, request: Request, scope: str = "") -> CheckResult:
         """The caller, for handlers that run in a thread. Raises: Refused."""
         address, agent = _from(request)
-        found = self._book.look(_presented(request), address=address, scope=scope)
+        value = _presented(request)
+        if _is_token(value):
+            return self._enter_by_token(value, address, scope)
+        found = self._book.look(value, address=address, scope=scope)
         self._book.note(found, address=address, agent=agent)
         return self._judge(found, address)
 
@@ -60,6 +65,8 @@ class Door:
         """The same on the event loop: one indexed read; only a first use waits for a commit, in a thread."""
         address, agent = _from(request)
         value, look = _presented(request), self._book.look
+        if _is_token(value):
+            return await run_in_threadpool(self._enter_by_token, value, address, scope)
         if self._is_local:
             found = look(value, address=address, scope=scope)
         else:
@@ -69,6 +76,31 @@ class Door:
         else:
             self._book.note(found, address=address, agent=agent)
         return self._judge(found, address)
+
+    def _enter_by_token(self, value: str, address: str, scope: str) -> CheckResult:
+        """A service identity: its token's scopes and its roles must both allow the call."""
+        who = people.by_token(self._hub, value, address)
+        if who is None or who.scopes is None:
+            return self._judge(CheckResult(Code.UNKNOWN), address)
+        found = CheckResult(Code.OK, None, who.login, who.scopes, scope)
+        kind, _, name = scope.partition(":")
+        if not kind:
+            return found
+        operation = _NEEDED[kind]
+        has_scope = kind in who.scopes or scope in who.scopes
+        if not has_scope or not rights.may(who, operation, self._project(name)):
+            why = rights.why_not(who, operation) if has_scope else f"the token lacks the scope {kind}"
+            facts = {"operation": operation.value, "on": name, "why": why}
+            events.note(self._hub, "refused", by=who.login, address=address, **facts)
+            return self._judge(CheckResult(Code.SCOPE, None, who.login, who.scopes, scope), address)
+        return found
+
+    def _project(self, name: str) -> str:
+        """The project of a connection that is named; none for what there is not."""
+        try:
+            return projects.of(self._hub, connections.find(self._hub, name).id) if name else ""
+        except NotFound:
+            return ""
 
     def _judge(self, found: CheckResult, address: str) -> CheckResult:
         if found.accepted:
@@ -112,6 +144,12 @@ _WHY = {
     Code.REVOKED: ("the credential has been retired", "Ask its owner for the one that followed it."),
 }
 _TOKEN = token_pattern()
+_NEEDED = {"read": Operation.CONNECTION_READ, "lease": Operation.CREDENTIAL_LEASE}
+
+
+def _is_token(value: str) -> bool:
+    """Whether it is a service identity's token rather than an issued key."""
+    return value.startswith(people.TOKEN_START)
 
 
 def _from(request: Request) -> tuple[str, str]:

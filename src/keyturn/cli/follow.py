@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keyturn.cli import terminal, words
 from keyturn.cli.terminal import Exit
 from keyturn.errors import StoreUnavailable
 from keyturn.model.run import TERMINAL, Run, RunState, Track
+from keyturn.operations import progress
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -19,51 +19,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from keyturn.bootstrap import Keyturn
-    from keyturn.model.plan import Step
 
 _WHOLE = 4  # so many runs are shown with all their steps
-
-
-@dataclass(frozen=True)
-class Item:
-    """One line of a checklist. `mark` is a word of `words.mark`."""
-
-    mark: str
-    step: Step
-    key: str
-
-
-def checklist(run: Run, said: frozenset[str] = frozenset()) -> list[Item]:
-    """The plan of a run with what is done. `said` are the journal's step names, needed once it rolls back."""
-    forward = run.plan.steps
-    if run.track is Track.FORWARD:
-        return [Item(_mark(run, i, len(forward)), step, step.key) for i, step in enumerate(forward)]
-    back = run.plan.rollback
-    undone = [Item("undone" if step.key in said else "open", step, step.key) for step in forward]
-    return [
-        *undone,
-        *(Item(_mark(run, i, len(back)), step, f"rollback.{step.key}") for i, step in enumerate(back)),
-    ]
-
-
-def _mark(run: Run, index: int, count: int) -> str:
-    if index < run.cursor or (run.state in TERMINAL and run.cursor >= count):
-        return "done"
-    if index > run.cursor:
-        return "open"
-    if run.state in TERMINAL or run.state in {RunState.BLOCKED, RunState.LOST}:
-        return "stop"
-    if run.state is RunState.QUEUED:
-        return "open"
-    return "person" if run.state is RunState.WAITING_HUMAN else "now"
-
-
-def is_still(run: Run) -> bool:
-    """Whether nothing more happens without somebody. A run that is due is about to be looked at, whatever it waits for."""
-    if run.state in TERMINAL:
-        return True
-    waits = run.state in {RunState.WAITING_HUMAN, RunState.BLOCKED, RunState.LOST}
-    return waits and run.due_at > time.time()
 
 
 def follow(
@@ -97,7 +54,7 @@ def follow(
         except StoreUnavailable:
             return False
         show.update(found)
-        return all(is_still(run) for run in found)
+        return all(progress.is_still(run) for run in found)
 
     try:
         with show.running():
@@ -132,7 +89,9 @@ class _Lines:
 
     def __init__(self, names: dict[Any, str], known: Sequence[Run]) -> None:
         self._names = names
-        self._seen: dict[str, tuple[Track, int, str]] = {r.id: (r.track, r.cursor, _waits(r)) for r in known}
+        self._seen: dict[str, tuple[Track, int, str]] = {
+            r.id: (r.track, r.cursor, progress.waits(r)) for r in known
+        }
 
     def running(self) -> AbstractContextManager[Any]:
         return nullcontext()
@@ -148,25 +107,13 @@ class _Lines:
                 self._line(run, f"done: {step.title}")
             if run.cursor < cursor and run.track is track and run.cursor < len(steps):
                 self._line(run, f"again: {steps[run.cursor].title}")
-            said = _waits(run)
+            said = progress.waits(run)
             if said and said != waits:
                 self._line(run, said)
             self._seen[run.id] = (run.track, run.cursor, said)
 
     def _line(self, run: Run, text: str) -> None:
         terminal.say(f"{words.clock(time.time())} {self._names[run.id]} {run.goal.value}: {text}")
-
-
-def _waits(run: Run) -> str:
-    """What a run waits for, in words; empty while it works or when it has ended."""
-    if run.state in TERMINAL or run.state in {RunState.QUEUED, RunState.RUNNING} or not run.waiting_for:
-        return ""
-    word = run.state.value.replace("_", " ") if run.state is not RunState.WAITING_HUMAN else "waits for"
-    return (
-        f"{word}: {run.waiting_for}"
-        if run.state is not RunState.WAITING_HUMAN
-        else f"waits for {run.waiting_for}"
-    )
 
 
 class _Live:
@@ -222,13 +169,13 @@ def drawn(
 ) -> list[str]:
     """A checklist's lines; below the present step, what it waits for and when it is looked at again."""
     lines = []
-    for item in checklist(run, said):
+    for item in progress.checklist(run, said):
         who = f" ({item.step.who})" if item.step.who != "hub" else ""
         late = details(item.key)
         gap = f"  {terminal.style(late, dim=True)}" if late else ""
         lines.append(f"{words.mark(item.mark)} {terminal.clean(item.step.title)}{who}{gap}")
         if item.mark in {"now", "person", "stop"} and run.state not in TERMINAL:
-            said_now = _waits(run)
+            said_now = progress.waits(run)
             if said_now:
                 again = f", next look {words.clock(run.due_at)}" if run.due_at > time.time() else ""
                 lines.append(f"    {terminal.style(terminal.clean(said_now) + again, 'yellow')}")

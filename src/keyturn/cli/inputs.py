@@ -56,6 +56,19 @@ def read_values(
     return found
 
 
+def values_of(
+    hub: Keyturn, system: str, method: str, plain: Sequence[str], secret: Sequence[str] = ()
+) -> dict[str, str]:
+    """What was typed for a method's fields. Raises: NotFound naming the methods there are, InvalidInput."""
+    fields = {field.name: field for field in hub.catalog.method(system, method).fields}
+    for pair in (*plain, *secret):
+        given = pair.partition("=")[0].strip()
+        if given and given not in fields:
+            hint = did_you_mean(given, fields) or f"Fields: {', '.join(fields)}."
+            raise InvalidInput(f"{system}/{method} has no field {given}", hint=hint, field=given)
+    return read_values(plain, secret, fields, hub.settings.environment)
+
+
 def _put(found: dict[str, str], name: str, value: str) -> None:
     if name in found:
         raise InvalidInput(f"{name} is given twice", hint="Give each field once.", field=name)

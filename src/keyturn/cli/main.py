@@ -17,7 +17,7 @@ _MODULES = "keyturn.cli.commands"
 COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "The hub": {
         "init": ("hub", "Create the home, the master key and the database"),
-        "serve": ("serving", "Run the API and the engine"),
+        "serve": ("serving", "Run the pages, the API and the engine"),
         "worker": ("serving", "Run the engine alone"),
         "doctor": ("hub", "Check database, keys, packages and clock"),
         "backup": ("hub", "Copy the database while it is in use"),
@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "revoke": ("start", "End the authorization, keep the connection"),
         "disconnect": ("start", "End every credential of a connection"),
         "reconnect": ("start", "Bring a new credential to a disconnected one"),
+        "migrate": ("start", "Move to another method of the same system, without a gap"),
         "contain": ("start", "A credential leaked: replace it now, end all others"),
         "runs": ("runs", "The latest runs"),
         "run": ("runs", "One run: its plan as a checklist"),
@@ -79,6 +80,9 @@ class LazyGroup(click.Group):
         """Imports the command."""
         if cmd_name not in _ALL:
             return None
+        from keyturn.operations import rights
+
+        rights.check_command(cmd_name, rights.local("whoever is at this machine"))
         module = import_module(f"{_MODULES}.{_ALL[cmd_name][0]}")
         found: click.Command = getattr(module, cmd_name.replace("-", "_") + "_command")
         return found

@@ -17,7 +17,10 @@ from keyturn.storage.database import Store
 
 DEPLOY_TIME_S = 86400.0
 LOOK_AGAIN_S = 5.0
-QUIET_S = 3600.0  # how long an issued credential must have been silent, at most, once its overlap is over
+QUIET_S = 3600.0  # how long one that was used after its time must have been silent
+_STRAGGLE_S = (
+    2.0  # who resolved it just before the switch may log in just after; and vendors tell whole seconds
+)
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,12 @@ def why_closed(look: Looker, version: Version, *, back: bool = False) -> Closed 
     if look.card.last_used and look.can.lister is not None and version.state is State.DRAINING:
         for remote in look.can.lister.list(look.access()):
             used = remote.last_used_at
-            if (
-                remote.ref.same_place(version.ref)
-                and used is not None
-                and used > since + look.card.settle_create_s
-            ):
-                return Closed("the vendor saw it used after the switch", again)
+            if used is None or not remote.ref.same_place(version.ref):
+                continue
+            late = used > since + max(look.card.settle_create_s, look.policy.drain_min_s) + _STRAGGLE_S
+            silent_at = used + QUIET_S * look.hub.patience
+            if late and now < silent_at:
+                return Closed("the vendor saw it used after the switch", min(again, silent_at))
     return None
 
 

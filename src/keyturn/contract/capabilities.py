@@ -126,7 +126,10 @@ class Locator(Protocol):
     """Tells where a credential that came from outside sits at the vendor."""
 
     def locate(self, access: Access, material: Material) -> Ref:
-        """The ref of `material`, by its own id or by looking its fingerprint up. Changes nothing."""
+        """The ref of `material`, by its own id or by looking its fingerprint up. Changes nothing.
+
+        `more["ends_at"]` is when the vendor lets it end, as text in epoch seconds, where it says so.
+        """
 
 
 @dataclass(frozen=True)

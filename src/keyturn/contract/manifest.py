@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from keyturn.model.card import Card
@@ -42,9 +42,15 @@ class Source:
     unconfirmed: bool = False
 
 
+EGRESS = "this hub's addresses"
+
+
 @dataclass(frozen=True)
 class Permission:
-    """A right somebody needs: the vendor's own name for it, who needs it, what for, and how to grant it."""
+    """A right somebody needs: the vendor's own name for it, who needs it, what for, and how to grant it.
+
+    Where `who` is `EGRESS`, pages also show the addresses that the operator has named.
+    """
 
     right: str
     who: str
@@ -66,13 +72,29 @@ class GuideStep:
 
 
 @dataclass(frozen=True)
+class Guide:
+    """What people do: the guide of a variant."""
+
+    create: tuple[GuideStep, ...] = ()
+    revoke: tuple[GuideStep, ...] = ()
+    recovery: tuple[GuideStep, ...] = ()
+    paste_fields: tuple[str, ...] = ()
+    requires_pause: bool = False
+
+
+@dataclass(frozen=True)
 class Variant:
-    """Another card for the same method, chosen by the value of a field (one role or two, one agent or two)."""
+    """Another card for the same method, chosen by the value of a field (one role or two, one agent or two).
+
+    `needs` are fields that it requires besides; `guide`, where given, takes the place of the method's guide.
+    """
 
     name: str
     field: str
     equals: str
     card: Card
+    needs: tuple[str, ...] = ()
+    guide: Guide | None = None
 
 
 @dataclass(frozen=True)
@@ -103,10 +125,32 @@ class Method:
 
     def card_for(self, settings: Mapping[str, Any]) -> Card:
         """The card that holds for these settings."""
-        for variant in self.variants:
-            if str(settings.get(variant.field, "")) == variant.equals:
-                return variant.card
-        return self.card
+        variant = self.variant_for(settings)
+        return self.card if variant is None else variant.card
+
+    def variant_for(self, settings: Mapping[str, Any]) -> Variant | None:
+        """The variant that these settings choose, if any."""
+        return next((v for v in self.variants if str(settings.get(v.field, "")) == v.equals), None)
+
+    def fitting(self, settings: Mapping[str, Any]) -> Method:
+        """The method as these settings make it: the variant's guide, and its needs required."""
+        variant = self.variant_for(settings)
+        if variant is None:
+            return self
+        found = self
+        if variant.needs:
+            fields = tuple(replace(f, required=True) if f.name in variant.needs else f for f in self.fields)
+            found = replace(found, fields=fields)
+        if variant.guide is not None:
+            found = replace(
+                found,
+                create_steps=variant.guide.create,
+                revoke_steps=variant.guide.revoke,
+                recovery_steps=variant.guide.recovery,
+                paste_fields=variant.guide.paste_fields,
+                requires_pause=variant.guide.requires_pause,
+            )
+        return found
 
     def field(self, name: str) -> Field | None:
         """The field of this name, if any."""

@@ -71,6 +71,7 @@ class Refresh:
     reuse_leeway_s: float = 0.0
     idle_days: float = 0.0
     absolute_days: float = 0.0
+    before_test: bool = False  # a refresh changes nothing, so the test is signed with a token fresh from one
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ _FLAGS = (
     "secret_reviewable",
     "disable_first",
     "new_kills_old",
+    "own_client",
     "old_counts",
     "admin_path",
     "reconcile_path",

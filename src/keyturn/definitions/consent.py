@@ -24,7 +24,7 @@ from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 
 _DAY_S = 86_400.0
-_TOKENS = frozenset({"access_token", "refresh_token", "expires_at", "scope"})
+_TOKENS = frozenset({"access_token", "refresh_token", "expires_at", "scope", "grant_ends_at"})
 
 
 @dataclass(frozen=True)
@@ -111,10 +111,12 @@ class DeclaredAuthorizer:
             parts["scope"] = scope
         access_ends = _access_ends(self.auth, where, body, opened)
         parts["expires_at"] = str(int(access_ends))
-        public = frozenset({"scope", "expires_at"}) | {p.name for p in self.definition.parts if not p.secret}
-        ends = (
-            self._grant_ends(opened.at, first=previous is None) if "refresh_token" in parts else access_ends
-        )
+        absolute = self.auth.refresh.absolute_days
+        if previous is None and absolute and "refresh_token" in parts:
+            parts["grant_ends_at"] = str(int(opened.at + absolute * _DAY_S))  # no refresh moves it
+        public = frozenset({"scope", "expires_at", "grant_ends_at"} & set(parts))
+        public |= {p.name for p in self.definition.parts if not p.secret}
+        ends = self._grant_ends(opened.at, parts) if "refresh_token" in parts else access_ends
         return Candidate(Ref(), Material(parts, public), ends)
 
     def _token(
@@ -128,12 +130,12 @@ class DeclaredAuthorizer:
         except Refused as refused:
             raise _named(refused, phase) from None
 
-    def _grant_ends(self, at: float, *, first: bool) -> float | None:
-        """When an unused grant ends: idle days from now, and for a fresh consent the absolute life as well."""
-        lives = [
-            d for d in (self.auth.refresh.idle_days, self.auth.refresh.absolute_days if first else 0.0) if d
-        ]
-        return at + min(lives) * _DAY_S if lives else None
+    def _grant_ends(self, at: float, parts: Mapping[str, str]) -> float | None:
+        """When a grant ends that is not used again: idle days from now, or its absolute life counted from the consent."""
+        ends = [float(parts["grant_ends_at"])] if "grant_ends_at" in parts else []
+        if self.auth.refresh.idle_days:
+            ends.append(at + self.auth.refresh.idle_days * _DAY_S)
+        return min(ends, default=None)
 
 
 def challenge(verifier: str) -> str:

@@ -16,7 +16,8 @@ SEARCHED = 65_536
 def many(source: Extract, answer: Answer, scopes: Scopes) -> tuple[str, ...]:
     """Every value, as text. Raises: UnexpectedAnswer when one is not a plain value."""
     if source.value is not None:
-        return (source.value.render(scopes),)
+        text = source.value.render(scopes)
+        return tuple(filter(None, text.split(source.split))) if source.split else (text,)
     if source.status:
         return (str(answer.status),)
     if source.header:

@@ -191,10 +191,13 @@ def _refresh(at: Cursor | None) -> Refresh:
         "reuse_leeway_s",
         "idle_days",
         "absolute_days",
+        "before_test",
         "single_flight",
     )
     if not at.flag("single_flight", True):
         at.refuse("refreshes are always single-flight", "Remove the line.")
+    if at.flag("before_test") and at.text("rotates") != "never":
+        at.refuse("a test must not use up a refresh token", "before_test goes with rotates: never only.")
     return Refresh(
         url=at.template("url"),
         params=at.templates("params"),
@@ -203,6 +206,7 @@ def _refresh(at: Cursor | None) -> Refresh:
         reuse_leeway_s=at.number("reuse_leeway_s"),
         idle_days=at.number("idle_days"),
         absolute_days=at.number("absolute_days"),
+        before_test=at.flag("before_test"),
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from keyturn.contract.manifest import Field, Method, System, Variant
+from keyturn.contract.manifest import Field, Guide, Method, System, Variant
 from keyturn.definitions.cards import read_card
 from keyturn.definitions.cursor import EMPTY, Cursor
 from keyturn.definitions.derive import calls_of, card, fields, principal_of
@@ -200,15 +200,38 @@ def _placeholder() -> Card:
 def _variants(at: Cursor, base: Card) -> tuple[Variant, ...]:
     found = []
     for item in at.items("variants"):
-        item.keys("name", "field", "equals", "card", required=("name", "field", "equals", "card"))
+        required = ("name", "field", "equals", "card")
+        item.keys(*required, "needs", "guide", required=required)
         equals = item.get("equals")
         text = (
             "" if equals is None else str(equals.value)
         )  # settings are compared as Python writes them: True, 2
         inner = item.get("card")
         merged = read_card(inner, base) if inner is not None else base
-        found.append(Variant(item.text("name"), item.text("field"), text, merged or base))
+        found.append(
+            Variant(
+                item.text("name"),
+                item.text("field"),
+                text,
+                merged or base,
+                item.texts("needs"),
+                _guide(item.get("guide")),
+            )
+        )
     return tuple(found)
+
+
+def _guide(at: Cursor | None) -> Guide | None:
+    if at is None:
+        return None
+    guide = at.keys(*_GUIDE)
+    return Guide(
+        create=read_steps(guide.items("create")),
+        revoke=read_steps(guide.items("revoke")),
+        recovery=read_steps(guide.items("recovery")),
+        paste_fields=guide.texts("paste_fields"),
+        requires_pause=guide.flag("requires_pause"),
+    )
 
 
 def _fields(at: Cursor, derived: Iterable[Field]) -> tuple[Field, ...]:
@@ -256,6 +279,10 @@ def _check_names(at: Cursor, method: Method) -> None:
         ("guide.paste_fields", n) for n in method.paste_fields
     ]
     wanted += [("variants", v.field) for v in method.variants]
+    wanted += [("variants.needs", n) for v in method.variants for n in v.needs]
+    wanted += [
+        ("variants.guide.paste_fields", n) for v in method.variants if v.guide for n in v.guide.paste_fields
+    ]
     for key, name in wanted:
         if name not in names and method.rest != "user":
             at.log.refuse(

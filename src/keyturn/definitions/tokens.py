@@ -39,7 +39,7 @@ def sign(caller: Caller, scopes: Values, spec: RequestSpec | None = None) -> tup
     if auth.kind == "oauth2_cc":
         scopes["oauth"] = {"access_token": _client_token(caller, auth, scopes)}
     else:
-        scopes["oauth"] = {k: scopes["secret"][k] for k in ("access_token",) if k in scopes["secret"]}
+        scopes["oauth"] = _of_grant(caller, auth, scopes)
     return place(auth.place, scopes) if auth.place else _bearer(scopes)
 
 
@@ -72,6 +72,24 @@ def _client_token(caller: Caller, auth: OAuth, scopes: Values) -> str:
     if len(found) != 1 or not isinstance(found[0], str) or not found[0]:
         raise UnexpectedAnswer(f"{answer.host} answered without an access token", status=answer.status)
     return found[0]
+
+
+def _of_grant(caller: Caller, auth: OAuth, scopes: Values) -> dict[str, str]:
+    """The access token as it is held; or, where a refresh changes nothing, a fresh one, so that the grant itself is proven:
+    a held token works for a while after its grant is dead. `scope` is what the vendor says it holds."""
+    held = scopes["secret"]
+    if not auth.refresh.before_test:
+        return {k: held[k] for k in ("access_token",) if k in held}
+    if "refresh_token" not in held:
+        raise ValueMissing("secret.refresh_token")
+    fields = [("grant_type", "refresh_token"), ("refresh_token", held["refresh_token"])]
+    answer = token_call(caller, auth, scopes, fields, "refresh", changes=False)
+    body = answer.json()
+    token, scope = auth.response.access_token.select(body), auth.response.scope.select(body)
+    if len(token) != 1 or not isinstance(token[0], str) or not token[0]:
+        raise UnexpectedAnswer(f"{answer.host} answered without an access token", status=answer.status)
+    told = scope[0] if scope and isinstance(scope[0], str) else ""
+    return {"access_token": token[0], **({"scope": told} if told else {})}
 
 
 def token_call(

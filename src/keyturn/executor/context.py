@@ -8,9 +8,11 @@ waits or ends. Everything between two barriers is only local knowledge; after a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from keyturn import boundary
+from keyturn.contract.capabilities import Capabilities
 from keyturn.contract.values import Access, Candidate
 from keyturn.errors import (
     CapReached,
@@ -28,7 +30,7 @@ from keyturn.errors import (
 from keyturn.executor.hub import Hub, RowOf
 from keyturn.model.credential import Connection, Provenance, State, Version
 from keyturn.model.ids import DebtId, VersionId, new_id
-from keyturn.model.plan import Step
+from keyturn.model.plan import Goal, Step
 from keyturn.model.policy import Policy
 from keyturn.model.run import Debt, Line, LineKind, Outcome, Run
 from keyturn.model.secret import Material
@@ -80,6 +82,7 @@ class Context:
     ) -> None:
         self.hub, self.run, self.connection, self.row, self.epoch = hub, run, connection, row, epoch
         self.card, self.can = row.card, row.can
+        self._rows = {connection.method: row}
         self.policy = Policy.read(connection.policy)
         self.versions = {version.id: version for version in known}
         self.new_id = run.new_version_id
@@ -98,6 +101,23 @@ class Context:
         self.held_until = 0.0
         self.owing = False
         self.ended = False
+
+    # -- which method: a migration has two ------------------------------------------------------------------------
+
+    def row_of(self, method: str) -> RowOf:
+        """The row of one of the connection's methods; empty: the one it has."""
+        found = self._rows.get(method or self.connection.method)
+        if found is None:
+            found = self._rows[method] = self.hub.rows.row_of(replace(self.connection, method=method))
+        return found
+
+    def stand(self, step: Step) -> None:
+        """A migration ends the old one by the method it is of; everything else it does is of the new method."""
+        if self.run.goal is not Goal.MIGRATE:
+            return
+        of_old = step.target == "old" and self.old is not None
+        self.row = self.row_of(self.old.method if of_old and self.old else self.run.plan.method)
+        self.card, self.can = self.row.card, self.row.can
 
     # -- versions and values -------------------------------------------------------------------------------------
 
@@ -177,6 +197,7 @@ class Context:
             born_at=now,
             expires_at=candidate.expires_at,
             changed_at=now,
+            method=self.run.plan.method if self.run.goal is Goal.MIGRATE else "",
         )
         row = version_row(version.id)
         body = self._uncommitted[row] = self.hub.secrets.keyring.seal(candidate.material.to_bytes(), row)
@@ -196,7 +217,9 @@ class Context:
         now = self.hub.clock()
         changed = Version(**{**version.__dict__, "state": state, "changed_at": now})
         self.versions[version.id] = changed
-        self._moves[version.id] = changed  # only the last state of a commit is stored; the journal has every step
+        self._moves[version.id] = (
+            changed  # only the last state of a commit is stored; the journal has every step
+        )
         if state is State.DEAD:
             row, at = version_row(version.id), now + self.policy.retention_s
             if self.policy.retention_s:
@@ -365,10 +388,20 @@ class Context:
 
         `death` asks in the way that tells a dead one (a refresh that must be refused), where the row has such a way.
         """
-        return self.probe_material(step, self.material(version), what=what, may_fail=may_fail, death=death)
+        can = self.row_of(version.method).can if version.method else self.can
+        return self.probe_material(
+            step, self.material(version), what=what, may_fail=may_fail, death=death, can=can
+        )
 
     def probe_material(
-        self, step: Step, material: Material, *, what: str, may_fail: bool = False, death: bool = False
+        self,
+        step: Step,
+        material: Material,
+        *,
+        what: str,
+        may_fail: bool = False,
+        death: bool = False,
+        can: Capabilities | None = None,
     ) -> Probe:
         """One fresh test of a value, counted against the principal's lock-out budget when it is refused."""
         lockout = self.card.lockout
@@ -386,7 +419,8 @@ class Context:
             self.later(lambda tx: principals.note_refusal(tx, self.connection.principal_id, now))
             self.commit()
         boundary.reach(f"probe:{what}:before")
-        verifier = (self.can.death if death else None) or self.can.verifier
+        can = can or self.can
+        verifier = (can.death if death else None) or can.verifier
         found = verifier.verify(self.access(), material)
         boundary.reach(f"probe:{what}:after")
         if counted and found.verdict is Verdict.ACCEPTED:

@@ -119,6 +119,7 @@ class Executor:
             self._end(ctx)
             return False
         step = steps[ctx.cursor]
+        ctx.stand(step)
         move = self._try(ctx, step)
         if isinstance(move, Done):
             ctx.cursor += 1
@@ -261,7 +262,8 @@ class Executor:
         return bool(ctx.run.attempts) or ctx.run.started_at is not None or ctx.owing
 
     def _had_tasks(self, ctx: Context) -> bool:
-        return any(facts.get("decision") == "asked" for _, _, facts, _ in ctx.said)
+        paused = any(step.params.get("pause") for step in ctx.run.plan.steps)
+        return paused or any(facts.get("decision") == "asked" for _, _, facts, _ in ctx.said)
 
 
 def _close_tasks(tx: Tx, run: Run) -> None:

@@ -6,10 +6,11 @@ import base64
 import hashlib
 import threading
 from collections import deque
+from datetime import datetime
 from typing import NoReturn
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
 )
+from cryptography.x509 import Certificate, CertificateBuilder, Name, random_serial_number
 
 from keyturn.errors import InvalidInput
 from keyturn.model.secret import Secret
@@ -75,6 +77,15 @@ class KeyPair:
     def sign(self, data: bytes) -> bytes:
         """An RSASSA-PKCS1-v1_5 signature with SHA-256: RS256 in a JWT."""
         return self._key.sign(data, PKCS1v15(), SHA256())
+
+    def sign_pss(self, data: bytes) -> bytes:
+        """An RSASSA-PSS signature with SHA-256 and a salt of its length: PS256 in a JWT."""
+        return self._key.sign(data, PSS(MGF1(SHA256()), PSS.DIGEST_LENGTH), SHA256())
+
+    def certify(self, subject: Name, starts: datetime, ends: datetime) -> Certificate:
+        """An X.509 certificate over the public key, signed with the private one."""
+        builder = CertificateBuilder(subject, subject, self._key.public_key(), random_serial_number())
+        return builder.not_valid_before(starts).not_valid_after(ends).sign(self._key, SHA256())
 
     def _pem(self, encryption: NoEncryption | BestAvailableEncryption) -> str:
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()

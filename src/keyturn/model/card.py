@@ -85,6 +85,7 @@ class Card:
     disable_first: bool = False  # there is a reversible off switch
     revoke_scope: RevokeScope = RevokeScope.CREDENTIAL
     new_kills_old: bool = False
+    own_client: bool = False  # each grant comes with a client of its own, registered before the consent
     settle_create_s: float = 0.0  # how long a new credential may still be refused
     settle_revoke_s: float = 0.0  # how long a dead one may still be accepted
     prove_times: int = 1  # accepted answers in a row before a new credential counts as proven

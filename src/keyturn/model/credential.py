@@ -36,6 +36,14 @@ class Ref:
         """The inverse of `as_json`."""
         return cls(**dict(data))
 
+    @property
+    def ends_at(self) -> float | None:
+        """When the vendor lets it end, in epoch seconds, where a connector told so in `more`."""
+        try:
+            return float(self.more["ends_at"])
+        except (KeyError, ValueError):
+            return None
+
     def same_place(self, other: Ref) -> bool:
         """Whether both name the same remote credential: by id first, else by slot and fingerprint."""
         if self.id or other.id:
@@ -92,7 +100,10 @@ class Provenance(StrEnum):
 
 @dataclass(frozen=True)
 class Version:
-    """One credential value. The value itself is in the vault under `version:<id>`; `fingerprint` is keyed (HMAC)."""
+    """One credential value. The value itself is in the vault under `version:<id>`; `fingerprint` is keyed (HMAC).
+
+    `method` is set from a migration on, when a connection has values of two methods; empty means the connection's own.
+    """
 
     id: VersionId
     connection_id: ConnectionId
@@ -105,6 +116,7 @@ class Version:
     born_at: float | None
     expires_at: float | None
     changed_at: float
+    method: str = ""
 
 
 @dataclass(frozen=True)

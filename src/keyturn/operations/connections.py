@@ -49,7 +49,8 @@ def connect(
 ) -> Connected:
     """Tests, then saves. Nothing is stored when the test does not pass.
 
-    OAuth rows that need a person's consent are saved without a credential, in state `revoked`: authorize them next.
+    OAuth rows that need a person's consent are saved without a credential, in state `revoked`: authorize them next. So
+    are rows that can also be authorized, when an administrator is given and no token.
     Raises: InvalidInput or Conflict (field named), CredentialRejected, VendorUnavailable.
     """
     name = check_name(hub, name)
@@ -78,7 +79,7 @@ def connect(
     )
     access = Access(settings, material, admin, row.card.call_deadline_s, hub.settings.network)
     if (
-        row.card.strategy is Strategy.CONSENT
+        (row.card.strategy is Strategy.CONSENT or (row.can.authorizer is not None and admin is not None))
         and "refresh_token" not in material
         and "access_token" not in material
     ):
@@ -152,6 +153,15 @@ def locate(row: RowOf, access: Access, material: Material) -> Ref:
     return Ref(id=material.get("key_id", ""))
 
 
+def principal_key(hub: Keyturn, row: RowOf, connection: Connection) -> str:
+    """The name of the remote account, the same for every connection to it by the same method."""
+    named = [str(connection.settings.get(field, "")) for field in row.method.principal]
+    own = [str(hub.catalog.definition(connection.definition_hash).id)] if connection.definition_hash else []
+    if not any(named):
+        return f"{connection.system}/{connection.method}/{connection.id}"
+    return "/".join([connection.system, connection.method, *own, *named])
+
+
 def _save(
     hub: Keyturn,
     row: RowOf,
@@ -162,11 +172,7 @@ def _save(
     now: float,
     facts: Mapping[str, Any],
 ) -> Connection:
-    named = [str(connection.settings.get(field, "")) for field in row.method.principal]
-    own = [str(hub.catalog.definition(connection.definition_hash).id)] if connection.definition_hash else []
-    identity = "/".join([connection.system, connection.method, *own, *named])
-    if not any(named):
-        identity = f"{connection.system}/{connection.method}/{connection.id}"
+    identity = principal_key(hub, row, connection)
     version_id = VersionId(new_id("ver"))
     seals = []
     if material is not None:
@@ -210,7 +216,7 @@ def _save(
                 fingerprint=hub.roots.fingerprint("\0".join(sorted(material.secrets()))),
                 provenance=Provenance.HUMAN,
                 born_at=None,
-                expires_at=None,
+                expires_at=ref.ends_at,
                 changed_at=now,
             )
             versions.add(tx, version)

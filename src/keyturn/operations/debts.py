@@ -217,6 +217,8 @@ def _why_a_person(tx: Tx, it: _Attempt) -> str:
         return "what is owed cannot be named"
     if it.debt.kind in _FOR_A_PERSON or card.revoke_scope is not RevokeScope.CREDENTIAL:
         return "ending it would end more than itself"
+    if version is not None and version.method not in {"", it.connection.method}:
+        return f"it is of the method the connection had before ({version.method})"
     if card.strategy in ONE_SLOT:
         return "there is one place only, and what serves is in it"
     if version is not None:

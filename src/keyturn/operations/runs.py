@@ -69,14 +69,15 @@ def start(
     trigger: str = "",
     drop: bool = False,
     who: str = "",
+    view: Callable[[Situation], Situation] = lambda seen: seen,
     shape: Callable[[Plan], Plan] = lambda made: made,
     also: Callable[[Tx, Connection], None] = lambda _tx, _connection: None,
     **facts: Any,
 ) -> Run:
     """Freezes a plan into a queued run. The same trigger again returns the same run.
 
-    The plan is made inside the transaction, from the locked connection: nothing changes between the two. `shape` may
-    change it, `also` write beside it, and `facts` go into the journal.
+    The plan is made inside the transaction, from the locked connection: nothing changes between the two. `view` may see
+    the connection otherwise than it is, `shape` change the plan, `also` write beside it; `facts` go into the journal.
 
     Raises: Conflict when another run of this connection has not ended (`facts['run']`).
     """
@@ -103,7 +104,7 @@ def start(
                 hint=f"Wait, or use `keyturn rollback {unfinished.id}` or `keyturn cancel {unfinished.id}`.",
                 run=unfinished.id,
             )
-        seen = _situation(tx, connection.id, row, drop=drop)
+        seen = view(_situation(tx, connection.id, row, drop=drop))
         run = _queued(seen.connection, shape(make_plan(seen, goal)), trigger, reason, now)
         also(tx, seen.connection)
         runs.add(tx, run)
@@ -276,6 +277,22 @@ def _cancel_tasks(tx: Tx, run: Run) -> None:
     for task in tasks.of_run(tx, run.id):
         if task.state in tasks.OPEN_STATES:
             tasks.change(tx, task.id, state=TaskState.CANCELLED.value, why="cancelled")
+
+
+def ways_out(hub: Keyturn, run: Run) -> frozenset[str]:
+    """Which of `cancel`, `rollback` and `retry` a person may try now. Asking changes nothing; the verb decides again."""
+
+    def work(tx: Tx) -> frozenset[str]:
+        if run.state in TERMINAL:
+            return frozenset()
+        found = {"retry"} if run.state in {*_STANDS, RunState.WAITING, RunState.RESOLVING} else set()
+        if not _may_have_changed(tx, run):
+            found.add("cancel")
+        elif run.track is Track.FORWARD and run.plan.rollback and _is_reversible(tx, run):
+            found.add("rollback")
+        return frozenset(found)
+
+    return hub.store.read(work)
 
 
 def cancel(hub: Keyturn, run_id: str) -> Run:

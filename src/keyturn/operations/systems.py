@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keyturn import definitions
 from keyturn.bootstrap import Keyturn
 from keyturn.catalog import Catalog
-from keyturn.contract.manifest import Field, GuideStep, Method
+from keyturn.contract.manifest import EGRESS, Field, GuideStep, Method, Permission
 from keyturn.contract.values import NetworkPolicy
 from keyturn.definitions.check import Report, check
 from keyturn.errors import Conflict, InvalidInput
@@ -90,19 +90,22 @@ def _card_short(card: Card) -> dict[str, Any]:
     }
 
 
-def page(catalog: Catalog, name: str) -> dict[str, Any]:
-    """Everything a person needs to work with a system, as data. Raises: NotFound."""
+def page(catalog: Catalog, name: str, egress: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything a person needs to work with a system, as data. `egress` are this hub's own addresses.
+
+    Raises: NotFound.
+    """
     system = catalog.system(name)
     return {
         "system": system.name,
         "title": system.title,
         "summary": system.summary,
         "docs": list(system.docs),
-        "methods": [_method(system.name, method) for method in system.methods],
+        "methods": [_method(system.name, method, egress) for method in system.methods],
     }
 
 
-def _method(system: str, method: Method) -> dict[str, Any]:
+def _method(system: str, method: Method, egress: Sequence[str]) -> dict[str, Any]:
     return {
         "system": system,
         "method": method.name,
@@ -119,17 +122,25 @@ def _method(system: str, method: Method) -> dict[str, Any]:
                 "equals": v.equals,
                 **_card_short(v.card),
                 "card": card_page(v.card),
+                "needs": list(v.needs),
+                **(_steps(method.fitting({v.field: v.equals})) if v.guide else {}),
             }
             for v in method.variants
         ],
         "fields": [field_page(f) for f in method.fields],
-        "create_steps": [_guide(g) for g in method.create_steps],
-        "revoke_steps": [_guide(g) for g in method.revoke_steps],
-        "recovery_steps": [_guide(g) for g in method.recovery_steps],
-        "permissions": [vars(p) for p in method.permissions],
+        **_steps(method),
+        "permissions": [_permission(p, egress) for p in method.permissions],
         "sources": [vars(s) for s in method.sources],
         "unsupported": dict(method.unsupported),
         "env": dict(method.env),
+    }
+
+
+def _steps(method: Method) -> dict[str, Any]:
+    return {
+        "create_steps": [_guide(g) for g in method.create_steps],
+        "revoke_steps": [_guide(g) for g in method.revoke_steps],
+        "recovery_steps": [_guide(g) for g in method.recovery_steps],
     }
 
 
@@ -189,6 +200,11 @@ def field_page(field: Field) -> dict[str, Any]:
     if field.choices:
         said["choices"] = list(field.choices)
     return said
+
+
+def _permission(each: Permission, egress: Sequence[str]) -> dict[str, Any]:
+    who = f"{each.who}: {', '.join(egress)}" if each.who == EGRESS and egress else each.who
+    return {**vars(each), "who": who}
 
 
 def _guide(step: GuideStep) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def _with_siblings(situation: Situation, made: Plan) -> Plan:
         return made
     card, name = situation.card, situation.connection.name
     steps = [step for step in made.steps if not step.params.get("recovery")]
-    one = card.strategy in shapes.ONE_SLOT and any(step.kind in _CHANGES for step in steps)
+    # Of two named slots all connections use the same one: ending its value ends it for all of them.
+    shared = card.strategy in {*shapes.ONE_SLOT, Strategy.NAMED_SLOTS}
+    one = shared and any(step.kind in _CHANGES for step in steps)
     wide = card.revoke_scope is not RevokeScope.CREDENTIAL and any(step.kind in _ENDS for step in steps)
     if one or wide or any(step.target == "principal" for step in steps):
         others = ", ".join(each.name for each in situation.siblings)
@@ -83,7 +85,7 @@ def _make(situation: Situation, goal: Goal, steps: tuple[Step, ...], rollback: t
 def _rotate(situation: Situation, goal: Goal) -> Plan:
     steps = (
         shapes.preflight(situation),
-        *shapes.stage(situation),
+        *shapes.stage(situation, consents=goal is Goal.REAUTHORIZE),
         *shapes.switch(situation),
         *shapes.retire(situation),
     )
@@ -91,7 +93,7 @@ def _rotate(situation: Situation, goal: Goal) -> Plan:
 
 
 def _reauthorize(situation: Situation, goal: Goal) -> Plan:
-    if situation.card.strategy is not Strategy.CONSENT:
+    if "authorizer" not in situation.can:
         raise InvalidInput(
             f"{situation.method.title} has nothing to authorize in a browser",
             hint=f"Use `keyturn rotate {situation.connection.name}`.",
@@ -151,7 +153,7 @@ def _disconnect(situation: Situation, goal: Goal) -> Plan:
 def _reconnect(situation: Situation, goal: Goal) -> Plan:
     steps = (
         Step("preflight", Kind.PREFLIGHT, "Check the way in", params={"lenient": True}),
-        *shapes.stage(situation),
+        *shapes.stage(situation, consents=True),
         *shapes.switch(situation),
         Step(
             "close", Kind.CLOSE, "Mark the connection active", params={"state": ConnectionState.ACTIVE.value}
@@ -160,7 +162,47 @@ def _reconnect(situation: Situation, goal: Goal) -> Plan:
     return _make(situation, goal, steps, shapes.rollback(situation))
 
 
+def _migrate(situation: Situation, goal: Goal) -> Plan:
+    """Another way in beside the present one, proven to be the same account; then the present one goes."""
+    origin = situation.origin
+    if origin is None:
+        raise InvalidInput(
+            "say which method to move to",
+            hint=f"Add --to METHOD; {situation.connection.system} lists them.",
+            field="to",
+        )
+    if situation.card.strategy in shapes.ONE_SLOT:
+        raise InvalidInput(
+            f"{situation.method.title} holds one value at a time: a step back, which the hub does not take",
+            hint="Move to a method that can overlap.",
+            field="to",
+        )
+    steps = (
+        replace(shapes.preflight(origin), target="old"),
+        Step(
+            "preflight_new",
+            Kind.PREFLIGHT,
+            f"Check that {situation.method.title} can be added",
+            call="inventory, a slot is free" if situation.card.inventory else "",
+            params={"lenient": True},
+        ),
+        *shapes.stage(situation, consents=True),
+        *shapes.switch(situation),
+        *shapes.leave(origin),
+    )
+    made = _make(situation, goal, steps, shapes.rollback(situation))
+    rename = (
+        f"Programs find other fields from the switch on: {_fields(situation)} instead of {_fields(origin)}."
+    )
+    return replace(made, proof=origin.policy.grade(origin.card), warnings=(rename, *made.warnings))
+
+
+def _fields(situation: Situation) -> str:
+    return ", ".join(situation.method.env) or "its own"
+
+
 _BUILDERS = {
+    Goal.MIGRATE: _migrate,
     Goal.ROTATE: _rotate,
     Goal.REAUTHORIZE: _reauthorize,
     Goal.REFRESH: _refresh,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keyturn.model.card import GapClass, Hands, RevokeScope, Strategy
 from keyturn.model.credential import State
 from keyturn.model.plan import Goal, Kind, Step
@@ -43,12 +45,15 @@ def free_slot(situation: Situation) -> str:
     return next((name for name in names if name != used), "")
 
 
-def stage(situation: Situation) -> tuple[Step, ...]:
-    """How the new credential comes to be."""
+def stage(situation: Situation, *, consents: bool = False) -> tuple[Step, ...]:
+    """How the new credential comes to be. `consents`: by a person's consent, where the vendor has a page for that."""
     card, slot = situation.card, free_slot(situation)
+    asks = (
+        consents and "authorizer" in situation.can and (situation.has_admin or situation.current is not None)
+    )
     where = f" in slot {slot}" if slot else ""
     final = card.strategy in ONE_SLOT and card.new_kills_old
-    if situation.current is None and not situation.has_admin and card.strategy in _SELF_MADE:
+    if not asks and situation.current is None and not situation.has_admin and card.strategy in _SELF_MADE:
         return (
             Step(
                 "stage",
@@ -58,7 +63,7 @@ def stage(situation: Situation) -> tuple[Step, ...]:
                 params={"recovery": True},
             ),
         )
-    if card.strategy in {Strategy.TWO_SLOTS, Strategy.SET_ONE, Strategy.ISSUED}:
+    if not asks and card.strategy in {Strategy.TWO_SLOTS, Strategy.SET_ONE, Strategy.ISSUED}:
         one = card.strategy is Strategy.SET_ONE
         by = "administrator" if situation.has_admin else "the credential itself"
         return (
@@ -73,8 +78,9 @@ def stage(situation: Situation) -> tuple[Step, ...]:
                 params={"slot": slot},
             ),
         )
-    if card.strategy is Strategy.CONSENT:
+    if asks or card.strategy is Strategy.CONSENT:
         return (
+            *_client(situation),
             Step(
                 "stage",
                 Kind.CONSENT,
@@ -102,9 +108,20 @@ def stage(situation: Situation) -> tuple[Step, ...]:
             call=call(situation, "issue", f"create{where}")
             + (f", labelled in {card.label_field}" if card.label_field else ""),
             reversible=not final,
-            params={"slot": slot},
+            params={"slot": slot, **({"pause": True} if final and situation.method.requires_pause else {})},
         ),
     )
+
+
+def _client(situation: Situation) -> tuple[Step, ...]:
+    """Where a grant has a client of its own, that is registered first, beside the one in use."""
+    if not situation.card.own_client:
+        return ()
+    if "setter" in situation.can:
+        by = call(situation, "set", "register the client, signed in as administrator")
+        return (Step("client", Kind.SET, "Register a second client for the new grant", call=by),)
+    title = "A person registers a second client and pastes it"
+    return (Step("client", Kind.ASK, title, who="person", params={"client": True}),)
 
 
 def switch(situation: Situation) -> tuple[Step, ...]:
@@ -134,8 +151,13 @@ def retire(situation: Situation) -> tuple[Step, ...]:
         return (dead,)  # the new value killed it
     drain = Step("drain", Kind.DRAIN, "Wait until nobody uses the old one", who="consumer", target="old")
     if card.strategy is Strategy.CONSENT and (
-        card.revoke_scope is not RevokeScope.CREDENTIAL or "revoker" not in situation.can
+        card.revoke_scope is not RevokeScope.CREDENTIAL
+        or ("revoker" not in situation.can and not card.own_client)
     ):
+        if card.revoke_scope is not RevokeScope.CREDENTIAL and "death" not in situation.can:
+            dead = replace(
+                dead, title="Account for the old one, which shares its grant with the new one", call=""
+            )
         return (drain, dead)
     steps = [drain]
     if card.disable_first and "disabler" in situation.can:
@@ -175,11 +197,39 @@ def retire(situation: Situation) -> tuple[Step, ...]:
     return (*steps, dead)
 
 
+def leave(situation: Situation) -> tuple[Step, ...]:
+    """How the credential of a method that is left goes: nothing of the new method replaces it."""
+    drain = Step("drain", Kind.DRAIN, "Wait until nobody uses the old one", who="consumer", target="old")
+    alone = situation.card.revoke_scope is RevokeScope.CREDENTIAL and "revoker" in situation.can
+    end = Step(
+        "revoke",
+        Kind.REVOKE if alone else Kind.TELL,
+        "End the old one" if alone else "A person ends the old one, and nothing else of the account",
+        who="hub" if alone else "person",
+        call=call(situation, "revoke", "revoke") if alone else "",
+        target="old",
+        reversible=False,
+    )
+    dead = Step(
+        "prove_dead",
+        Kind.PROVE_DEAD,
+        "Prove that the old one is dead",
+        call=call(situation, "verify", "test call"),
+        target="old",
+    )
+    return (drain, end, dead)
+
+
 def other_doors(situation: Situation) -> tuple[Step, ...]:
-    """Emergency: every other live version on the principal is ended too."""
+    """Emergency: every other live version on the principal is ended too.
+
+    So is the one that was just replaced, where it shares its grant with the new one: both die, and another is consented to.
+    """
     current = situation.current
     others = [v for v in situation.alive() if current is None or v.id != current.id]
-    if not others or "revoker" not in situation.can:
+    if "revoker" not in situation.can or not (
+        others or (current is not None and shares_its_grant(situation))
+    ):
         return ()
     return (
         Step(
@@ -198,6 +248,12 @@ def other_doors(situation: Situation) -> tuple[Step, ...]:
             target="others",
         ),
     )
+
+
+def shares_its_grant(situation: Situation) -> bool:
+    """Whether ending one consent ends the others of the same person and client."""
+    card = situation.card
+    return card.strategy is Strategy.CONSENT and card.revoke_scope is not RevokeScope.CREDENTIAL
 
 
 def release() -> Step:
@@ -298,6 +354,8 @@ def warnings(situation: Situation, goal: Goal) -> tuple[str, ...]:
         said.append("No administrator path and the vendor locks accounts: a lost answer may need a person.")
     if card.revoke_scope is not RevokeScope.CREDENTIAL and goal in {Goal.REVOKE, Goal.DISCONNECT}:
         said.append("Revoking ends every credential of the same grant, here and elsewhere.")
+    if goal is Goal.CONTAIN and shares_its_grant(situation) and "revoker" in situation.can:
+        said.append("The whole grant is ended, the new consent with it: the person consents twice.")
     if goal in {Goal.REVOKE, Goal.DISCONNECT}:
         said.append("Jobs on this connection fail from then on, until it is reconnected.")
     if goal is Goal.DISCONNECT and situation.policy.drop_principal and not situation.has_admin:

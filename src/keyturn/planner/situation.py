@@ -23,6 +23,9 @@ class Situation:
     versions: Sequence[Version]
     policy: Policy
     siblings: Sequence[Connection] = ()  # others with a credential of the same remote identity
+    origin: Situation | None = (
+        None  # for a migration: as it is by its present method; all else is by the new one
+    )
 
     @property
     def current(self) -> Version | None:

@@ -1,4 +1,5 @@
-"""The append-only journal: one hash chain per connection. It is also the audit trail."""
+"""The append-only journal: one hash chain per connection, and one for the hub itself (who signed in, who was refused).
+It is also the audit trail."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from keyturn.errors import NotFound
 from keyturn.model.run import Line, LineKind
 from keyturn.storage.database import Row, Tx
 from keyturn.storage.rows import dump, load
+
+HUB = "hub"  # the chain of what belongs to no connection
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def link(previous: str, connection_id: str, number: int, entry: Entry, facts: st
 
 def append(tx: Tx, connection_id: str, entries: Sequence[Entry]) -> None:
     """Adds lines to the connection's chain. Raises: NotFound when there is no such connection."""
-    head = tx.lock("SELECT journal_count, journal_hash FROM connection WHERE id = ?", connection_id)
+    table = "chain" if connection_id == HUB else "connection"
+    head = tx.lock(f"SELECT journal_count, journal_hash FROM {table} WHERE id = ?", connection_id)
     if head is None:
         raise NotFound("no such connection", connection=connection_id)
     number, previous = int(head[0]), str(head[1])
@@ -72,7 +76,7 @@ def append(tx: Tx, connection_id: str, entries: Sequence[Entry]) -> None:
         rows,
     )
     tx.run(
-        "UPDATE connection SET journal_count = ?, journal_hash = ? WHERE id = ?",
+        f"UPDATE {table} SET journal_count = ?, journal_hash = ? WHERE id = ?",
         number,
         previous,
         connection_id,
@@ -100,6 +104,14 @@ def of_connection(tx: Tx, connection_id: str, after: int = 0, limit: int = 10_00
     return [_read(row) for row in tx.all(sql, connection_id, after, limit)]
 
 
+def latest(tx: Tx, connection_id: str, limit: int, before: int = 0) -> list[Line]:
+    """A chain's last lines, newest first; those before a number when it is given."""
+    sql = (
+        f"SELECT {_COLUMNS} FROM journal WHERE connection_id = ? AND number < ? ORDER BY number DESC LIMIT ?"
+    )
+    return [_read(row) for row in tx.all(sql, connection_id, before or 1 << 60, limit)]
+
+
 @dataclass(frozen=True)
 class Head:
     """Where a chain ends: `number` and `hash` as the connection's row has them, and the `last` line there is.
@@ -121,11 +133,20 @@ def heads(tx: Tx) -> list[Head]:
         " (SELECT COALESCE(MAX(number), 0) FROM journal WHERE connection_id = connection.id)"
         " FROM connection ORDER BY name"
     )
+    own = tx.all(
+        "SELECT id, name, journal_count, journal_hash,"
+        " (SELECT COALESCE(MAX(number), 0) FROM journal WHERE connection_id = chain.id) FROM chain ORDER BY id"
+    )
     left = tx.all(
         "SELECT connection_id, MAX(number) FROM journal"
-        " WHERE connection_id NOT IN (SELECT id FROM connection) GROUP BY connection_id ORDER BY connection_id"
+        " WHERE connection_id NOT IN (SELECT id FROM connection) AND connection_id NOT IN (SELECT id FROM chain)"
+        " GROUP BY connection_id ORDER BY connection_id"
     )
-    return [Head(*row) for row in rows] + [Head(row[0], row[0], 0, "", row[1]) for row in left]
+    return [
+        *(Head(*row) for row in rows),
+        *(Head(*row) for row in own if row[2] or row[4]),  # nothing said yet: nothing to show
+        *(Head(row[0], row[0], 0, "", row[1]) for row in left),
+    ]
 
 
 class Chain:

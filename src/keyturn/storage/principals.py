@@ -21,6 +21,12 @@ def ensure(tx: Tx, identity: str) -> PrincipalId:
     return PrincipalId(row[0])
 
 
+def by_identity(tx: Tx, identity: str) -> PrincipalId | None:
+    """The principal with this identity text, if any connection ever had it."""
+    row = tx.one("SELECT id FROM principal WHERE identity = ?", identity)
+    return PrincipalId(row[0]) if row else None
+
+
 def take(
     tx: Tx, principal_id: PrincipalId, holder: str, run_id: RunId, now: float, until: float
 ) -> int | None:

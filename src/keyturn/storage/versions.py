@@ -10,7 +10,7 @@ from keyturn.model.ids import ConnectionId, PrincipalId, VersionId
 from keyturn.storage.database import Row, Tx
 from keyturn.storage.rows import dump, load
 
-_COLUMNS = "id, connection_id, principal_id, number, state, ref, fingerprint, provenance, born_at, expires_at, changed_at"
+_COLUMNS = "id, connection_id, principal_id, number, state, ref, fingerprint, provenance, born_at, expires_at, changed_at, method"
 _FULL = ", ".join(f"v.{name}" for name in _COLUMNS.split(", "))
 
 
@@ -27,13 +27,14 @@ def _read(row: Row) -> Version:
         born_at=row[8],
         expires_at=row[9],
         changed_at=row[10],
+        method=row[11],
     )
 
 
 def add(tx: Tx, version: Version) -> None:
     """Inserts a version."""
     tx.run(
-        f"INSERT INTO version ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+        f"INSERT INTO version ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
         version.id,
         version.connection_id,
         version.principal_id,
@@ -45,7 +46,13 @@ def add(tx: Tx, version: Version) -> None:
         version.born_at,
         version.expires_at,
         version.changed_at,
+        version.method,
     )
+
+
+def mark_method(tx: Tx, connection_id: ConnectionId, method: str) -> None:
+    """Before a connection gets values of another method: which one those it has are of."""
+    tx.run("UPDATE version SET method = ? WHERE connection_id = ? AND method = ''", method, connection_id)
 
 
 def next_number(tx: Tx, connection_id: ConnectionId) -> int:

@@ -15,7 +15,7 @@ from keyturn.errors import (
     Retry,
     UnexpectedAnswer,
 )
-from keyturn.model.card import Strategy
+from keyturn.model.card import RevokeScope, Strategy
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict, mismatch
@@ -78,7 +78,7 @@ def absolute(row: RowUnderTest) -> None:
     made, seen = _make(row), []
     for _ in range(2):
         row.can.setter.set(row.access, made.ref, made.material)
-        found = row.becomes(made.material, Verdict.ACCEPTED)
+        found = row.becomes(row.usable(made), Verdict.ACCEPTED)
         assert not mismatch(row.identity, found.identity)
         if row.access.admin is None and row.card.new_kills_old:
             row.access = replace(row.access, acting=made.material)  # the value it signed in with is no more
@@ -104,7 +104,7 @@ def lost_set(row: RowUnderTest) -> None:
     with row.lost("set") as access:
         row.raises(lambda: setter.set(access, made.ref, made.material), OutcomeUnknown)
     _again(row, lambda using: setter.set(using, made.ref, made.material), made.material)
-    row.becomes(made.material, Verdict.ACCEPTED)
+    row.becomes(row.usable(made), Verdict.ACCEPTED)
 
 
 def _again(row: RowUnderTest, call: Callable[[Access], object], new: Material) -> None:
@@ -225,7 +225,7 @@ def lost_disable(row: RowUnderTest) -> None:
 
 
 def revokes(row: RowUnderTest) -> None:
-    """Ending a credential ends it and only it; ending it twice is fine; the inventory follows."""
+    """Ending a credential ends it, and only it unless the card says more; twice is fine; the inventory follows."""
     assert row.can.revoker is not None
     made = row.stage()
     row.becomes(made.material, Verdict.ACCEPTED)
@@ -235,7 +235,10 @@ def revokes(row: RowUnderTest) -> None:
     assert found.code in row.codes, f"dead with code {found.code!r}, not one of {sorted(row.codes)}"
     if row.card.inventory:
         assert row.here(made.ref) is None, "the inventory still shows it"
-    assert row.verify(row.good).verdict is Verdict.ACCEPTED, "its neighbour died too"
+    if row.card.revoke_scope is RevokeScope.CREDENTIAL:
+        assert row.verify(row.good).verdict is Verdict.ACCEPTED, "its neighbour died too"
+    else:
+        row.becomes(row.good, Verdict.REJECTED)  # as the card says: it shares what was ended
 
 
 def revokes_last(row: RowUnderTest) -> None:

@@ -72,14 +72,17 @@ class _Server:
 class Liar(_Server):
     """Answers every request with one lie; `received` is what was sent here, `astray` what reached the foreign host.
 
-    With `path` it listens on a socket file as well.
+    With `path` it listens on a socket file as well. `first_word_s` is how long it waits for the client to speak: little
+    for a protocol in which the server does.
     """
 
-    def __init__(self, lie: str, path: Path | None = None) -> None:
+    def __init__(self, lie: str, path: Path | None = None, first_word_s: float = 2.0) -> None:
         super().__init__(path)
         self._lie = LIES[lie]
         self._foreign = _Ear()
+        self._first_word_s = first_word_s
         self.received = bytearray()
+        self.visits = 0
 
     @property
     def astray(self) -> bytes:
@@ -100,7 +103,8 @@ class Liar(_Server):
         self._foreign.end()
 
     def _serve(self, peer: socket.socket) -> None:
-        self.received += _request(peer)
+        self.visits += 1
+        self.received += _request(peer, self._first_word_s)
         self._lie(self, peer)
 
 
@@ -116,11 +120,11 @@ class _Ear(_Server):
         peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + _JSON + b"\r\n{}")
 
 
-def _request(peer: socket.socket) -> bytes:
+def _request(peer: socket.socket, first_word_s: float = 2.0) -> bytes:
     """What the client says first: up to a pause."""
     peer.settimeout(0.05)
     said = bytearray()
-    until = time.monotonic() + 2.0
+    until = time.monotonic() + first_word_s
     while time.monotonic() < until:
         try:
             more = peer.recv(65_536)

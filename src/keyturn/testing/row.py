@@ -49,8 +49,9 @@ class RowUnderTest:
     where there is one. `aimed` is the same access pointed elsewhere. `throttled` makes the next login be told to wait;
     `elsewhere` is a login that works but as another account (None only where `nameless` says why the vendor tells no
     identity). `lost` gives an access with which the answer to one call ("set", "issue", "disable", "revoke",
-    "exchange", "refresh") gets lost after its effect. `consent` is a person at the vendor's page. `patience_s` bounds
-    how long an effect may take to show.
+    "exchange", "refresh") gets lost after its effect. `consent` is a person at the vendor's page, `register` one who
+    makes a client for a grant of its own. `patience_s` bounds
+    how long an effect may take to show. `server_speaks_first` where the client of the protocol waits for a greeting.
     """
 
     name: str
@@ -67,8 +68,10 @@ class RowUnderTest:
     elsewhere: Callable[[], AbstractContextManager[tuple[Access, Material]]] | None
     lost: Callable[[str], AbstractContextManager[Access]] = _nothing_to_lose
     consent: Callable[[str], str] = _nobody_consents
+    register: Callable[[], Mapping[str, str]] | None = None
     slot: Ref = field(default_factory=Ref)
     nameless: str = ""
+    server_speaks_first: bool = False
     throttle_says_wait: bool = True
     redirect_uri: str = "http://127.0.0.1:8425/oauth/callback"
     deadline_s: float = 1.0
@@ -139,12 +142,16 @@ class RowUnderTest:
         """A new credential by whatever way the row has: consent, set, or issue; the witness is told its secrets."""
         using = access or self.access
         if self.can.authorizer is not None:
-            session = self.session()
-            self.witness.tell(session["code_verifier"])
-            callback = self.consent(self.can.authorizer.begin(using, session))
-            made = self.can.authorizer.read(
-                using, self.can.authorizer.exchange(using, session, callback), None
-            )
+            if self.card.own_client and self.can.setter is not None and self.can.maker is not None:
+                client = self.can.maker.make(using, self.slot)
+                self.witness.tell(client.material)
+                self.can.setter.set(using, client.ref, client.material)
+                using = replace(using, acting=client.material)
+            elif self.card.own_client and self.register is not None:
+                registered = Material(self.register(), self.good.public)
+                self.witness.tell(registered)
+                using = replace(using, acting=registered)
+            made = self.granted(using)
         elif self.can.setter is not None and self.can.maker is not None:
             made = self.can.maker.make(using, self.slot)
             self.witness.tell(made.material)
@@ -156,6 +163,22 @@ class RowUnderTest:
         self.witness.tell(made.material)
         self.witness.keep(made)
         return made
+
+    def granted(self, access: Access) -> Candidate:
+        """A fresh consent to the client that acts."""
+        assert self.can.authorizer is not None
+        session = self.session()
+        self.witness.tell(session["code_verifier"])
+        callback = self.consent(self.can.authorizer.begin(access, session))
+        made = self.can.authorizer.read(access, self.can.authorizer.exchange(access, session, callback), None)
+        self.witness.tell(made.material)
+        return made
+
+    def usable(self, made: Candidate) -> Material:
+        """What was set, as one logs in with it: a client needs a consent first."""
+        if not self.card.own_client:
+            return made.material
+        return self.granted(replace(self.access, acting=made.material)).material
 
     def inventory(self) -> tuple[Remote, ...]:
         """What the vendor lists; nothing where it lists nothing."""

@@ -45,6 +45,9 @@ _HINTS = {
     "390106": "The password has expired and must be changed by hand.",
     "390189": "The user may not use this role; grant it or name another.",
     "390197": "The account asks for a second factor; use a service user with a key pair.",
+    "390303": "Snowflake does not take the access token it has just given; ask again later.",
+    "390304": "The security integration is disabled; let an administrator enable it.",
+    "390318": "The access token has run out; ask for another.",
     "390202": "An authentication policy forbids this kind of login.",
     "390422": "A network policy refuses this machine's address; add it to the policy.",
 }
@@ -52,13 +55,15 @@ _SESSION_GONE = frozenset({"390110", "390111", "390112", "390113", "390114", "39
 _UNFINISHED = frozenset({"603", "604", "630"})  # the server gave up on a statement it had begun
 _BAD_KEY = frozenset({"251007", "251008"})
 _STATUS = re.compile(r"last status (\d{3})")
+_REASON = re.compile(r"reason: '([a-z0-9_ ]{1,60})'")
 _OLDEST_DRIVER = 5
 _SHARE = 3  # login and two slow statements fit into a deadline
 
 
 @dataclass(frozen=True)
 class Login:
-    """Who logs in where, by key pair (unencrypted PKCS#8 DER) or by password. Prints without either."""
+    """Who logs in where: by key pair (unencrypted PKCS#8 DER), by OAuth access token (which names its user itself) or by
+    password. Prints without any of them."""
 
     account: str
     user: str
@@ -71,6 +76,7 @@ class Login:
     schema: str = ""
     private_key: bytes = field(default=b"", repr=False)
     password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
 
 
 class Session:
@@ -132,27 +138,29 @@ def _connect(login: Login, target: ssrf.Target, patience_s: int) -> Any:
     # The driver asks cloud metadata addresses and ~/.aws where it runs, to tell the vendor; nobody asked for that.
     os.environ.setdefault("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
     connect = _driver()
-    who: dict[str, Any] = (
-        {"authenticator": "SNOWFLAKE_JWT", "private_key": login.private_key}
-        if login.private_key
-        else {"password": login.password}
-    )
     where = {
         name: value for name in ("role", "warehouse", "database", "schema") if (value := getattr(login, name))
     }
     try:
         return connect(
             account=login.account,
-            user=login.user,
             host=target.host,
             port=target.port,
             protocol=target.scheme,
-            **who,
+            **_who(login),
             **where,
             **_bounds(patience_s),
         )
     except Exception as error:  # see Session.run
         raise _not_let_in(error, target.host) from None
+
+
+def _who(login: Login) -> dict[str, Any]:
+    if login.token:
+        return {"authenticator": "oauth", "token": login.token}
+    if login.private_key:
+        return {"user": login.user, "authenticator": "SNOWFLAKE_JWT", "private_key": login.private_key}
+    return {"user": login.user, "password": login.password}
 
 
 def _driver() -> Any:
@@ -248,7 +256,13 @@ def _refused(error: Exception, host: str, *, changes: bool, right: str) -> Keytu
             **facts,
         )
     if code == "3002" or "rejected by current" in text:
-        return ValueRefused("a policy of the account refuses the value", hint="Nothing was changed.", **facts)
+        reason = _REASON.search(text)
+        return ValueRefused(
+            "a policy of the account refuses the value",
+            hint="Nothing was changed.",
+            reason=reason[1].upper() if reason else "",
+            **facts,
+        )
     return UnexpectedAnswer(
         f"Snowflake refused the statement with {code}",
         hint="The code is not one that is documented for it.",

@@ -149,6 +149,19 @@ def test_an_encrypted_key_works_with_its_passphrase(lab):
     assert raised.value.facts["field"] == "passphrase"
 
 
+@pytest.mark.parametrize(("bits", "form"), [("3072", "encrypted"), ("4096", "plain"), ("2048", "plain")])
+def test_new_keys_have_the_size_and_form_that_was_asked_for(lab, bits, form):
+    """An encrypted one gets a passphrase of its own, new each time, and logs in like any other."""
+    there = access(lab, key_bits=bits, key_file=form)
+    made = CAN.maker.make(there, Ref(slot=SECOND))
+    assert client.pair_of(made.material).bits == int(bits)
+    assert (
+        ("ENCRYPTED" in made.material["private_key"]) == ("passphrase" in made.material) == (form != "plain")
+    )
+    CAN.setter.set(there, made.ref, made.material)
+    assert CAN.verifier.verify(there, made.material).verdict is Verdict.ACCEPTED
+
+
 @pytest.mark.parametrize(
     ("text", "field"),
     [

@@ -12,29 +12,43 @@ from keyturn.cli.session import Session, pass_session
 if TYPE_CHECKING:
     from keyturn.model.plan import Plan, Step
 
-GOALS = ("rotate", "reauthorize", "refresh", "revoke", "disconnect", "reconnect", "contain")
+GOALS = ("rotate", "reauthorize", "refresh", "revoke", "disconnect", "reconnect", "contain", "migrate")
 
 
 @click.command(
     "plan",
     epilog=terminal.examples(
-        "keyturn plan orders-db", "keyturn plan orders-db disconnect", "keyturn plan dwh --json"
+        "keyturn plan orders-db",
+        "keyturn plan orders-db disconnect",
+        "keyturn plan dwh migrate --to key_pair",
+        "keyturn plan dwh --json",
     ),
 )
 @click.argument("name")
 @click.argument("goal", type=click.Choice(GOALS), default="rotate")
+@click.option(
+    "--to", default="", metavar="METHOD", help="Where migrate goes; --set as for `keyturn migrate`."
+)
+@click.option("--set", "plain", multiple=True, metavar="K=V", help="A field of that method.")
 @terminal.json_option
 @pass_session
-def plan_command(session: Session, name: str, goal: str, as_json: bool) -> None:
+def plan_command(
+    session: Session, name: str, goal: str, to: str, plain: tuple[str, ...], as_json: bool
+) -> None:
     """Show what would happen, step by step, without doing any of it and without calling anybody.
 
     GOAL is what for: rotate when left out. A run freezes exactly this plan.
     """
     from keyturn.model.plan import Goal
-    from keyturn.operations import runs
+    from keyturn.operations import migrating, runs
 
     with session.hub() as hub:
-        made = runs.plan(hub, inputs.connection(hub, name).name, Goal(goal))
+        connection = inputs.connection(hub, name)
+        if Goal(goal) is Goal.MIGRATE and to:
+            values = inputs.values_of(hub, connection.system, to, plain)
+            made = migrating.plan(hub, connection.name, to, values)
+        else:
+            made = runs.plan(hub, connection.name, Goal(goal))
     if as_json:
         terminal.emit({"connection": name, **made.as_json(), "point_of_no_return": made.point_of_no_return()})
         return

@@ -120,6 +120,7 @@ def _times(lines: Sequence[Line]) -> dict[str, tuple[float, float]]:
 
 def _steps(run: Run, lines: Sequence[Line]) -> list[dict[str, Any]]:
     from keyturn.model.moment import iso
+    from keyturn.operations import progress
 
     times = _times(lines)
     return [
@@ -132,7 +133,7 @@ def _steps(run: Run, lines: Sequence[Line]) -> list[dict[str, Any]]:
             "from": iso(times[item.key][0]) if item.key in times else None,
             "to": iso(times[item.key][1]) if item.key in times else None,
         }
-        for item in follow.checklist(run, frozenset(times))
+        for item in progress.checklist(run, frozenset(times))
     ]
 
 

@@ -15,7 +15,11 @@ from keyturn.errors import NotFound
 
 @click.command(
     "serve",
-    epilog=terminal.examples("keyturn serve", "keyturn serve --host 0.0.0.0 --trusted-proxies 10.0.0.4"),
+    epilog=terminal.examples(
+        "keyturn serve",
+        "keyturn serve --host 0.0.0.0 --trusted-proxies 10.0.0.4",
+        "keyturn serve --host 0.0.0.0 --port 8443 --certificate hub.pem --key hub.key",
+    ),
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -24,11 +28,21 @@ from keyturn.errors import NotFound
 @click.option(
     "--trusted-proxies", default="", help="Addresses whose X-Forwarded-For is believed (default: nobody's)."
 )
+@click.option(
+    "--certificate",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Serve over TLS with this chain (PEM).",
+)
+@click.option(
+    "--key", type=click.Path(exists=True, dir_okay=False), help="The certificate's private key (PEM)."
+)
 @pass_session
-def serve_command(session: Session, host: str, port: int, trusted_proxies: str) -> None:
-    """Run the API and the engine until a signal ends them.
+def serve_command(
+    session: Session, host: str, port: int, trusted_proxies: str, certificate: str | None, key: str | None
+) -> None:
+    """Run the pages, the API and the engine until a signal ends them.
 
-    Runs in flight reach their next safe point first; whatever is unfinished goes on at the next start.
+    While nobody has an account it prints a one-time link that makes the first administrator. Runs in flight reach their next safe point first; whatever is unfinished goes on at the next start.
     """
     try:
         from keyturn.api.app import serve
@@ -36,12 +50,27 @@ def serve_command(session: Session, host: str, port: int, trusted_proxies: str) 
         raise NotFound(
             f"`keyturn serve` needs {error.name}", hint="pip install 'keyturn[serve]'", field="serve"
         ) from None
+    from keyturn.operations import people
+
     with session.hub() as hub:
         # uvicorn raises the signal again once it has answered everybody; the engine must still come to rest then
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sys.exit(Exit.DONE))
-        terminal.note(f"Keyturn listens on http://{host}:{port}")
-        serve(hub, host, port, trusted_proxies=trusted_proxies)
+        scheme = "https" if certificate else "http"
+        terminal.note(f"Keyturn listens on {scheme}://{host}:{port}")
+        code = people.setup_code(hub)
+        if code is not None:
+            terminal.note(
+                f"Set it up (works once, for a day): {hub.settings.public_url}/setup#{code.reveal()}"
+            )
+        serve(
+            hub,
+            host,
+            port,
+            trusted_proxies=trusted_proxies,
+            certificate=certificate or "",
+            key=key or "",
+        )
 
 
 @click.command("worker", epilog=terminal.examples("keyturn worker", "KEYTURN_WORKERS=16 keyturn worker"))

@@ -1,4 +1,4 @@
-"""rotate, reauthorize, refresh, revoke, disconnect, reconnect, contain: starting runs and following them."""
+"""rotate, reauthorize, refresh, revoke, disconnect, reconnect, migrate, contain: starting runs and following them."""
 
 from __future__ import annotations
 
@@ -113,6 +113,54 @@ def disconnect_command(session: Session, /, name: str, drop: bool, **options: An
 def reconnect_command(session: Session, /, name: str, **options: Any) -> None:
     """Bring a new credential to a connection that was disconnected or revoked."""
     _start(session, [name], Goal.RECONNECT, **options)
+
+
+@click.command(
+    "migrate",
+    epilog=terminal.examples(
+        "keyturn plan dwh migrate --to key_pair",
+        "keyturn migrate dwh --to key_pair",
+        "keyturn migrate dwh --to oauth --set integration=KEYTURN_OAUTH --yes",
+    ),
+)
+@click.argument("name")
+@click.option(
+    "--to",
+    required=True,
+    metavar="METHOD",
+    help="The method to move to; `keyturn systems SYSTEM` lists them.",
+)
+@click.option(
+    "--set", "plain", multiple=True, metavar="K=V", help="A field of that method that is not secret."
+)
+@click.option("--secret", multiple=True, metavar="K=WAY", help=f"A secret field; WAY is {inputs.WAYS}.")
+@_options
+@pass_session
+def migrate_command(
+    session: Session, /, name: str, to: str, plain: tuple[str, ...], secret: tuple[str, ...], **options: Any
+) -> None:
+    """Move a connection to another method of its system, for example from a password to a key pair.
+
+    The new way in is proven to be the same account before programs are switched to it, under the same name. Then the old
+    one is ended and proven dead; before that, `keyturn rollback` undoes it.
+    """
+    from keyturn.operations import migrating
+
+    with session.hub() as hub:
+        connection = inputs.connection(hub, name)
+        values = inputs.values_of(hub, connection.system, to, plain, secret)
+        made = {connection.name: migrating.plan(hub, connection.name, to, values)}
+        _ask(made, Goal.MIGRATE, options["yes"])
+        run = migrating.start(hub, connection.name, to, values, reason=options["reason"])
+        if options["no_wait"]:
+            code = follow.conclude(hub, [run], as_json=options["as_json"])
+        else:
+            hub.engine.start()
+            found = follow.follow(
+                hub, [run.id], as_json=options["as_json"], timeout_s=options["timeout"], new=True
+            )
+            code = follow.conclude(hub, found, as_json=options["as_json"])
+    raise click.exceptions.Exit(code)
 
 
 @click.command(

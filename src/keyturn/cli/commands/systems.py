@@ -35,9 +35,9 @@ def systems_command(session: Session, system: str | None, as_json: bool) -> None
     if system is None:
         _list(systems.rows(catalog), as_json)
     elif as_json:
-        terminal.emit(systems.page(catalog, system))
+        terminal.emit(systems.page(catalog, system, session.settings().egress))
     else:
-        _page(systems.page(catalog, system))
+        _page(systems.page(catalog, system, session.settings().egress))
 
 
 def _list(rows: Sequence[dict[str, Any]], as_json: bool) -> None:

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keyturn.connectors.snowflake import client, key_pair
+from keyturn.connectors.snowflake import client, key_pair, oauth, password
 from keyturn.contract.capabilities import Capabilities
 from keyturn.errors import NotFound
 from keyturn.model.secret import Material
+
+_METHODS = {
+    "key_pair": key_pair.capabilities,
+    "oauth": oauth.capabilities,
+    "password": password.capabilities,
+}
 
 
 def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
     """The capabilities of a method. Raises: NotFound."""
     del settings
-    if method != "key_pair":
-        raise NotFound(f"snowflake has no method {method!r}", hint="Use key_pair.")
-    return key_pair.capabilities()
+    if method not in _METHODS:
+        raise NotFound(f"snowflake has no method {method!r}", hint=f"Use {', '.join(_METHODS)}.")
+    return _METHODS[method]()
 
 
 def check(material: Material) -> None:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import quote
-
-from keyturn.connectors.snowflake import client
+from keyturn.connectors.snowflake import account, client
 from keyturn.connectors.snowflake.client import SLOTS
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Access, Candidate, Found, Remote
-from keyturn.errors import (
-    Conflict,
-    CredentialRejected,
-    InvalidInput,
-    KeyturnError,
-    NotFound,
-    PermissionMissing,
-    UnexpectedAnswer,
-    VendorThrottled,
-    VendorUnavailable,
-)
-from keyturn.keymaking import rsa
+from keyturn.contract.values import Access, Candidate, Remote
+from keyturn.errors import Conflict, InvalidInput, UnexpectedAnswer
+from keyturn.keymaking import passwords, rsa
 from keyturn.model.credential import Ref
-from keyturn.model.moment import iso
 from keyturn.model.secret import Material
-from keyturn.model.verdict import Probe, accepted, rejected, unknown
+from keyturn.model.verdict import Probe
 
 _POOL = rsa.KeyPool()  # starts no thread before the first key is asked for
 
@@ -40,8 +24,8 @@ def capabilities() -> Capabilities:
         maker=slots,
         setter=slots,
         revoker=slots,
-        dropper=User(),
-        discoverer=Account(),
+        dropper=account.User(),
+        discoverer=account.Account(),
         locator=slots,
     )
 
@@ -50,21 +34,8 @@ class Prober:
     """Logs in anew and asks the server who it sees."""
 
     def verify(self, access: Access, material: Material) -> Probe:
-        """Only 390144, the refusal of the key, is a rejection.
-
-        A disabled user (390101) is unknown: its key works again when it is enabled, so taking that for a dead key would
-        call a living one dead. So are a lock-out, a role, a network or an authentication policy.
-        """
-        try:
-            with client.own_session(access, material) as session:
-                user, account, role = client.whoami(session)
-        except CredentialRejected as error:
-            return rejected(str(error.facts["code"]), "Snowflake refuses the key")
-        except (VendorUnavailable, VendorThrottled, UnexpectedAnswer, NotFound, PermissionMissing) as error:
-            found = unknown(_code(error), f"{error.message}. {error.hint}")
-            return dataclasses.replace(found, locked=bool(error.facts.get("locked")))
-        # A right is one word; a role may be several.
-        return accepted(user, tenant=account, rights=frozenset({quote(role)} if role else ()))
+        """Only 390144, the refusal of the key, is a rejection."""
+        return account.look(client.own_session(access, material), "Snowflake refuses the key")
 
     def bogus(self, material: Material) -> Material:
         """A throwaway key: the same user gives the same code as a removed key, and failed key logins lock nobody out.
@@ -93,7 +64,7 @@ class Slots:
         Raises: InvalidInput when no slot does.
         """
         wanted = client.pair_of(material).fingerprint
-        for remote in self.list(access):
+        for remote in self.list(client.by_itself(access, material)):
             if remote.ref.fingerprint == wanted:
                 return remote.ref
         raise InvalidInput(
@@ -103,11 +74,18 @@ class Slots:
         )
 
     def make(self, access: Access, slot: Ref) -> Candidate:
-        """A fresh 2048-bit pair for a named slot; the private key stays an unencrypted PEM, the vault seals it."""
-        del access
+        """A fresh pair of `key_bits` for a named slot.
+
+        The private key stays an unencrypted PEM, the vault seals it; or, where consumers want an encrypted file
+        (`key_file`), it is encrypted under a passphrase of its own, made with it.
+        """
         name = _named(slot)
-        pair = _POOL.take()
-        return Candidate(_ref(name, pair.fingerprint), Material({"private_key": pair.private_pem.reveal()}))
+        pair = _POOL.take(int(access.settings.get("key_bits") or rsa.MIN_BITS))
+        parts = {"private_key": pair.private_pem.reveal()}
+        if access.settings.get("key_file") == "encrypted":
+            passphrase = passwords.password()
+            parts = {"private_key": pair.encrypted_pem(passphrase).reveal(), "passphrase": passphrase}
+        return Candidate(_ref(name, pair.fingerprint), Material(parts))
 
     def set(self, access: Access, ref: Ref, material: Material) -> None:
         """Puts the public half into the slot. A slot that holds another key is never overwritten.
@@ -140,7 +118,7 @@ class Slots:
             raise InvalidInput(
                 "the key's fingerprint is not known", hint="List the slots.", field="fingerprint"
             )
-        with client.acting_session(access) as session:
+        with client.acting_session(client.ending(access, material)) as session:
             user = client.name_of(session, access)
             filled = client.slots_of(session, user)
             ours = tuple(name for name, slot in filled.items() if slot.fingerprint == fingerprint)
@@ -155,72 +133,6 @@ class Slots:
                 )
 
 
-class User:
-    """The Snowflake user itself."""
-
-    def drop(self, access: Access) -> None:
-        """Disables and drops the user; its sessions end. Needs an administrator: nobody may drop himself."""
-        if access.admin is None:
-            raise InvalidInput(
-                "this needs an administrator", hint="Add one to the connection.", field="admin_user"
-            )
-        with client.acting_session(access) as session:
-            try:
-                name = client.name_of(session, access)
-            except NotFound:
-                return
-            client.drop_user(session, name)
-
-
-class Account:
-    """What else in the account is, or could be, an integration."""
-
-    def discover(self, access: Access) -> tuple[Found, ...]:
-        """Users and security integrations whose name is like `discover_like`; only what the role may see."""
-        like = str(access.settings.get("discover_like") or "%")
-        with client.acting_session(access) as session:
-            users = client.users(session, like)
-            try:
-                integrations = client.integrations(session, like)
-            except PermissionMissing:
-                integrations = []
-        return (
-            *(_found_user(row) for row in users),
-            *(
-                Found(
-                    str(row["name"]),
-                    "security_integration",
-                    {"type": str(row.get("type") or ""), "enabled": _is_true(row.get("enabled"))},
-                )
-                for row in integrations
-            ),
-        )
-
-
-def _found_user(row: Mapping[str, Any]) -> Found:
-    kind = str(row.get("type") or "PERSON")
-    has_key, has_password = _is_true(row.get("has_rsa_public_key")), _is_true(row.get("has_password"))
-    flags = {
-        "password and no key pair": has_password and not has_key,
-        "key pair and password": has_password and has_key,
-        "legacy service user": kind == "LEGACY_SERVICE",
-        "disabled": _is_true(row.get("disabled")),
-    }
-    return Found(
-        str(row["name"]),
-        "user",
-        {
-            "type": kind,
-            "login_name": str(row.get("login_name") or ""),
-            "default_role": str(row.get("default_role") or ""),
-            "has_key_pair": has_key,
-            "has_password": has_password,
-            "last_login_at": iso(client.instant(row.get("last_success_login"))),
-            "flags": [words for words, holds in flags.items() if holds],
-        },
-    )
-
-
 def _ref(slot: str, fingerprint: str) -> Ref:
     return Ref(id=slot, slot=slot, fingerprint=fingerprint)
 
@@ -230,12 +142,3 @@ def _named(ref: Ref) -> str:
     if name not in SLOTS:
         raise InvalidInput("not a key slot", hint=f"A user has {' and '.join(SLOTS)}.", field="slot")
     return name
-
-
-def _is_true(value: Any) -> bool:
-    """SHOW mixes real booleans with the words true and false."""
-    return str(value).lower() in {"true", "1"}
-
-
-def _code(error: KeyturnError) -> str:
-    return str(error.facts.get("network") or error.facts.get("code") or "unavailable")

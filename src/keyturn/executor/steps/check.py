@@ -68,6 +68,7 @@ def _compare(ctx: Context, step: Step, inventory: tuple[Remote, ...]) -> None:
     if (
         serving is not None
         and serving.state is State.CURRENT
+        and serving.method in {"", ctx.row.method.name}
         and (serving.ref.id or serving.ref.slot)
         and inventory
     ):
@@ -78,7 +79,7 @@ def _compare(ctx: Context, step: Step, inventory: tuple[Remote, ...]) -> None:
                 " principal",
                 hint="Check the connection's user and account. Nothing was changed.",
             )
-    slot = ctx.run.plan.target_slot
+    slot = ctx.run.plan.target_slot if step.target == "new" else ""
     if slot and serving is not None and serving.state is State.CURRENT and serving.ref.slot == slot:
         raise Conflict(
             f"the plan would write slot {slot}, which is in use by now",

@@ -10,7 +10,7 @@ from keyturn.executor.retries import soon
 from keyturn.executor.steps.bring import is_bare_client, take
 from keyturn.executor.steps.retire import targets
 from keyturn.executor.tasking import rescue, return_task
-from keyturn.model.card import Proof, Strategy
+from keyturn.model.card import Proof, RevokeScope, Strategy
 from keyturn.model.credential import State, Version
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState, Track
@@ -30,6 +30,8 @@ def prove_dead(ctx: Context, step: Step) -> Move:
             continue
         if version.state is State.DRAINING and _is_only_superseded(ctx):
             version = ctx.move(version, State.REVOKED)
+        if version.state is State.DRAINING and _shares_the_grant(ctx, version):
+            ctx.owe("unrevocable_grant", "it works on: ending it would end what serves now too", version)
         if version.state is not State.REVOKED:
             continue  # still to be ended by a debt or a later run
         if is_bare_client(ctx, version):
@@ -48,6 +50,13 @@ def _is_only_superseded(ctx: Context) -> bool:
     return ctx.can.death is not None and not any(
         s.kind in {Kind.REVOKE, Kind.TELL} for s in ctx.run.plan.steps
     )
+
+
+def _shares_the_grant(ctx: Context, version: Version) -> bool:
+    """Whether the plan leaves it alive on purpose. What earlier runs left is owed by those."""
+    shared = ctx.card.strategy is Strategy.CONSENT and ctx.card.revoke_scope is not RevokeScope.CREDENTIAL
+    mine = ctx.track is Track.FORWARD and ctx.old is not None and version.id == ctx.old.id
+    return shared and mine and not any(s.kind in {Kind.REVOKE, Kind.TELL} for s in ctx.run.plan.steps)
 
 
 def _one(ctx: Context, step: Step, version: Version, wanted: Proof) -> Move | None:
@@ -109,7 +118,8 @@ def _outage_or_siblings(ctx: Context, step: Step) -> Move | None:
 def _absent(ctx: Context, step: Step, version: Version) -> bool | None:
     """D1: the inventory no longer shows it, or its one slot was just seen to hold another value. None: cannot tell."""
     serving = ctx.serving()
-    if ctx.card.strategy in ONE_SLOT and serving is not None and serving.id != version.id:
+    same_slot = ctx.card.strategy in ONE_SLOT and serving is not None and serving.method == version.method
+    if same_slot and serving is not None and serving.id != version.id:
         proven = any(
             facts.get("what") == "new" and facts.get("verdict") == Verdict.ACCEPTED.value
             for _, kind, facts, _ in ctx.said

@@ -198,6 +198,9 @@ def issue(ctx: Context, step: Step) -> Move:
             )
         if found is None or found.verdict is Verdict.REJECTED:
             return _rescued(ctx, step, "the answer with the new value was lost and the old one is refused")
+    if step.params.get("pause"):  # whoever went on with the old value would count against the account
+        paused = ConnectionState.PAUSED.value
+        ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=paused))
     raw = ctx.act(
         step,
         lambda: issuer.issue(access, Ref(id=slot, slot=slot) if slot else Ref()),

@@ -144,6 +144,11 @@ def tell(ctx: Context, step: Step) -> Move:
             return move
     task = task_of(ctx, step)
     found = [v for v in targets(ctx, step) if v.state not in _ENDED]
+    for version in [v for v in found if task is None and ctx.is_superseded(v)]:
+        # A newer value in its slot has ended it; whoever was told to end it there would end that one.
+        ctx.line(step, LineKind.DECISION, decision="superseded", version=version.id)
+        ctx.move(version, State.REVOKED)
+        found.remove(version)
     if step.target == "new" and (ctx.new is None or ctx.new.state in _ENDED):
         return Done()
     if task is None:

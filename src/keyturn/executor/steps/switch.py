@@ -8,8 +8,7 @@ from keyturn.executor.moves import Abort, Done, Move, Wait
 from keyturn.executor.retries import soon
 from keyturn.executor.steps.make import settle_forward
 from keyturn.model.card import RevokeScope, Strategy
-from keyturn.model.credential import ConnectionState, State
-from keyturn.model.ids import VersionId
+from keyturn.model.credential import ConnectionState, State, Version
 from keyturn.model.plan import Step
 from keyturn.model.run import LineKind, RunState
 from keyturn.model.verdict import Verdict, mismatch
@@ -29,7 +28,7 @@ def cutover(ctx: Context, step: Step) -> Move:
     if old is not None and old.id != new.id:
         ctx.move(old, State.REVOKED if ctx.card.strategy in ONE_SLOT else State.DRAINING)
     ctx.move(new, State.CURRENT)
-    _flip(ctx, new.id)
+    _flip(ctx, new)
     ctx.line(
         step,
         LineKind.DECISION,
@@ -41,11 +40,13 @@ def cutover(ctx: Context, step: Step) -> Move:
     return Done()
 
 
-def _flip(ctx: Context, to: VersionId) -> None:
+def _flip(ctx: Context, to: Version) -> None:
     def work(tx: Tx) -> None:
         now = connections.by_id(tx, ctx.connection.id)
-        if now is None or not connections.flip(tx, now, to):
+        if now is None or not connections.flip(tx, now, to.id):
             raise Conflict("the connection was switched by somebody else")
+        if to.method and to.method != now.method:
+            connections.change(tx, now.id, method=to.method)
         if now.state in {ConnectionState.NEEDS_REAUTH, ConnectionState.PAUSED}:
             connections.change(tx, now.id, state=ConnectionState.ACTIVE.value)
 
@@ -74,7 +75,7 @@ def flip_back(ctx: Context, step: Step) -> Move:
     if found.verdict is Verdict.ACCEPTED:
         ctx.move(new, State.DRAINING)
         ctx.move(old, State.CURRENT)
-        _flip(ctx, old.id)
+        _flip(ctx, old)
         ctx.line(step, LineKind.DECISION, decision="flipped_back", to=old.id, of=new.id)
         return Done()
     if found.verdict is Verdict.UNKNOWN or ctx.hub.clock() < old.changed_at + ctx.policy.settle_create(

@@ -44,7 +44,7 @@ class Login:
     keys: tuple[bytes, bytes] | None = field(default=None, repr=False)
 
 
-def check(params: Login) -> None:
+def check(params: Login, needed: tuple[str, ...] = ("host", "database", "user")) -> None:
     """Raises: InvalidInput, NotPermitted, UnexpectedAnswer for what no server needs to be asked about."""
     if params.sslmode not in SSLMODES:
         raise InvalidInput(
@@ -66,7 +66,7 @@ def check(params: Login) -> None:
         raise UnexpectedAnswer(
             "there is no password to log in with", hint="PostgreSQL never accepts an empty one.", code="empty"
         )
-    for name in ("host", "database", "user"):
+    for name in needed:
         if not getattr(params, name):
             raise InvalidInput(f"{name} is missing", field=name)
     if "\0" in params.host + params.database + params.user + params.password.reveal():

@@ -62,6 +62,9 @@ def login_error(conn: pq.abc.PGconn, params: Login) -> KeyturnError:
             code=code,
             host=params.host,
         )
+    # Redshift, which took this wire from PostgreSQL 8, says 28000 to a wrong password; PostgreSQL itself never does.
+    if code == "28000" and "password authentication failed" in text:
+        return _wrong_password(code, params)
     return _LOGIN_ERRORS.get(code, _unreachable)(code, params)
 
 

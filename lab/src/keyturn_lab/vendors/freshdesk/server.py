@@ -3,6 +3,7 @@
 Source: https://developers.freshdesk.com/api/ (checked 2026-11-23).
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +29,8 @@ def create_app(seed: int = 1, clock: Clock | None = None) -> Flask:
     app.register_blueprint(pages(desk, tenant_name))
     app.register_blueprint(_api(desk))
 
+    app.wsgi_app = _by_path(app.wsgi_app)  # type: ignore[method-assign]
+
     @app.before_request
     def require_tenant() -> None:
         if not request.path.startswith("/_lab/") and tenant_name() not in desk.tenants:
@@ -44,6 +47,19 @@ def tenant_name() -> str:
     """The sub-domain the request addresses; the bare loopback address is the default tenant."""
     host = request.host.rsplit(":", 1)[0]
     return host.removesuffix(".freshdesk.com") if host.endswith(".freshdesk.com") else DEFAULT_TENANT
+
+
+def _by_path(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Serves `/tenants/NAME/...` as that sub-domain: an address on loopback has none of its own."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        _, _, rest = environ["PATH_INFO"].partition("/tenants/")
+        if rest and environ["PATH_INFO"].startswith("/tenants/"):
+            name, _, path = rest.partition("/")
+            environ["HTTP_HOST"], environ["PATH_INFO"] = f"{name}.freshdesk.com", f"/{path}"
+        return inner(environ, start_response)
+
+    return app
 
 
 def _throttled() -> Response:

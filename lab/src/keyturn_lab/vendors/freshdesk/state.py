@@ -79,7 +79,9 @@ class Desk:
             self.tenants = {DEFAULT_TENANT: "Acme Support", "globex": "Globex Helpdesk"}
             self._seed(DEFAULT_TENANT, "integration@acme.example", "Integration Agent", "agent")
             self._seed(DEFAULT_TENANT, "admin@acme.example", "Ada Admin", "admin")
+            self._seed(DEFAULT_TENANT, "standby@acme.example", "Standby Agent", "agent")
             self._seed("globex", "integration@globex.example", "Globex Integration", "agent")
+            self._seed("globex", "standby@globex.example", "Globex Standby", "agent")
 
     def _seed(self, tenant: str, email: str, name: str, role: str) -> None:
         agent = self.add_agent(tenant, email, name, role=role)

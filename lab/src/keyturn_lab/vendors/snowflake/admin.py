@@ -31,19 +31,25 @@ def add_admin(app: Flask, account: Account) -> None:
 
     @app.post("/_lab/integrations", endpoint="lab_integrations")
     def integrations() -> Response:
-        """Creates an integration: name, and properties by their Snowflake names."""
+        """Creates an integration: name, perhaps the role that owns it, and properties by their Snowflake names."""
         wanted = _json()
         with account.lock:
-            made = add_integration(account, str(wanted["name"]))
+            made = add_integration(account, str(wanted["name"]), str(wanted.get("owner", "ACCOUNTADMIN")))
             made.properties.update(wanted.get("properties", {}))
         return jsonify(client_id=made.client_id, secrets=made.secrets)
 
     @app.post("/_lab/consents", endpoint="lab_consents")
     def consents() -> Response:
-        """Consents for a user, as if on the page: user, integration, role. Answers what the token endpoint would."""
+        """Consents for a user, as if on the page: user, integration, role. Answers what the token endpoint would.
+
+        With `revoke` the user's consent and all its tokens go instead.
+        """
         wanted = _json()
         with account.lock:
             user, integration = account.users[wanted["user"]], account.integrations[wanted["integration"]]
+            if wanted.get("revoke"):
+                account.drop_consent(user.name, integration.name)
+                return jsonify({})
             role = str(wanted.get("role", user.default_role))
             account.consents.add((user.name, integration.name, role))
             return jsonify(oauth.issue(account, integration, user, role, None))

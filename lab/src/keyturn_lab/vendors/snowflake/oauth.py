@@ -141,6 +141,7 @@ def _authenticated(account: Account) -> Integration:
             ):
                 if not integration.enabled:
                     break
+                integration.used.add(shown_secret)
                 return integration
     raise TokenRefusal("invalid_client", "This is an invalid client.")
 
@@ -173,6 +174,11 @@ def _by_refresh_token(account: Account, integration: Integration) -> Json:
         or grant.expires_at <= account.now()
     ):
         raise TokenRefusal("invalid_grant", "Unknown or invalid refresh token.")
+    if integration.properties.get("OAUTH_SINGLE_USE_REFRESH_TOKENS_REQUIRED", "").upper() == "TRUE":
+        # The new one ends every token before it. Source: docs.snowflake.com user-guide/single-use-refresh-tokens.
+        mine = (user.name, integration.name)
+        account.grants = {t: g for t, g in account.grants.items() if (g.user, g.integration) != mine}
+        return issue(account, integration, user, grant.role, None)
     return issue(account, integration, user, grant.role, token)
 
 

@@ -83,7 +83,13 @@ class Snowflake:
     def _of_integrations(self) -> list[Live]:
         enabled = {name: each for name, each in self.account.integrations.items() if each.enabled}
         found = [
-            Live(f"{name}/{slot}", "oauth_client_secret", name, secret, {"client_id": each.client_id})
+            Live(
+                f"{name}/{slot}",
+                "oauth_client_secret",
+                name,
+                secret,
+                {"client_id": each.client_id, "used": secret in each.used},
+            )
             for name, each in enabled.items()
             for slot, secret in zip(
                 ("OAUTH_CLIENT_SECRET", "OAUTH_CLIENT_SECRET_2"), each.secrets, strict=True

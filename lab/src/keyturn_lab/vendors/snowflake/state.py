@@ -111,6 +111,7 @@ class Integration:
     owner: str = "ACCOUNTADMIN"
     enabled: bool = True
     properties: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)  # secrets a client has shown; the others nobody was given
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Google BigQuery: service account keys, and a person's consent."""

@@ -1,0 +1,1 @@
+"""Databricks: service principals' OAuth secrets, and personal access tokens."""

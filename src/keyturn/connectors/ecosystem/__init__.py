@@ -1,0 +1,1 @@
+"""Ecosystems, the value management platform: an access key by hand."""

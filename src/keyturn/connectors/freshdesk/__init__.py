@@ -1,0 +1,1 @@
+"""Freshdesk: API keys of one agent, or of two that take turns."""

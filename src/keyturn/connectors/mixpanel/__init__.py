@@ -1,0 +1,1 @@
+"""Mixpanel: service accounts of an organization."""

@@ -1,0 +1,1 @@
+"""Amazon Redshift users with a password: one user, or two that take turns."""

@@ -1,0 +1,1 @@
+"""SAP Datasphere: database users whose passwords the server makes."""

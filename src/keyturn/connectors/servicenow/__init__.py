@@ -1,0 +1,1 @@
+"""ServiceNow: two entries of the application registry that follow each other."""

@@ -1,0 +1,1 @@
+"""Zuora: OAuth clients of a tenant's user."""

@@ -1,0 +1,60 @@
+"""A run as a checklist: what is done, what is under way, for whom it waits. Every face draws the same one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from keyturn.model.plan import Step
+from keyturn.model.run import TERMINAL, Run, RunState, Track
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of a checklist. `mark` is done, now, person, open, undone or stop; `key` names it in the journal."""
+
+    mark: str
+    step: Step
+    key: str
+
+
+def checklist(run: Run, said: frozenset[str] = frozenset()) -> list[Item]:
+    """The plan of a run with what is done. `said` are the journal's step names, needed once it rolls back."""
+    forward = run.plan.steps
+    if run.track is Track.FORWARD:
+        return [Item(_mark(run, i, len(forward)), step, step.key) for i, step in enumerate(forward)]
+    back = run.plan.rollback
+    undone = [Item("undone" if step.key in said else "open", step, step.key) for step in forward]
+    return [
+        *undone,
+        *(Item(_mark(run, i, len(back)), step, f"rollback.{step.key}") for i, step in enumerate(back)),
+    ]
+
+
+def _mark(run: Run, index: int, count: int) -> str:
+    if index < run.cursor or (run.state in TERMINAL and run.cursor >= count):
+        return "done"
+    if index > run.cursor:
+        return "open"
+    if run.state in TERMINAL or run.state in {RunState.BLOCKED, RunState.LOST}:
+        return "stop"
+    if run.state is RunState.QUEUED:
+        return "open"
+    return "person" if run.state is RunState.WAITING_HUMAN else "now"
+
+
+def is_still(run: Run) -> bool:
+    """Whether nothing more happens without somebody. A run that is due is about to be looked at, whatever it waits for."""
+    if run.state in TERMINAL:
+        return True
+    stands = run.state in {RunState.WAITING_HUMAN, RunState.BLOCKED, RunState.LOST}
+    return stands and run.due_at > time.time()
+
+
+def waits(run: Run) -> str:
+    """What a run waits for, in words; empty while it works or when it has ended."""
+    if run.state in TERMINAL or run.state in {RunState.QUEUED, RunState.RUNNING} or not run.waiting_for:
+        return ""
+    if run.state is RunState.WAITING_HUMAN:
+        return f"waits for {run.waiting_for}"
+    return f"{run.state.value.replace('_', ' ')}: {run.waiting_for}"

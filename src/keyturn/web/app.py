@@ -1,0 +1,101 @@
+"""The site map, and the pages as an application that the API's server carries."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from keyturn.bootstrap import Keyturn
+from keyturn.operations.rights import Operation
+from keyturn.web.guard import Guard
+from keyturn.web.live import Live
+from keyturn.web.pages import account, connections, door, home, people, plans, runs, tasks
+from keyturn.web.site import Page, Site
+
+_YEAR = "public, max-age=31536000, immutable"
+
+
+def site_map(live: Live) -> tuple[Page, ...]:
+    """Every page. None as operation: open to everybody; there are only those of the door."""
+    own, look, change = Operation.ACCOUNT_OWN, Operation.PEOPLE_READ, Operation.PEOPLE_CHANGE
+    return (
+        Page("GET", "/setup", door.setup_form, None),
+        Page("POST", "/setup", door.set_up, None),
+        Page("GET", "/join", door.join_form, None),
+        Page("POST", "/join", door.join, None),
+        Page("GET", "/sign-in", door.sign_in_form, None),
+        Page("POST", "/sign-in", door.sign_in, None),
+        Page("GET", "/sign-in/code", door.code_form, None),
+        Page("POST", "/sign-in/code", door.code, None),
+        Page("POST", "/sign-out", door.sign_out, own),
+        Page("GET", "/account", account.show, own),
+        Page("POST", "/account/password", account.change_password, own),
+        Page("GET", "/account/second-factor", account.second_factor, own),
+        Page("POST", "/account/second-factor", account.confirm, own),
+        Page("POST", "/account/second-factor/remove", account.remove_factor, own),
+        Page("POST", "/account/recovery-codes", account.renew_codes, own),
+        Page("POST", "/account/sign-out", account.sign_out_others, own),
+        Page("POST", "/account/appearance", account.appearance, own),
+        Page("GET", "/people", people.show, look),
+        Page("POST", "/people", people.invite, change),
+        Page("GET", "/people/{account_id}", people.one, look),
+        Page("POST", "/people/{account_id}/roles", people.set_roles, change),
+        Page("POST", "/people/{account_id}/switch", people.switch, change),
+        Page("POST", "/people/{account_id}/sign-out", people.sign_out, change),
+        Page("POST", "/people/{account_id}/link", people.invite_again, change),
+        Page("POST", "/people/{account_id}/tokens", people.make_token, change),
+        Page("POST", "/people/{account_id}/tokens/{token_id}/end", people.end_token, change),
+        Page("GET", "/", home.show, Operation.HUB_READ),
+        Page("GET", "/connections", connections.every, Operation.CONNECTION_READ),
+        Page("GET", "/connections/{connection_id}", connections.one, Operation.CONNECTION_READ),
+        Page("GET", "/connections/{connection_id}/history", connections.history, Operation.CONNECTION_READ),
+        Page("POST", "/connections/{connection_id}/test", connections.test, Operation.CONNECTION_TEST),
+        Page("GET", "/connections/{connection_id}/plan/{goal}", plans.show, Operation.PLAN_READ),
+        Page("POST", "/connections/{connection_id}/start/{goal}", plans.rotate, Operation.RUN_ROTATE),
+        Page("POST", "/connections/{connection_id}/end/{goal}", plans.end, Operation.RUN_END),
+        Page("GET", "/runs/{run_id}", runs.show, Operation.RUN_READ),
+        Page("POST", "/runs/{run_id}/retry", runs.retry, Operation.RUN_STEER),
+        Page("POST", "/runs/{run_id}/cancel", runs.cancel, Operation.RUN_STEER),
+        Page("POST", "/runs/{run_id}/rollback", runs.rollback, Operation.RUN_STEER),
+        Page("GET", "/tasks", tasks.every, Operation.TASK_READ),
+        Page("GET", "/tasks/{task_id}", tasks.one, Operation.TASK_READ),
+        Page("POST", "/tasks/{task_id}/claim", tasks.claim, Operation.TASK_DO),
+        Page("POST", "/tasks/{task_id}", tasks.submit, Operation.TASK_DO),
+        Page("GET", "/live", live.hub, Operation.HUB_READ),
+        Page("GET", "/live/runs/{run_id}", live.run, Operation.RUN_READ),
+    )
+
+
+class Pages:
+    """The pages of one hub. `live.stopping` is asked before streams go on."""
+
+    def __init__(self, hub: Keyturn) -> None:
+        self.site = Site(hub)
+        self.live = Live(self.site)
+        self.site.templates.globals["pulse"] = self.live.pulse
+        self.map = site_map(self.live)
+        routes = [self.site.route(page) for page in self.map]
+        app = Starlette(
+            routes=[*routes, Route("/static/{name}", self._file)],
+            exception_handlers={HTTPException: self._http},
+        )
+        app.router.redirect_slashes = False
+        self.app: ASGIApp = Guard(app, hub.settings.public_url)
+
+    def _file(self, request: Request) -> Response:
+        """A style sheet, script or icon; its address changes with its content."""
+        found = self.site.files.get(request.path_params["name"])
+        if found is None:
+            raise HTTPException(404)
+        data, kind, _ = found
+        return Response(data, media_type=kind, headers={"Cache-Control": _YEAR})
+
+    def _http(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code in {404, 405}:
+            return self.site.not_found(request)
+        return Response(status_code=error.status_code)

@@ -1,0 +1,1 @@
+"""One file per place of the site map: reads what was asked, calls operations, chooses a template."""

@@ -1,0 +1,213 @@
+"""The connections: the list with its menus, one connection with its slots, versions and runs, and its history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.responses import Response
+
+from keyturn.errors import KeyturnError, NotFound
+from keyturn.model.card import Card, Strategy
+from keyturn.model.credential import Connection, State, Version
+from keyturn.model.policy import Policy
+from keyturn.operations import connections, debts, overview, runs, systems, tasks
+from keyturn.operations.rights import Operation
+from keyturn.web import words
+from keyturn.web.site import Visit
+
+_RUNS, _LINES = 20, 100
+
+
+@dataclass(frozen=True)
+class Act:
+    """One entry of a connection's menu."""
+
+    title: str
+    path: str
+    is_post: bool = False
+    is_end: bool = False
+
+
+def acts(it: Visit, line: overview.Line) -> list[Act]:
+    """What this person can do to this connection as it is. Whatever changes something opens its plan first."""
+    base, project = f"/connections/{line.id}", line.project
+    direction, strategy = _row(it, line.system, line.method)
+    found: list[Act] = []
+    is_gone = line.state in {"disconnected", "revoked"}
+    if direction == "outbound":
+        if line.version and not is_gone and it.may(Operation.CONNECTION_TEST, project):
+            found.append(Act("Test", f"{base}/test", is_post=True))
+        is_consent = strategy is Strategy.CONSENT
+        first = "reconnect" if is_gone and not is_consent else "reauthorize" if is_consent else "rotate"
+        found.append(Act("Plan", f"{base}/plan/{first}"))
+        if it.may(Operation.RUN_ROTATE, project):
+            if not is_gone:
+                found.append(Act("Rotate", f"{base}/plan/rotate"))
+            if is_consent and line.state != "disconnected":
+                found.append(Act("Authorize", f"{base}/plan/reauthorize"))
+        if it.may(Operation.RUN_END, project):
+            if is_gone:
+                found.append(Act("Reconnect", f"{base}/plan/reconnect"))
+            else:
+                if is_consent:
+                    found.append(Act("Revoke authorization", f"{base}/plan/revoke", is_end=True))
+                found.append(Act("Disconnect", f"{base}/plan/disconnect", is_end=True))
+        if not is_gone and it.may(Operation.RUN_ROTATE, project):
+            found.append(Act("Contain a leak", f"{base}/plan/contain", is_end=True))
+    found.append(Act("History", f"{base}/history"))
+    return found
+
+
+def _row(it: Visit, system: str, method: str) -> tuple[str, Strategy | None]:
+    """Direction and strategy of a row; a connector that is not installed any more offers nothing."""
+    try:
+        row = it.hub.catalog.method(system, method)
+    except KeyturnError:
+        return "", None
+    return row.direction, row.card.strategy
+
+
+def every(it: Visit) -> Response:
+    """The list: searched, filtered, sorted, in pages."""
+    asked = {name: it.asked(name) for name in ("q", "system", "state", "sort", "down", "after")}
+    sort = asked["sort"] if asked["sort"] in overview.SORTS else "name"
+    page = overview.page(
+        it.hub,
+        it.projects(),
+        text=asked["q"],
+        system=asked["system"],
+        health=asked["state"],
+        sort=sort,
+        down=asked["down"] == "1",
+        after=asked["after"],
+    )
+
+    def address(**changes: str) -> str:
+        wanted = {**asked, "after": "", **changes}
+        text = urlencode({name: value for name, value in wanted.items() if value})
+        return f"/connections?{text}" if text else "/connections"
+
+    return it.render(
+        "connections.html",
+        page=page,
+        asked=asked,
+        sort=sort,
+        address=address,
+        here_now=address(after=asked["after"]),
+        healths=overview.HEALTH,
+        acts=lambda line: acts(it, line),
+        is_filtered=bool(asked["q"] or asked["system"] or asked["state"]),
+    )
+
+
+def one(it: Visit, connection_id: str) -> Response:
+    """One connection: what serves, its slots, versions, runs, debts, policy."""
+    connection, project = it.connection(connection_id)
+    line = _line(it, connection)
+    page = systems.connection_page(it.hub, connection.id)
+    found = runs.recent(it.hub, connection.id, _RUNS)
+    versions, _ = systems.history(it.hub, connection.id, 1)
+    return it.render(
+        "connection.html",
+        line=line,
+        page=page,
+        project=project,
+        acts=acts(it, line),
+        slots=_slots(it, connection, versions),
+        versions=versions,
+        runs=found,
+        tasks=[t for t in tasks.waiting(it.hub) if t.connection_id == connection.id],
+        debts=[d for d in debts.every(it.hub) if d.connection_id == connection.id],
+        policy=_policy(connection),
+        health=overview.HEALTH[line.health],
+        gap=systems.GAPS,
+        card=it.hub.catalog.row_of(connection).card,
+        strategies=systems.STRATEGIES,
+        proofs=systems.PROOFS,
+    )
+
+
+def _line(it: Visit, connection: Connection) -> overview.Line:
+    found = next((line for line in overview.lines(it.hub) if line.id == connection.id), None)
+    if found is None:
+        raise NotFound("there is no such connection")
+    return found
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One place for a credential at the vendor, as drawn."""
+
+    name: str
+    kind: str
+    version: Version | None = None
+    says: str = ""
+
+
+def _slots(it: Visit, connection: Connection, versions: Sequence[Version]) -> list[Slot]:
+    """The places at the vendor, and what is in each."""
+    card: Card = it.hub.catalog.row_of(connection).card
+    alive = [v for v in versions if v.state not in {State.DEAD, State.REFUSED}]
+    if card.slot_names:
+        drawn = []
+        for name in card.slot_names:
+            there = next((v for v in alive if name in {v.ref.slot, v.ref.id}), None)
+            drawn.append(_slot(name, there))
+        return drawn + [
+            _slot("another place", v) for v in alive if not {v.ref.slot, v.ref.id} & set(card.slot_names)
+        ]
+    drawn = [_slot(v.ref.id or v.ref.slot or ("the one slot" if card.slots == 1 else ""), v) for v in alive]
+    room = (card.slots or card.cap or 0) - len(drawn)
+    if not drawn or (card.slots is not None and room > 0):
+        drawn += [_slot("", None)] * max(1, min(room, 3))
+    return drawn
+
+
+def _slot(name: str, version: Version | None) -> Slot:
+    if version is None:
+        return Slot(name, "free", says="Free")
+    says, kind = words.VERSION_STATES.get(version.state.value, (version.state.value, "calm"))
+    return Slot(name, kind, version, says)
+
+
+_POLICY: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("max_age_days", "Rotate after", lambda value: f"{value:g} days"),
+    ("proof", "Proof wanted", str),
+    ("drain_max_s", "Wait for users at most", words.span),
+    ("soak_s", "Switched off before it is ended", words.span),
+    ("task_days", "Time for a task", lambda value: f"{value:g} days"),
+    ("retention_s", "Keep a dead value's ciphertext", words.span),
+)
+
+
+def _policy(connection: Connection) -> list[tuple[str, str]]:
+    policy = Policy.read(connection.policy)
+    values = ((title, say, getattr(policy, name)) for name, title, say in _POLICY)
+    return [(title, say(value)) for title, say, value in values if value]
+
+
+def history(it: Visit, connection_id: str) -> Response:
+    """Its journal, newest first."""
+    connection, _ = it.connection(connection_id)
+    _, lines = systems.history(it.hub, connection.id, _LINES)
+    return it.render("history.html", connection=connection, lines=lines[::-1], most=_LINES)
+
+
+def test(it: Visit, connection_id: str) -> Response:
+    """Logs in afresh with what serves now, and says what came of it."""
+    connection, _ = it.connection(connection_id)
+    probe = connections.test(it.hub, connection.id)
+    it.done(Operation.CONNECTION_TEST, connection.name)
+    said = " ".join(part for part in (probe.code, probe.detail) if part)
+    account = probe.identity.get("principal_label") or probe.identity.get("principal", "")
+    back = f"/connections/{connection.id}"
+    if probe.verdict.value == "accepted":
+        return it.redirect(back, f"{connection.name} works" + (f", as {account}." if account else "."))
+    if probe.verdict.value == "rejected":
+        return it.redirect(back, f"The vendor refuses the credential of {connection.name} ({said}).", "bad")
+    return it.redirect(
+        back, f"No clear answer about {connection.name} ({said}): that says nothing about it.", "warn"
+    )

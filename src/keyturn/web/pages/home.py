@@ -1,0 +1,17 @@
+"""What needs somebody today."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from keyturn.operations import overview, people
+from keyturn.web.site import Visit
+
+
+def show(it: Visit) -> Response:
+    """Overdue, expiring, waiting, owed, failed; or that all is well."""
+    return it.render(
+        "home.html",
+        today=overview.today(it.hub, it.projects()),
+        has_factor=people.get(it.hub, it.who.id).account.totp_at is not None,
+    )

@@ -1,0 +1,205 @@
+"""How states, goals, marks and instants are said on pages."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from markupsafe import Markup, escape
+
+from keyturn.model.plan import Goal
+
+RUN_STATES: Mapping[str, tuple[str, str]] = {
+    "queued": ("Queued", "calm"),
+    "running": ("Running", "busy"),
+    "resolving": ("Checking what happened", "busy"),
+    "waiting": ("Waiting", "busy"),
+    "waiting_human": ("Waiting for a person", "warn"),
+    "blocked": ("Blocked", "bad"),
+    "lost": ("Lost", "bad"),
+    "complete": ("Complete", "good"),
+    "complete_with_debt": ("Complete, with a debt", "warn"),
+    "aborted_clean": ("Ended, nothing left behind", "calm"),
+    "aborted_with_debt": ("Ended, with a debt", "warn"),
+}
+CONNECTION_STATES: Mapping[str, tuple[str, str]] = {
+    "active": ("Active", "good"),
+    "paused": ("Paused", "warn"),
+    "needs_reauth": ("Needs authorization", "bad"),
+    "disconnected": ("Disconnected", "calm"),
+    "revoked": ("Not authorized", "warn"),
+}
+HEALTH_KINDS: Mapping[str, str] = {
+    "lost": "bad",
+    "blocked": "bad",
+    "expired": "bad",
+    "needs_reauth": "bad",
+    "overdue": "warn",
+    "waits": "warn",
+    "running": "busy",
+    "owes": "warn",
+    "expiring": "warn",
+    "paused": "warn",
+    "good": "good",
+    "revoked": "calm",
+    "disconnected": "calm",
+}
+VERSION_STATES: Mapping[str, tuple[str, str]] = {
+    "sealed": ("Sealed here, not sent yet", "calm"),
+    "requested": ("Sent, answer awaited", "busy"),
+    "issued": ("New, not proven yet", "busy"),
+    "proven": ("Proven, not serving yet", "busy"),
+    "current": ("Serves now", "good"),
+    "draining": ("On its way out, still in use", "warn"),
+    "disabled": ("Switched off", "warn"),
+    "revoking": ("Being ended", "warn"),
+    "revoked": ("Ended, not proven dead yet", "warn"),
+    "dead": ("Proven dead", "calm"),
+    "refused": ("Refused by the vendor", "calm"),
+    "suspect": ("Suspected to be leaked", "bad"),
+    "orphan": ("Alive, value unknown", "bad"),
+}
+TASK_STATES: Mapping[str, tuple[str, str]] = {
+    "open": ("Open", "warn"),
+    "claimed": ("Claimed", "busy"),
+    "submitted": ("Handed in, being checked", "busy"),
+    "returned": ("Returned", "bad"),
+    "done": ("Done", "good"),
+    "expired": ("Expired", "calm"),
+    "cancelled": ("Not needed any more", "calm"),
+}
+GOALS: Mapping[Goal, tuple[str, str]] = {
+    Goal.ROTATE: ("Rotate", "Replace the credential with a new one, then prove that the old one is dead."),
+    Goal.REAUTHORIZE: ("Authorize", "A person consents in a browser; the grant before is ended afterwards."),
+    Goal.REFRESH: ("Refresh", "Use the grant's refresh token now."),
+    Goal.REVOKE: (
+        "Revoke authorization",
+        "End the authorization; the connection stays and can be authorized again.",
+    ),
+    Goal.DISCONNECT: ("Disconnect", "End every credential of this connection at the vendor."),
+    Goal.RECONNECT: ("Reconnect", "Bring a new credential to this connection."),
+    Goal.MIGRATE: ("Migrate", "Move to another method of the same system, without a gap."),
+    Goal.CONTAIN: (
+        "Contain a leak",
+        "Replace the credential without waiting for its users, and end all others.",
+    ),
+}
+MARKS: Mapping[str, str] = {
+    "done": "Done",
+    "now": "Under way",
+    "person": "Waits for a person",
+    "open": "To come",
+    "undone": "Being undone",
+    "stop": "Stopped here",
+}
+WHO: Mapping[str, str] = {"hub": "the hub", "person": "a person", "consumer": "the programs that use it"}
+_LINES: Mapping[str, str] = {
+    "INTENT": "About to change something at the vendor",
+    "RECEIPT": "The vendor's answer is sealed",
+    "OUTCOME": "What came of it",
+    "OBSERVED": "Looked",
+    "DECISION": "Decided",
+}
+_COMMAND = re.compile(r"[^.;:]*`[^`]*keyturn [^`]*`[^.;]*[.;]?")
+
+
+def line_kind(kind: str) -> str:
+    """A kind of journal line, for people."""
+    return _LINES.get(kind, kind)
+
+
+def hint(text: str) -> str:
+    """A hint without the sentences that name commands: who is on a page has buttons instead."""
+    return _COMMAND.sub("", text).strip()
+
+
+def link(url: object) -> str:
+    """An address fit for a link; empty for anything but http and https."""
+    text = str(url)
+    return text if urlsplit(text).scheme in {"http", "https"} else ""
+
+
+# -- instants ------------------------------------------------------------------------------------------------------------
+
+_SIZES = ((365.25 * 86400, "year"), (30.44 * 86400, "month"), (86400, "day"), (3600, "hour"), (60, "minute"))
+
+
+def zone(name: str) -> tzinfo:
+    """The zone of this name; UTC when there is none."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+_/-]{1,60}", name):
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
+
+
+def span(seconds: float) -> str:
+    """A length of time as people say it."""
+    if 2 * 86400 <= seconds < 100 * 86400:
+        return f"{round(seconds / 86400)} days"
+    for size, word in _SIZES:
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {word}{'s' if count > 1 else ''}"
+    return f"{int(seconds)} seconds" if seconds >= 10 else "a few seconds"
+
+
+def took(seconds: float) -> str:
+    """How long something took."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def since(at: float) -> str:
+    """How long ago, or how long from now."""
+    gone = time.time() - at
+    return f"{span(gone)} ago" if gone >= 0 else f"in {span(-gone)}"
+
+
+def exact(at: float, where: tzinfo) -> str:
+    """The whole truth about an instant, in a zone."""
+    local = datetime.fromtimestamp(at, where)
+    return f"{local.day} {local:%B %Y, %H:%M:%S} {local.tzname()}"
+
+
+def moment(at: float | None, where: tzinfo, said: str = "") -> Markup:
+    """An instant with the exact time on hover: relative when `said` is empty."""
+    if not at:
+        return Markup("")
+    iso = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso, exact(at, where), said or since(at))
+
+
+def day(at: float | None, where: tzinfo) -> Markup:
+    """A date."""
+    local = datetime.fromtimestamp(at or 0, where)
+    return moment(at, where, f"{local.day} {local:%b %Y}")
+
+
+def clock(at: float | None, where: tzinfo) -> Markup:
+    """The hour today, the date as well otherwise."""
+    local = datetime.fromtimestamp(at or 0, where)
+    today = local.date() == datetime.now(where).date()
+    return moment(at, where, f"{local:%H:%M:%S}" if today else f"{local.day} {local:%b %Y, %H:%M}")
+
+
+def fact(value: object) -> str:
+    """A fact of a journal line as text."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {fact(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(fact(each) for each in value)
+    return str(value)
+
+
+def escaped(text: object) -> Markup:
+    """Text as markup."""
+    return escape(text)
