@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ def main() -> int:
         person = Person(BIN / "keyturn", environment, world["parts"], systems)
         person.start()
         stack.callback(person.stop)
-        for row in every:
-            _connect(row, environment)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda row: _connect(row, environment), every))
         handed = json.loads(_keyturn(["issue", "api-key", "--name", ISSUED, "--json"], environment))
         _say("issue", f"hub-api/access_key  {ISSUED}")
         caller = Caller(f"http://127.0.0.1:{port}/api/v1/whoami", handed["value"])
@@ -214,7 +215,7 @@ def _report(
 ) -> dict[str, Any]:
     found = []
     latest: dict[str, dict[str, Any]] = {}
-    for run in reversed(json.loads(_keyturn(["runs", "--json"], environment))):
+    for run in reversed(json.loads(_keyturn(["runs", "--limit", "1000", "--json"], environment))):
         latest[run["connection"]] = run
     for name in names:
         shown = json.loads(_keyturn(["show", name, "--json"], environment))
@@ -251,12 +252,12 @@ def _audit(environment: Mapping[str, str]) -> bool:
 
 def _print(report: Mapping[str, Any], world: Mapping[str, Any]) -> None:
     print()
-    head = f"{'row':<24} {'connection':<22} {'by':<3} {'state':<10} {'gap':<4} {'logins':>7} {'refused':>8} {'proof':<6} {'time':>7}"
+    head = f"{'row':<25} {'connection':<25} {'by':<3} {'state':<10} {'gap':<4} {'logins':>7} {'refused':>8} {'proof':<6} {'time':>7}"
     print(head)
     print("-" * len(head))
     for row in report["rows"]:
         print(
-            f"{row['system'] + '/' + row['method']:<24} {row['name']:<22} {row['strategy']:<3} {row['state']:<10}"
+            f"{row['system'] + '/' + row['method']:<25} {row['name']:<25} {row['strategy']:<3} {row['state']:<10}"
             f" {row['gap_class']:<4} {row['consumer_logins']:>7} {row['consumer_failures']:>8} {row['proof']:<6}"
             f" {row['seconds']:>6.1f}s" + (f"  {row['waiting_for']}" if row["state"] != "complete" else "")
         )

@@ -7,10 +7,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from demo import rows
+
+_HANDS = 3  # two colleagues help
 
 
 class Person:
@@ -29,6 +32,7 @@ class Person:
         self._thread = threading.Thread(target=self._run, name="person", daemon=True)
         self.answered: list[str] = []
         self.trouble: list[str] = []
+        self._in_hand: set[str] = set()
 
     def start(self) -> None:
         """Starts looking for tasks."""
@@ -40,14 +44,22 @@ class Person:
         self._thread.join(timeout=30)
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            for task in self._cli_json("tasks"):
-                try:
-                    self._do(task)
-                except Exception as error:  # the demo shows what went wrong and goes on
-                    self.trouble.append(f"{task.get('title')}: {type(error).__name__}: {error}"[:300])
-                    time.sleep(1)
-            self._stop.wait(0.4)
+        with ThreadPoolExecutor(_HANDS) as hands:
+            while not self._stop.is_set():
+                open_ones = [task for task in self._cli_json("tasks") if task["id"] not in self._in_hand]
+                for task in open_ones:
+                    self._in_hand.add(task["id"])
+                    hands.submit(self._try, task)
+                self._stop.wait(0.4)
+
+    def _try(self, task: Mapping[str, Any]) -> None:
+        try:
+            self._do(task)
+        except Exception as error:  # the demo shows what went wrong and goes on
+            self.trouble.append(f"{task.get('title')}: {type(error).__name__}: {error}"[:300])
+            time.sleep(1)
+        finally:
+            self._in_hand.discard(task["id"])
 
     def _do(self, task: Mapping[str, Any]) -> None:
         answer = rows.act(self._parts, self._systems[task["connection"]], task)

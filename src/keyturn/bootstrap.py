@@ -60,9 +60,10 @@ def open_hub(
     create: bool = False,
     catalog: Catalog | None = None,
     try_debt: Callable[[Keyturn, Debt], object] | None = None,
+    start_due: Callable[[Keyturn], object] | None = None,
 ) -> Keyturn:
     """Opens the hub. `create` makes a master key and the root secret where there are none; `try_debt` is the use case
-    that the sweep gives due debts to.
+    that the sweep gives due debts to; `start_due` the one it calls for what the clock asks for.
 
     Raises: VaultSealed when the master key is missing or wrong, StoreUnavailable when the database is.
     """
@@ -102,6 +103,7 @@ def open_hub(
         patience=settings.patience,
         spool=str(settings.home / "spool"),
         spool_key=roots.spool_public,
+        import_spool=lambda: sweep.import_spool(),
         wake=wake,
     )
     sweep = Sweep(
@@ -113,6 +115,7 @@ def open_hub(
         spool=hub.spool,
         spool_private=roots.spool_private,
         try_debt=attempt if try_debt is not None else None,
+        start_due=(lambda: start_due(whole)) if start_due is not None else None,
     )
     engine = _engine(settings, Executor(hub), store, sweep)
     whole = Keyturn(settings, store, secrets, roots, catalog, hub, engine)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
-from keyturn.engine.sweep import Sweep
 from keyturn.executor.executor import Executor
 from keyturn.model.run import TERMINAL, Run, RunState, Task, TaskState
 from keyturn.operations import runs, tasks
@@ -37,9 +36,12 @@ class Driver:
     def __init__(self, bench: Bench, hub: Keyturn, case: Case, folder: Path | None) -> None:
         self.bench, self.hub, self.case, self.folder = bench, hub, case, folder
         self.answered = 0
-        clock, worker = bench.clock.now, hub.hub.worker
-        private = hub.roots.spool_private
-        self.sweep = Sweep(hub.store, hub.secrets, clock, worker, hub.hub.wake, hub.hub.spool, private)
+
+    def go(self, check: Callable[[str], None] = lambda _: None) -> str:
+        """The case's run, from its start or from where a crash left it; words when it comes to no rest."""
+        goal = self.case.subject.goal
+        made = runs.start(self.hub, principal_name(self.case), goal, trigger=self.case.name)
+        return self.drive(made.id, check)
 
     def drive(self, run_id: str, check: Callable[[str], None] = lambda _: None) -> str:
         """To quiescence; words when it is not reached."""
@@ -52,6 +54,8 @@ class Driver:
             if made.state in {RunState.WAITING_HUMAN, RunState.LOST} and self._people(made):
                 continue
             wait = made.due_at - self.bench.clock.now()
+            if made.state is RunState.WAITING_HUMAN and self.answered >= PATIENCE:
+                wait = max(wait, 86400.0)  # the run looks every few seconds at what a person may have ended
             if made.state in invariants.WAITS and wait > 60:
                 stuck[made.state] += 1
                 if stuck[made.state] > STUCK:
@@ -59,7 +63,6 @@ class Driver:
             if wait > 0:
                 self._leap(wait, check)
             self._meddle()
-            self.sweep.import_spool()  # as the engine does before each look at what is due
             executor.advance(made.id)
             check("between two steps")
             if runs.get(self.hub, run_id).due_at == made.due_at:

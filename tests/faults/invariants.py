@@ -24,7 +24,7 @@ from tests.faults.cases import ONE_SLOT, REGENERATED, Case, may_end
 from tests.faults.seen import Seen, Watcher, at_place, is_it
 
 WAITS = frozenset({RunState.BLOCKED, RunState.LOST, RunState.WAITING_HUMAN})
-_OPEN = frozenset({TaskState.OPEN, TaskState.CLAIMED, TaskState.RETURNED})
+_ASKED = frozenset({TaskState.OPEN, TaskState.CLAIMED, TaskState.RETURNED, TaskState.SUBMITTED})
 _ENDS = frozenset({"clear", "delete", "revoke", "disable"})
 _MAKES = frozenset({"set", "regenerate", "issue", "exchange", "refresh"})
 
@@ -52,6 +52,13 @@ EXCUSES: tuple[Excuse, ...] = (
         ("",),
         "S5 without an administrator: the old value signs the call that ends it, so a lost answer loses both "
         "(semantics 19.5); excused only while the run has not ended, and it must then ask for a person in words",
+    ),
+    Excuse(
+        "I1",
+        frozenset({"regenerate_person"}),
+        ("wrong_identity",),
+        "S5 by a person who reset the wrong account as well: the old one is dead and they are asked again; excused "
+        "only while the run has not ended",
     ),
     Excuse(
         "I1",
@@ -107,9 +114,10 @@ def i1_never_lost(seen: Seen) -> str:
 
 
 def _asked_for(seen: Seen, each: Mapping[str, Any]) -> bool:
-    """Whether the person who holds it has been asked for it and can still answer: S5 by a person begins that way."""
-    is_open = any(task.kind == "supply" and task.state in _OPEN for task in seen.tasks)
-    return is_open and not seen.is_over and each["value"] in seen.person
+    """Whether the person who holds it has been asked for it and can still answer, or will be asked again when what they
+    pasted is refused: S5 by a person begins that way."""
+    is_asked = any(task.kind == "supply" and task.state in _ASKED for task in seen.tasks)
+    return is_asked and not seen.is_over and each["value"] in seen.person
 
 
 def _refresh_token(body: bytes) -> str:
@@ -253,6 +261,8 @@ def i6_consumers_work(watcher: Watcher, seen: Seen) -> str:
     try:
         held = leases.resolve(watcher.hub, watcher.start.name)
     except Conflict as error:
+        if error.facts.get("paused") and not seen.is_over and excuse("I6", seen.case):
+            return ""  # told to wait instead of being handed a value that is refused
         return f"nothing is served: {error.message}"
     values = [_value(held.material)]
     if seen.card.gap_class.value != "Z0" and held.other is not None:

@@ -260,10 +260,24 @@ def test_one_slot_is_not_rotated_under_a_sibling(hub, client, name):
 
 
 def test_siblings_with_credentials_of_their_own_may_go(hub, client, name):
-    """Where each has its own, only deleting the account itself is refused."""
-    twice(hub, client, "two_slots", name)
+    """Where each has its own id, only deleting the account itself is refused."""
+    made = world.connect(hub, client, "many_ids", name)
+    own = client.call("issue", principal=name, by="person", label="another program")
+    values = {**made.settings, **dict(made.admin or {}), "key_id": own["id"], "secret": own["value"]}
+    known = {f.name for f in shapes.system().method("many_ids").fields}
+    connections.connect(
+        hub, "shapes", "many_ids", f"{name}-too", {k: v for k, v in values.items() if k in known}
+    )
     assert runs.plan(hub, name, Goal.ROTATE)
     assert runs.plan(hub, name, Goal.DISCONNECT)
+
+
+@pytest.mark.parametrize("method", ["many_ids", "two_slots", "one_slot"])
+def test_one_credential_in_two_connections_is_not_rotated_under_the_other(hub, client, name, method):
+    """The same value twice, or the only other slot: the second connection would be cut off, so it is refused by name."""
+    twice(hub, client, method, name)
+    with pytest.raises(Conflict, match=f"{name}-too"):
+        runs.plan(hub, name, Goal.ROTATE)
 
 
 def test_an_account_is_not_dropped_under_a_sibling(hub, client, name):

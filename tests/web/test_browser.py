@@ -8,13 +8,15 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 from tests.web.conftest import LOCAL, PASSWORD, wait_for
 
 from keyturn.api.app import create_app
+from keyturn.errors import NotPermitted
 from keyturn.model.plan import Goal
-from keyturn.operations import leases, people, runs, tasks
+from keyturn.operations import events, leases, passkeys, people, runs, tasks
 from keyturn.operations.rights import Role
 
 CHROMIUM = next(
@@ -44,13 +46,13 @@ def chromium():
 
 @pytest.fixture
 def url(idle):
-    """The hub behind a real server."""
+    """The hub behind a real server, under a name: passkeys are bound to one."""
     import uvicorn
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    public = f"http://127.0.0.1:{port}"
+    public = f"http://localhost:{port}"
     app = create_app(replace(idle, settings=replace(idle.settings, public_url=public)))
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
     app.state.pages.live.stopping = lambda: server.should_exit
@@ -306,3 +308,51 @@ def test_without_script_it_works(look, person, connect, idle):
     seen.page.get_by_role("button", name="Rotate now").click()
     seen.page.wait_for_url(re.compile(r"/runs/run_"))
     assert leases.resolve(idle, "orders").version.number == 1
+
+
+def test_a_passkey(look, person, idle, url):
+    """Added on the account page, used at the door instead of password and code; a copied answer is refused."""
+    account = person()
+    seen = look(account)
+    page = seen.page
+    device = page.context.new_cdp_session(page)
+    device.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+        "automaticPresenceSimulation": True,
+    }
+    made = device.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    page.goto("/account/passkey")
+    page.fill("#f-name", "work laptop")
+    page.get_by_role("button", name="Add it").click()
+    page.wait_for_url("**/account")
+    assert page.locator("b", has_text="work laptop").is_visible()
+    assert page.evaluate(CHECKS) == []
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    page.wait_for_url("**/sign-in")
+    assert page.evaluate(CHECKS) == []
+    sent = []
+    page.on("request", lambda r: sent.append(r.post_data) if r.url.endswith("/sign-in/passkey") else None)
+    page.get_by_role("button", name="Use a passkey").click()
+    page.wait_for_url(re.compile(r"localhost:\d+/$"))
+    assert events.latest(idle, 1)[0].facts["how"] == "passkey"
+    assert page.get_by_text("password only").count() == 0
+    hub = replace(idle, settings=replace(idle.settings, public_url=url))
+    answer = parse_qs(sent[0])["answer"][0]
+    for visit in ("", "somebody-else"):
+        with pytest.raises(NotPermitted):
+            passkeys.sign_in(hub, visit, answer, address="192.0.2.1")
+    # not verified by a finger or a PIN: refused here, whatever the browser says
+    device.send(
+        "WebAuthn.setUserVerified", {"authenticatorId": made["authenticatorId"], "isUserVerified": False}
+    )
+    page.goto("/account")
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    page.wait_for_url("**/sign-in")
+    page.get_by_role("button", name="Use a passkey").click()
+    page.get_by_text("Nothing was used").wait_for()
+    assert seen.said == []

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.faults import shapes_connector as shapes
@@ -440,7 +441,8 @@ def stream(app, it, path, count, do=lambda: None):
         await events_.aclose()
         return found
 
-    return asyncio.run(asyncio.wait_for(read(), 10))
+    with ThreadPoolExecutor(1) as thread:  # a loop of its own, whatever the tests of the browser have running
+        return thread.submit(lambda: asyncio.run(asyncio.wait_for(read(), 10))).result()
 
 
 def test_a_stream_says_that_something_changed(app, it, connect, idle):

@@ -13,11 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from keyturn.api import callback, leases, problems, reading
+from keyturn.api import bulk, callback, leases, problems, reading
 from keyturn.api.door import open_door
 from keyturn.api.shield import Shield
 from keyturn.bootstrap import Keyturn
 from keyturn.model.moment import iso
+from keyturn.operations.datasets import Loader
 from keyturn.web.app import Pages
 
 _SECURITY: list[dict[str, list[str]]] = [{"AccessKey": []}, {"Bearer": []}]
@@ -31,9 +32,13 @@ def create_app(hub: Keyturn) -> FastAPI:
     the server's business."""
     door, book = open_door(hub)
 
+    loader = Loader(hub)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loader.start()
         yield
+        await run_in_threadpool(loader.stop)
         await run_in_threadpool(book.close)
 
     app = FastAPI(
@@ -72,6 +77,7 @@ def create_app(hub: Keyturn) -> FastAPI:
     app.add_route(_WHOAMI, whoami, methods=["GET"])  # not a FastAPI route: half the time per call
     app.include_router(leases.routes(hub, door))
     app.include_router(reading.routes(hub, door))
+    app.include_router(bulk.routes(hub, door, loader))
     app.include_router(callback.routes(hub, door))
     _describe(app)
     pages = Pages(hub)

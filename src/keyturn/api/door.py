@@ -6,14 +6,18 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import replace
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from keyturn.api.limits import Limits
 from keyturn.api.problems import Refused
+from keyturn.api.shield import HEADERS
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import NotFound
-from keyturn.operations import connections, events, issued, people, projects, rights
+from keyturn.operations import connections, events, issued, oauth, people, projects, rights
 from keyturn.operations.issued import CheckResult, Code, IssuedBook, token_pattern
 from keyturn.operations.rights import Operation
 
@@ -50,32 +54,50 @@ class Door:
         self._hub, self._book = hub, book
         self._is_local = hub.store.dialect == "sqlite"  # a read takes microseconds: no thread is worth it
         self.attempts = Attempts()
+        self.limits = Limits()
 
     def enter(self, request: Request, scope: str = "") -> CheckResult:
         """The caller, for handlers that run in a thread. Raises: Refused."""
         address, agent = _from(request)
         value = _presented(request)
-        if _is_token(value):
-            return self._enter_by_token(value, address, scope)
         found = self._book.look(value, address=address, scope=scope)
+        if _is_token(value) and found.code is Code.UNKNOWN:
+            return self._enter_by_token(value, address, scope)
+        if found.subject:
+            found = self._limit_to_person(found, address, scope)
         self._book.note(found, address=address, agent=agent)
-        return self._judge(found, address)
+        return self._limited(request, self._judge(found, address), scope)
 
-    async def enter_fast(self, request: Request, scope: str = "") -> CheckResult:
-        """The same on the event loop: one indexed read; only a first use waits for a commit, in a thread."""
+    async def enter_fast(
+        self,
+        request: Request,
+        scope: str = "",
+        *,
+        excuse: Callable[[CheckResult, str], CheckResult] | None = None,
+        cost: int = 1,
+    ) -> CheckResult:
+        """The same on the event loop: one indexed read; only a first use waits for a commit, in a thread.
+
+        `excuse` may let in, knowing the caller's address, what the book does not (a running load's retired secret);
+        `cost` is how many calls this one counts for.
+        """
         address, agent = _from(request)
         value, look = _presented(request), self._book.look
-        if _is_token(value):
-            return await run_in_threadpool(self._enter_by_token, value, address, scope)
         if self._is_local:
             found = look(value, address=address, scope=scope)
         else:
             found = await run_in_threadpool(look, value, address=address, scope=scope)
+        if _is_token(value) and found.code is Code.UNKNOWN:
+            return await run_in_threadpool(self._enter_by_token, value, address, scope)
+        if found.subject:
+            found = await run_in_threadpool(self._limit_to_person, found, address, scope)
+        if excuse is not None and not found.accepted:
+            found = await run_in_threadpool(excuse, found, address)
         if found.is_first_use:
             await run_in_threadpool(self._book.note, found, address=address, agent=agent)
         else:
             self._book.note(found, address=address, agent=agent)
-        return self._judge(found, address)
+        return self._limited(request, self._judge(found, address), scope, cost)
 
     def _enter_by_token(self, value: str, address: str, scope: str) -> CheckResult:
         """A service identity: its token's scopes and its roles must both allow the call."""
@@ -86,6 +108,8 @@ class Door:
         kind, _, name = scope.partition(":")
         if not kind:
             return found
+        if kind not in _NEEDED:  # for issued credentials alone
+            return self._judge(CheckResult(Code.SCOPE, None, who.login, who.scopes, scope), address)
         operation = _NEEDED[kind]
         has_scope = kind in who.scopes or scope in who.scopes
         if not has_scope or not rights.may(who, operation, self._project(name)):
@@ -93,6 +117,38 @@ class Door:
             facts = {"operation": operation.value, "on": name, "why": why}
             events.note(self._hub, "refused", by=who.login, address=address, **facts)
             return self._judge(CheckResult(Code.SCOPE, None, who.login, who.scopes, scope), address)
+        return found
+
+    def _limit_to_person(self, found: CheckResult, address: str, scope: str) -> CheckResult:
+        """An application's token: whoever allowed it must still be able to do it themselves."""
+        if not found.accepted:
+            return found
+        who = oauth.person(self._hub, found.subject, found.scopes, address)
+        if who is None:
+            return replace(found, code=Code.REVOKED)
+        kind, _, name = scope.partition(":")
+        if kind in _NEEDED and not rights.may(who, _NEEDED[kind], self._project(name)):
+            operation = _NEEDED[kind]
+            why = rights.why_not(who, operation)
+            facts = {"operation": operation.value, "on": name, "why": why, "application": found.name}
+            events.note(self._hub, "refused", by=who.login, address=address, **facts)
+            return replace(found, code=Code.SCOPE)
+        return found
+
+    def _limited(self, request: Request, found: CheckResult, scope: str, cost: int = 1) -> CheckResult:
+        """Counts the call against the credential's quota. Raises: Refused with 429."""
+        secret = found.secret
+        verdict = self.limits.take(
+            secret.connection_id if secret is not None else found.name, scope, found.rate, cost
+        )
+        said = {**verdict.headers}
+        if secret is not None:
+            said["Keyturn-Credential-State"] = secret.state.value
+        request.scope[HEADERS] = said
+        if verdict.wait_s:
+            refusal = Refused(429, "rate.limited", "this credential calls too often", verdict.headers)
+            refusal.who = found
+            raise refusal
         return found
 
     def _project(self, name: str) -> str:
@@ -106,7 +162,8 @@ class Door:
         if found.accepted:
             return found
         if found.code is Code.SCOPE:
-            raise Refused(
+            raise _about(
+                found,
                 403,
                 "cred.scope",
                 "the credential lacks the scope this call needs",
@@ -115,9 +172,10 @@ class Door:
             )
         self.count_failure(address)
         if found.code is Code.ADDRESS:
-            raise Refused(403, "cred.ip_denied", "the credential may not be used from this address")
+            raise _about(found, 403, "cred.ip_denied", "the credential may not be used from this address")
         detail, hint = _WHY[found.code]
-        raise Refused(
+        raise _about(
+            found,
             401,
             f"cred.{found.code.value}",
             detail,
@@ -137,6 +195,20 @@ class Door:
             )
 
 
+def _about(
+    found: CheckResult,
+    status: int,
+    code: str,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    hint: str = "",
+) -> Refused:
+    """A refusal that knows, for the hub alone, whose credential it was."""
+    refusal = Refused(status, code, detail, headers, hint)
+    refusal.who = found
+    return refusal
+
+
 _WHY = {
     Code.MALFORMED: ("this is not a whole credential of this hub", "Copy it again, all of it."),
     Code.UNKNOWN: ("the credential is not valid", ""),
@@ -148,7 +220,7 @@ _NEEDED = {"read": Operation.CONNECTION_READ, "lease": Operation.CREDENTIAL_LEAS
 
 
 def _is_token(value: str) -> bool:
-    """Whether it is a service identity's token rather than an issued key."""
+    """Whether it is a token: an OAuth client's, or a service identity's."""
     return value.startswith(people.TOKEN_START)
 
 

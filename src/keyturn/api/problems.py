@@ -41,7 +41,12 @@ _WORDS = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
+    409: "Not possible now",
     413: "Too large",
+    415: "Wrong kind of content",
+    429: "Too many requests",
+    507: "No room",
 }
 _SHOWN = ("field", "run", "code", "wait_s")  # of an error's facts
 
@@ -53,6 +58,7 @@ class Refused(Exception):
         self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, hint: str = ""
     ) -> None:
         super().__init__(detail)
+        self.who: object = None  # what the door found out about the caller; never part of the answer
         self.status, self.code, self.detail = status, code, detail
         self.headers, self.hint = dict(headers or {}), hint
 

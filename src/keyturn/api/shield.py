@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from keyturn.api.problems import unexpected
 
 MOST_BYTES = 1024 * 1024
+STREAMED = "/api/v1/bulk/"  # counted where it is received, and written to disk as it comes
+HEADERS = "keyturn.headers"  # of a request's scope: what the door has to say with whatever answer there is
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
@@ -25,12 +27,13 @@ class Shield:
             return
         begun = False
         size = 0
+        most = float("inf") if scope["path"].startswith(STREAMED) else MOST_BYTES
 
         async def counted() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > MOST_BYTES:
+            if size > most:
                 raise HTTPException(413)  # FastAPI would turn any other exception here into a 400
             return message
 
@@ -39,7 +42,7 @@ class Shield:
             if message["type"] == "http.response.start":
                 begun = True
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in (*_HEADERS.items(), *scope.get(HEADERS, {}).items()):
                     headers.setdefault(name, value)
             await send(message)
 

@@ -31,15 +31,16 @@ class Session:
         return Settings.read(self.environment)
 
     @contextmanager
-    def hub(self) -> Iterator[Keyturn]:
-        """The hub, opened and closed. Raises: VaultSealed, StoreUnavailable; NotFound before `keyturn init`."""
+    def hub(self, *, long_running: bool = False) -> Iterator[Keyturn]:
+        """The hub, opened and closed. A long-running program also begins what is due by the clock. Raises: VaultSealed, StoreUnavailable; NotFound before `keyturn init`."""
         from keyturn.bootstrap import open_hub
-        from keyturn.operations import debts
+        from keyturn.operations import debts, schedule
         from keyturn.operations.hub import require_initialised
 
         settings = self.settings()
         require_initialised(settings)
-        hub = open_hub(settings, catalog=self.catalog, try_debt=debts.try_again)
+        due = schedule.start_due if long_running else None
+        hub = open_hub(settings, catalog=self.catalog, try_debt=debts.try_again, start_due=due)
         try:
             yield hub
         finally:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from keyturn.contract.values import Access, Candidate, Found, Remote
+from keyturn.contract.values import Access, Candidate, Found, Remote, Sample
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe
@@ -132,6 +132,20 @@ class Locator(Protocol):
         """
 
 
+class Reader(Protocol):
+    """Reads a small sample, as the jobs of a connection do: proof that a credential is good for its work."""
+
+    def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
+        """Counts at most `limit` items of `what` with a fresh login of `material`, never of an administrator.
+
+        `what` is in the vendor's words (a table, a prefix, the name of a sample); empty means what the connection's
+        settings name. Changes nothing; nothing of what is read is kept. For example
+        `read_sample(access, material, "sales.orders", 10)` gives `Sample(10, "sales.orders")`.
+        Raises: CredentialRejected, PermissionMissing, NotFound, InvalidInput (definite); VendorUnavailable,
+        VendorThrottled, UnexpectedAnswer (nothing is known).
+        """
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What one method of a connector can really do. None means the vendor offers no such thing."""
@@ -147,4 +161,5 @@ class Capabilities:
     authorizer: Authorizer | None = None
     discoverer: Discoverer | None = None
     locator: Locator | None = None
+    reader: Reader | None = None
     death: Verifier | None = None  # how a dead one is told where the plain test cannot (a used refresh token)

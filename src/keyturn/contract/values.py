@@ -74,3 +74,11 @@ class Found:
     name: str
     kind: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a small read saw: how many items, and where in words. Never any of them."""
+
+    count: int
+    detail: str = ""

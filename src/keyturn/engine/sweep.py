@@ -43,6 +43,7 @@ class Sweep:
     spool: str = ""
     spool_private: bytes = b""
     try_debt: Callable[[Debt], object] | None = None
+    start_due: Callable[[], object] | None = None  # begins what the clock asks for; only long-running programs do
 
     def at_start(self) -> None:
         """Before the first run is advanced: answers a full disk kept from the store, and leases of the dead."""
@@ -168,6 +169,8 @@ class Sweeper:
         while not self._stop.wait(self._often_s):
             _do(lambda: free_dead_holders(sweep.store))
             _do(sweep.wake_answered)
+            if sweep.start_due is not None:
+                _do(sweep.start_due)
             if time.monotonic() >= seldom_at:
                 seldom_at = time.monotonic() + self._seldom_s
                 _do(sweep.destroy_due)

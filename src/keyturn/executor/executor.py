@@ -46,6 +46,10 @@ class Executor:
 
         Called twice, by two workers, or after a crash at any point: the journal decides what is left to do.
         """
+        try:
+            self.hub.import_spool()  # an answer the store refused is there: without it, it would be asked for again
+        except StoreUnavailable:
+            return False
         ctx = self._take(run_id)
         if ctx is None:
             return False

@@ -15,6 +15,10 @@ from keyturn.storage.database import Store
 from keyturn.vault.secrets import Secrets
 
 
+def _nothing() -> None:
+    """There is no spool."""
+
+
 def _nobody(_run_id: str, _at: float) -> None:
     """Nobody listens: the sweep finds what is due."""
 
@@ -38,7 +42,7 @@ class Rows(Protocol):
 @dataclass(frozen=True)
 class Hub:
     """`worker` names this process; `patience` scales every wait of the retry ladders (1 in production); `lease_s` is
-    how long a principal is held without a sign of life."""
+    how long a principal is held without a sign of life; `import_spool` files the answers the store once refused."""
 
     store: Store
     secrets: Secrets
@@ -51,5 +55,6 @@ class Hub:
     patience: float = 1.0
     spool: str = ""
     spool_key: bytes = b""
+    import_spool: Callable[[], object] = _nothing
     lease_s: float = 60.0
     wake: Callable[[str, float], None] = _nobody

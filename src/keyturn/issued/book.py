@@ -11,10 +11,11 @@ from enum import StrEnum
 
 from keyturn.errors import Conflict, InvalidInput, StoreUnavailable
 from keyturn.issued import grants
+from keyturn.issued.grants import Grants
 from keyturn.keymaking import passwords
 from keyturn.model.ids import ConnectionId, VersionId
 from keyturn.model.run import LineKind
-from keyturn.storage import issued, journal, runs
+from keyturn.storage import issued, journal, oauth, runs
 from keyturn.storage.database import Store, Tx
 from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState, Use
 from keyturn.vault.roots import Roots
@@ -24,6 +25,8 @@ TELL_AGAIN_S = (
     3600.0  # a caller who still presents an ended secret is put on record this often, not at every call
 )
 SLOTS = ("A", "B")
+KEYS = frozenset("kbw")  # kinds of value that open the door by themselves; a client secret opens the token endpoint only
+ACCESS_TOKEN = "t"
 
 
 class Code(StrEnum):
@@ -40,7 +43,10 @@ class Code(StrEnum):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The answer to one presented value. Past `unknown` the secret and its credential's name are known."""
+    """The answer to one presented value. Past `unknown` the secret and its credential's name are known.
+
+    Of an access token: `secret` is the one its client showed for it, `token` the token, and `subject` the account of whoever
+    allowed it, whose rights limit it further (empty: the client itself)."""
 
     code: Code
     secret: IssuedSecret | None = None
@@ -48,6 +54,9 @@ class CheckResult:
     scopes: frozenset[str] = frozenset()
     needed: str = ""
     is_first_use: bool = False
+    rate: int | None = None  # the credential's own calls a minute
+    token: oauth.Token | None = None
+    subject: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -85,10 +94,35 @@ class IssuedBook:
         `address` None is the hub itself, testing: networks are not looked at.
         """
         try:
-            passwords.parse(presented)
+            kind = passwords.parse(presented).kind
         except InvalidInput:
             return _MALFORMED
-        return self.look_up(self.roots.token_digest(presented), address=address, scope=scope)
+        digest = self.roots.token_digest(presented)
+        if kind == ACCESS_TOKEN:
+            return self.look_up_token(digest, address=address, scope=scope)
+        if kind not in KEYS:
+            return _UNKNOWN
+        return self.look_up(digest, address=address, scope=scope)
+
+    def look_up_token(
+        self, digest: str, *, kind: str = oauth.ACCESS, address: str | None = None, scope: str = ""
+    ) -> CheckResult:
+        """Judges an OAuth token by digest: it lives while its secret is let in, its grant stands and its time lasts."""
+        found = self.store.read(lambda tx: oauth.presented(tx, digest))
+        if found is None or found.token.kind != kind:
+            return _UNKNOWN
+        token, now = found.token, self._clock()
+        allowed = replace(grants.of_text(found.settings), scopes=frozenset(token.scopes.split()))
+        result = CheckResult(
+            Code.OK, None, found.name, allowed.scopes, scope, token=token, subject=found.subject
+        )
+        if token.revoked_at is not None or not found.stands:
+            return replace(result, code=Code.REVOKED)
+        if now >= token.expires_at:
+            return replace(result, code=Code.EXPIRED)
+        return self._judge(
+            replace(result, secret=found.secret), found.secret, allowed, address, scope
+        )
 
     def look_up(self, digest: str, *, address: str | None = None, scope: str = "") -> CheckResult:
         """Judges by digest: what the hub can still do when the value is long gone."""
@@ -97,7 +131,12 @@ class IssuedBook:
             return _UNKNOWN
         secret, name, settings = found
         allowed = grants.of_text(settings)
-        result = CheckResult(Code.OK, secret, name, allowed.scopes, scope)
+        result = CheckResult(Code.OK, secret, name, allowed.scopes, scope, rate=allowed.rate)
+        return self._judge(result, secret, allowed, address, scope)
+
+    def _judge(
+        self, result: CheckResult, secret: IssuedSecret, allowed: Grants, address: str | None, scope: str
+    ) -> CheckResult:
         if secret.state not in ACCEPTED:
             return replace(result, code=Code.EXPIRED if secret.state is SecretState.EXPIRED else Code.REVOKED)
         if secret.ends_at is not None and self._clock() >= secret.ends_at:
@@ -229,8 +268,12 @@ class IssuedBook:
         digest: str,
         hint: str,
         ends_at: float | None,
+        client_id: str | None = None,
     ) -> None:
-        """Opens the door for a digest; the same again changes nothing. Raises: Conflict when the slot is taken."""
+        """Opens the door for a digest; the same again changes nothing. Raises: Conflict when the slot is taken.
+
+        `client_id` None: that of the credential's newest secret (a key has none).
+        """
         known = issued.of_connection(tx, connection_id)
         if any(s.version_id == version_id for s in known):
             return
@@ -255,13 +298,20 @@ class IssuedBook:
                 last_used_from="",
                 last_used_agent="",
                 uses=0,
+                client_id=(known[0].client_id if known else "") if client_id is None else client_id,
             ),
         )
 
     def retire(self, tx: Tx, secret: IssuedSecret) -> None:
-        """Closes the door for good. Already closed counts as done. Elders that were retiring for it stay alive."""
+        """Closes the door for good. Already closed counts as done. Elders that were retiring for it stay alive.
+
+        Access tokens made with it are refused from the same commit on. With a client's last secret goes whatever people
+        allowed that client.
+        """
         issued.move(tx, secret.version_id, SecretState.REVOKED)
         left = [s for s in issued.of_connection(tx, secret.connection_id) if s.state in ACCEPTED]
+        if secret.client_id and all(s.client_id != secret.client_id for s in left):
+            oauth.end_grants_of_client(tx, secret.client_id, self._clock(), "the client was ended")
         if all(s.created_at < secret.created_at for s in left):
             issued.revive(tx, secret.connection_id)
 

@@ -13,15 +13,18 @@ from keyturn.issued import kinds, reveal
 from keyturn.issued.book import CheckResult, IssuedBook
 from keyturn.keymaking import passwords
 from keyturn.model.credential import Connection, Ref
+from keyturn.model.ids import ConnectionId
+from keyturn.model.plan import Kind
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, accepted, rejected
-from keyturn.storage import issued, versions
+from keyturn.storage import issued, runs, versions
 from keyturn.storage.database import Tx
 from keyturn.storage.issued import IssuedSecret
 from keyturn.vault.secrets import Secrets
 
 _DIGITS = 16  # of the digest: enough to tell two apart, nothing to guess with
 _HERE = "the hub's own book"
+CLIENT = "client_id"  # the parameter of a plan's step that gives a client its new id
 
 
 def capabilities(book: IssuedBook, secrets: Secrets, connection: Connection) -> Capabilities:
@@ -46,7 +49,7 @@ class Own:
         boundary.leaving(_HERE)
         digest = material["digest"]
         value = reveal.find(self._secrets, digest, time.time())
-        found = self._book.look_up(digest) if value is None else self._book.look(value)
+        found = self._book.look_up(digest if value is None else self._book.roots.token_digest(value))
         return self._judge(found)
 
     def _judge(self, found: CheckResult) -> Probe:
@@ -90,8 +93,9 @@ class Own:
                 raise ValueRefused("the new value was destroyed before anybody could see it")
             try:
                 hint = ref.label.removeprefix("…")
+                client_id = _asked_client(tx, self._connection.id)
                 self._book.add(
-                    tx, version.id, version.connection_id, ref.slot, digest, hint, version.expires_at
+                    tx, version.id, version.connection_id, ref.slot, digest, hint, version.expires_at, client_id
                 )
             except Conflict as error:
                 raise CapReached(error.message, hint=error.hint) from None
@@ -133,6 +137,13 @@ class Own:
 def hub_id(book: IssuedBook) -> str:
     """The hub's own name as a tenant; the same for the life of its root secret."""
     return f"hub_{book.roots.subkey('tenant').hex()[:_DIGITS]}"
+
+
+def _asked_client(tx: Tx, connection_id: ConnectionId) -> str | None:
+    """The client id that the open run's frozen plan gives: a client that is made anew. None: it keeps the one it has."""
+    run = runs.unfinished_of(tx, connection_id)
+    steps = run.plan.steps if run is not None else ()
+    return next((str(s.params[CLIENT]) for s in steps if s.kind is Kind.SET and CLIENT in s.params), None)
 
 
 def _material(digest: str) -> Material:

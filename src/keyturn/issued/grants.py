@@ -21,6 +21,7 @@ class Grants:
 
     scopes: frozenset[str]
     networks: tuple[IPv4Network | IPv6Network, ...]
+    rate: int | None = None  # calls a minute of its own; 0 for no limit, None for the hub's
 
     def covers(self, scope: str) -> bool:
         """Whether a call that needs `scope` is allowed. `lease` covers `lease:warehouse`, never the other way round;
@@ -52,7 +53,9 @@ def of(settings: Mapping[str, Any]) -> Grants:
             hint="Separate several by commas; leave it empty to allow every address.",
             field="allowed_cidrs",
         ) from None
-    return Grants(frozenset(_words(settings, "scopes")), networks)
+    rate = settings.get("rate_per_minute")
+    own = None if rate in {None, ""} else int(str(rate))
+    return Grants(frozenset(_words(settings, "scopes")), networks, own)
 
 
 @lru_cache(maxsize=1024)

@@ -10,15 +10,25 @@ from keyturn.errors import NotFound
 
 @dataclass(frozen=True)
 class Kind:
-    """`letter` is the token's kind character (keymaking.passwords.KINDS); `name` is what people type."""
+    """`letter` is the token's kind character (keymaking.passwords.KINDS); `name` is what people type. `flows`: what an
+    OAuth client of this kind may do at the token endpoint (RFC 6749 grant types); empty for an opaque key."""
 
     name: str
     system: str
     method: str
     letter: str
+    flows: tuple[str, ...] = ()
 
 
-KINDS = (Kind("api-key", "hub-api", "access_key", "k"),)
+CLIENT_CREDENTIALS = ("client_credentials",)
+KINDS = (
+    Kind("api-key", "hub-api", "access_key", "k"),
+    Kind("m2m", "hub-api", "m2m", "s", CLIENT_CREDENTIALS),
+    Kind("oauth-app", "hub-api", "oauth_app", "s", ("authorization_code", "refresh_token")),
+    Kind("bulk-key", "bulk-api", "access_key", "b"),
+    Kind("bulk", "bulk-api", "oauth", "s", CLIENT_CREDENTIALS),
+    Kind("events", "event-stream", "oauth", "s", CLIENT_CREDENTIALS),
+)
 
 _BY_ROW: Mapping[tuple[str, str], Kind] = {(kind.system, kind.method): kind for kind in KINDS}
 

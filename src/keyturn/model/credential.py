@@ -103,6 +103,7 @@ class Version:
     """One credential value. The value itself is in the vault under `version:<id>`; `fingerprint` is keyed (HMAC).
 
     `method` is set from a migration on, when a connection has values of two methods; empty means the connection's own.
+    `refresh_at` is when a grant's short-lived token should be replaced, None where nothing is refreshed.
     """
 
     id: VersionId
@@ -117,6 +118,7 @@ class Version:
     expires_at: float | None
     changed_at: float
     method: str = ""
+    refresh_at: float | None = None
 
 
 @dataclass(frozen=True)

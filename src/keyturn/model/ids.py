@@ -13,6 +13,9 @@ RunId = NewType("RunId", str)
 TaskId = NewType("TaskId", str)
 DebtId = NewType("DebtId", str)
 LeaseId = NewType("LeaseId", str)
+JobId = NewType("JobId", str)
+ProjectId = NewType("ProjectId", str)
+SourceId = NewType("SourceId", str)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32: sorts by time, survives being read aloud
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]

@@ -34,6 +34,7 @@ class Kind(StrEnum):
     REFRESH = "refresh"  # the grant's own refresh
     PROVE = "prove"
     CUTOVER = "cutover"
+    JOBS = "jobs"  # the connection's own reads, with the new one
     DRAIN = "drain"
     DISABLE = "disable"
     SOAK = "soak"
@@ -78,6 +79,7 @@ class Plan:
     rollback: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     target_slot: str = ""
+    used_by: tuple[str, ...] = ()  # the sources that this one credential serves: project/object/source
 
     def as_json(self) -> dict[str, Any]:
         """The frozen form a run stores and `keyturn plan --json` prints."""
@@ -101,6 +103,7 @@ class Plan:
             rollback=tuple(_step(s) for s in data["rollback"]),
             warnings=tuple(data["warnings"]),
             target_slot=data["target_slot"],
+            used_by=tuple(data.get("used_by", ())),  # plans that were frozen before there were sources
         )
 
     def point_of_no_return(self) -> int:

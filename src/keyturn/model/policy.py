@@ -22,6 +22,7 @@ class Policy:
     task_days: float = 14.0
     drop_principal: bool = False  # a disconnect also deletes the remote user or client
     max_age_days: float = 90.0
+    automatic: bool = False  # rotate by itself when it is due; where a person's hand is needed, a task is opened
     settle_create_s: float | None = None  # where this account is known to be faster or slower than the card
     settle_revoke_s: float | None = None
     apply_lag_s: float | None = None
@@ -43,7 +44,9 @@ class Policy:
             if key == "proof":
                 if value not in {p.value for p in Proof}:
                     raise InvalidInput("proof must be one of D0, D1, D2, D3, DA", field=key)
-            elif key != "drop_principal" and (not isinstance(value, int | float) or value < 0):
+            elif key in _YES_OR_NO and not isinstance(value, bool):
+                raise InvalidInput(f"{key} must be true or false", field=key)
+            elif key not in _YES_OR_NO and (not isinstance(value, int | float) or value < 0):
                 raise InvalidInput(f"{key} must be a number of at least 0", field=key)
         return cls(**data)
 
@@ -68,5 +71,6 @@ class Policy:
         return card.settle_revoke_s if self.settle_revoke_s is None else self.settle_revoke_s
 
 
+_YES_OR_NO = frozenset({"drop_principal", "automatic"})
 _DEFAULTS = Policy()
 _KNOWN = frozenset(f.name for f in fields(Policy))

@@ -54,6 +54,9 @@ class Operation(StrEnum):
     AUDIT_READ = "audit.read"
     PEOPLE_READ = "people.read"
     PEOPLE_CHANGE = "people.change"
+    NOTICE_READ = "notice.read"
+    NOTICE_CHANGE = "notice.change"
+    HUB_CHECK = "hub.check"
     HUB_RUN = "hub.run"
 
 
@@ -81,7 +84,7 @@ TABLE: Mapping[Operation, Right] = {
     Operation.SYSTEM_READ: Right("see what can be connected", _ALL, "read", ("systems", "definitions")),
     Operation.CONNECTION_READ: Right("see connections", _ALL, "read", ("list", "show", "history")),
     Operation.CONNECTION_TEST: Right("test a connection", _OPERATORS, "operate", ("test", "discover")),
-    Operation.CONNECTION_CHANGE: Right("connect and edit", _ADMINS, "", ("connect", "use")),
+    Operation.CONNECTION_CHANGE: Right("connect and edit", _ADMINS, "connect", ("connect", "use")),
     # a value leaves the hub: for programs, never for a page
     Operation.CREDENTIAL_LEASE: Right(
         "lease a credential", _OPERATORS, "lease", ("lease",), programs_only=True
@@ -94,29 +97,32 @@ TABLE: Mapping[Operation, Right] = {
     Operation.RUN_END: Right(
         "revoke, disconnect, reconnect and migrate",
         _ADMINS,
-        "",
+        "end",
         ("revoke", "disconnect", "reconnect", "migrate"),
     ),
     Operation.RUN_STEER: Right(
         "retry, cancel and roll back runs", _OPERATORS, "operate", ("retry", "cancel", "rollback")
     ),
     Operation.TASK_READ: Right("see tasks", _ALL, "read", ("tasks",)),
-    Operation.TASK_DO: Right("claim and hand in tasks", _OPERATORS, "", ("task",)),
+    Operation.TASK_DO: Right("claim and hand in tasks", _OPERATORS, "task", ("task",)),
     Operation.DEBT_READ: Right("see debts", _ALL, "read", ("debts",)),
     Operation.DEBT_TRY: Right("try a debt again", _OPERATORS, "operate", ("debt",)),
-    Operation.DEBT_CLOSE: Right("close a debt on one's word", _ANSWERABLE, "", ("debt",)),
+    Operation.DEBT_CLOSE: Right("close a debt on one's word", _ANSWERABLE, "close", ("debt",)),
     Operation.ISSUED_READ: Right("see what this hub issued", _ALL, "read", ("issued",)),
     Operation.ISSUED_CHANGE: Right(
-        "issue and end credentials", _ADMINS, "", ("issue", "reissue", "revoke-issued")
+        "issue and end credentials", _ADMINS, "issue", ("issue", "reissue", "revoke-issued")
     ),
     Operation.AUDIT_READ: Right("read the audit trail", _ANSWERABLE, "audit", ("audit",)),
-    Operation.PEOPLE_READ: Right("see people and service identities", _ADMINS),
-    Operation.PEOPLE_CHANGE: Right("invite people, give roles, make tokens", _ADMINS),
+    Operation.PEOPLE_READ: Right("see people and service identities", _ADMINS, "people"),
+    Operation.PEOPLE_CHANGE: Right("invite people, give roles, make tokens", _ADMINS, "people"),
+    Operation.NOTICE_READ: Right("see who is told of what", _ADMINS, "notify"),
+    Operation.NOTICE_CHANGE: Right("say who is told of what", _ADMINS, "notify"),
+    Operation.HUB_CHECK: Right("see whether the hub is well", _ADMINS, "read", ("doctor",)),
     Operation.HUB_RUN: Right(
         "run the hub itself",
         _NOBODY,
         "",
-        ("init", "serve", "worker", "doctor", "backup", "restore", "vault"),
+        ("init", "serve", "worker", "backup", "restore", "vault"),
     ),
 }
 SCOPES = tuple(sorted({right.scope for right in TABLE.values() if right.scope}))
@@ -145,6 +151,12 @@ def may(who: Who, operation: Operation, project: str = "") -> bool:
 def may_somewhere(who: Who, operation: Operation) -> bool:
     """Whether there is any project in which this may be done: for pages that show only what is in those."""
     return _may(who, operation, lambda _held: True)
+
+
+def missing_scope(who: Who, operation: Operation) -> str:
+    """The scope a program's credential lacks for this; empty when it has it, or is nobody's token."""
+    right = TABLE[operation]
+    return "" if who.scopes is None or _covers(who.scopes, right.scope) else right.scope
 
 
 def projects(who: Who, operation: Operation) -> frozenset[str] | None:

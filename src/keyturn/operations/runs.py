@@ -35,16 +35,32 @@ def _situation(tx: Tx, connection_id: ConnectionId, row: RowOf, *, drop: bool) -
     if connection is None:
         raise NotFound("the connection is gone")
     policy = Policy.read(connection.policy)
+    known = versions.of_connection(tx, connection.id)
+    siblings = [other for other in connections.siblings(tx, connection) if other.state not in _WITHOUT]
     return Situation(
         connection=connection,
         method=row.method,
         card=row.card,
         can=capability_names(row.can),
         has_admin=tx.one("SELECT 1 FROM sealed WHERE id = ?", admin_row(connection.id)) is not None,
-        versions=versions.of_connection(tx, connection.id),
+        versions=known,
         policy=replace(policy, drop_principal=True) if drop else policy,
-        siblings=[other for other in connections.siblings(tx, connection) if other.state not in _WITHOUT],
+        siblings=siblings,
+        same_value=_same_value(tx, connection, known, siblings) if siblings else frozenset(),
     )
+
+
+def _same_value(
+    tx: Tx, connection: Connection, known: Sequence[Version], siblings: Sequence[Connection]
+) -> frozenset[str]:
+    """Siblings whose current version has the fingerprint of ours: somebody entered one credential twice."""
+    ours = {version.fingerprint for version in known if version.id == connection.current_version_id}
+    theirs = (
+        (other, versions.by_id(tx, other.current_version_id))
+        for other in siblings
+        if other.current_version_id
+    )
+    return frozenset(other.name for other, version in theirs if version and version.fingerprint in ours)
 
 
 _WITHOUT = frozenset({ConnectionState.DISCONNECTED, ConnectionState.REVOKED})  # no credential to lose

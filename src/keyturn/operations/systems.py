@@ -20,7 +20,7 @@ from keyturn.model.credential import LIVE, Connection, State, Version
 from keyturn.model.moment import iso
 from keyturn.model.policy import Policy
 from keyturn.model.run import TERMINAL, Debt, Line, Run, RunState, Task
-from keyturn.operations import runs
+from keyturn.operations import runs, schedule
 from keyturn.operations.connections import find
 from keyturn.operations.leases import users
 from keyturn.storage import connections, journal, tasks, versions
@@ -320,7 +320,7 @@ def overview(hub: Keyturn) -> list[dict[str, Any]]:
 def _line(connection: Connection, known: list[Version]) -> dict[str, Any]:
     current = next((v for v in known if v.id == connection.current_version_id), None)
     since = (current.born_at or current.changed_at) if current else None
-    days = Policy.read(connection.policy).max_age_days
+    due = schedule.due_at(connection, current)
     return {
         "name": connection.name,
         "id": connection.id,
@@ -329,7 +329,7 @@ def _line(connection: Connection, known: list[Version]) -> dict[str, Any]:
         "state": connection.state.value,
         "version": current.number if current else None,
         "since": iso(since),
-        "due": iso(since + days * 86400) if since else None,
+        "due": iso(due),
         "expires": iso(current.expires_at) if current else None,
         "owner": connection.owner,
         "alive": [

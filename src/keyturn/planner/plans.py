@@ -50,9 +50,10 @@ def _with_siblings(situation: Situation, made: Plan) -> Plan:
         return made
     card, name = situation.card, situation.connection.name
     steps = [step for step in made.steps if not step.params.get("recovery")]
-    # Of two named slots all connections use the same one: ending its value ends it for all of them.
-    shared = card.strategy in {*shapes.ONE_SLOT, Strategy.NAMED_SLOTS}
+    # Of two slots another connection may use the one that is free here, or the same one: either way it would lose it.
+    shared = card.strategy in {*shapes.ONE_SLOT, Strategy.NAMED_SLOTS, Strategy.TWO_SLOTS}
     one = shared and any(step.kind in _CHANGES for step in steps)
+    one = one or (bool(situation.same_value) and any(step.kind in _ENDS for step in steps))
     wide = card.revoke_scope is not RevokeScope.CREDENTIAL and any(step.kind in _ENDS for step in steps)
     if one or wide or any(step.target == "principal" for step in steps):
         others = ", ".join(each.name for each in situation.siblings)
@@ -79,6 +80,7 @@ def _make(situation: Situation, goal: Goal, steps: tuple[Step, ...], rollback: t
         rollback=rollback,
         warnings=shapes.warnings(situation, goal),
         target_slot=shapes.free_slot(situation),
+        used_by=tuple(situation.sources),
     )
 
 
@@ -87,6 +89,7 @@ def _rotate(situation: Situation, goal: Goal) -> Plan:
         shapes.preflight(situation),
         *shapes.stage(situation, consents=goal is Goal.REAUTHORIZE),
         *shapes.switch(situation),
+        *shapes.jobs(situation),
         *shapes.retire(situation),
     )
     return _make(situation, goal, steps, shapes.rollback(situation))
@@ -126,6 +129,7 @@ def _contain(situation: Situation, goal: Goal) -> Plan:
         *shapes.switch(situation),
         *retire,
         *shapes.other_doors(situation),
+        *shapes.jobs(situation, holds=False),
     )
     return _make(situation, goal, steps)
 
@@ -155,6 +159,7 @@ def _reconnect(situation: Situation, goal: Goal) -> Plan:
         Step("preflight", Kind.PREFLIGHT, "Check the way in", params={"lenient": True}),
         *shapes.stage(situation, consents=True),
         *shapes.switch(situation),
+        *shapes.jobs(situation, holds=False),
         Step(
             "close", Kind.CLOSE, "Mark the connection active", params={"state": ConnectionState.ACTIVE.value}
         ),
@@ -188,6 +193,7 @@ def _migrate(situation: Situation, goal: Goal) -> Plan:
         ),
         *shapes.stage(situation, consents=True),
         *shapes.switch(situation),
+        *shapes.jobs(situation),
         *shapes.leave(origin),
     )
     made = _make(situation, goal, steps, shapes.rollback(situation))

@@ -137,6 +137,24 @@ def switch(situation: Situation) -> tuple[Step, ...]:
     )
 
 
+def jobs(situation: Situation, *, holds: bool = True) -> tuple[Step, ...]:
+    """The connection's jobs, with what serves now. `holds`: the old one is kept while one of them cannot read, where
+    there is still an old one to keep."""
+    if "reader" not in situation.can or not situation.jobs:
+        return ()
+    names = ", ".join(name for _, name in situation.jobs)
+    holds = holds and situation.card.strategy not in ONE_SLOT
+    return (
+        Step(
+            "jobs",
+            Kind.JOBS,
+            f"Run its jobs with the new one: {names}",
+            call=call(situation, "read", "read a small sample"),
+            params={"jobs": [job_id for job_id, _ in situation.jobs], "holds": holds},
+        ),
+    )
+
+
 def retire(situation: Situation) -> tuple[Step, ...]:
     """How the old one goes: only after its users are gone, reversibly first where that exists, then proven dead."""
     card = situation.card

@@ -23,6 +23,11 @@ class Situation:
     versions: Sequence[Version]
     policy: Policy
     siblings: Sequence[Connection] = ()  # others with a credential of the same remote identity
+    jobs: Sequence[tuple[str, str]] = ()  # (id, name) of those that run after a rotation
+    sources: Sequence[str] = ()  # project/object/source of everything that reads through it
+    same_value: frozenset[str] = (
+        frozenset()
+    )  # names of those siblings that serve the very value this one serves
     origin: Situation | None = (
         None  # for a migration: as it is by its present method; all else is by the new one
     )

@@ -79,6 +79,15 @@ def page(tx: Tx, after: str, limit: int) -> list[Connection]:
     return [_read(row) for row in tx.all(sql, after, limit)]
 
 
+def automatic(tx: Tx) -> list[Connection]:
+    """Active connections whose policy lets the clock rotate them, and that have no run."""
+    sql = (
+        f"SELECT {_COLUMNS} FROM connection c WHERE state = ? AND policy LIKE ? AND NOT EXISTS"
+        " (SELECT 1 FROM run r WHERE r.connection_id = c.id AND r.ended_at IS NULL)"
+    )
+    return [_read(row) for row in tx.all(sql, ConnectionState.ACTIVE.value, '%"automatic":true%')]
+
+
 def siblings(tx: Tx, connection: Connection) -> list[Connection]:
     """The other connections that share its remote identity."""
     sql = f"SELECT {_COLUMNS} FROM connection WHERE principal_id = ? AND id <> ? ORDER BY name"

@@ -38,6 +38,7 @@ class IssuedSecret:
     last_used_from: str
     last_used_agent: str
     uses: int
+    client_id: str = ""  # of an OAuth client; a client made anew gets another one
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,14 @@ class Use:
 
 _COLUMNS = (
     "version_id, connection_id, slot, hash, hint, state, created_at, ends_at, first_used_at, last_used_at,"
-    " last_used_from, last_used_agent, uses"
+    " last_used_from, last_used_agent, uses, client_id"
 )
-_FULL = ", ".join(f"s.{name}" for name in _COLUMNS.split(", "))
+FULL = ", ".join(f"s.{name}" for name in _COLUMNS.split(", "))
+WIDTH = len(_COLUMNS.split(", "))
 
 
-def _read(row: Row) -> IssuedSecret:
+def read(row: Row) -> IssuedSecret:
+    """A row that begins with `FULL`."""
     return IssuedSecret(
         version_id=VersionId(row[0]),
         connection_id=ConnectionId(row[1]),
@@ -73,13 +76,14 @@ def _read(row: Row) -> IssuedSecret:
         last_used_from=row[10],
         last_used_agent=row[11],
         uses=row[12],
+        client_id=row[13],
     )
 
 
 def add(tx: Tx, secret: IssuedSecret) -> None:
     """Inserts a secret; the same secret again changes nothing."""
     tx.run(
-        f"INSERT INTO issued_secret ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+        f"INSERT INTO issued_secret ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
         secret.version_id,
         secret.connection_id,
         secret.slot,
@@ -93,29 +97,30 @@ def add(tx: Tx, secret: IssuedSecret) -> None:
         secret.last_used_from,
         secret.last_used_agent,
         secret.uses,
+        secret.client_id,
     )
 
 
 def presented(tx: Tx, digest: str) -> tuple[IssuedSecret, str, str] | None:
     """The secret with this digest, with its credential's name and settings (JSON): the hot path, one statement."""
     row = tx.one(
-        f"SELECT {_FULL}, c.name, c.settings FROM issued_secret s JOIN connection c ON c.id = s.connection_id"
+        f"SELECT {FULL}, c.name, c.settings FROM issued_secret s JOIN connection c ON c.id = s.connection_id"
         " WHERE s.hash = ?",
         digest,
     )
-    return (_read(row), str(row[13]), str(row[14])) if row else None
+    return (read(row), str(row[WIDTH]), str(row[WIDTH + 1])) if row else None
 
 
 def by_version(tx: Tx, version_id: VersionId) -> IssuedSecret | None:
     """The secret of a version."""
     row = tx.one(f"SELECT {_COLUMNS} FROM issued_secret WHERE version_id = ?", version_id)
-    return _read(row) if row else None
+    return read(row) if row else None
 
 
 def of_connection(tx: Tx, connection_id: ConnectionId) -> list[IssuedSecret]:
     """All secrets of a credential, newest first; the ended ones stay, so that a late caller can be told why."""
     sql = f"SELECT {_COLUMNS} FROM issued_secret WHERE connection_id = ? ORDER BY created_at DESC, version_id DESC"
-    return [_read(row) for row in tx.all(sql, connection_id)]
+    return [read(row) for row in tx.all(sql, connection_id)]
 
 
 def move(tx: Tx, version_id: VersionId, state: SecretState) -> bool:

@@ -250,6 +250,20 @@ def use_invitation(tx: Tx, digest: str, now: float) -> bool:
     )
 
 
+def spend(tx: Tx, digest: str, now: float, until: float) -> bool:
+    """Marks a one-time value that was never stored as used. False when it was used before; old marks are removed."""
+    tx.run("DELETE FROM invitation WHERE purpose = 'spent' AND ends_at < ?", now)
+    return 1 == tx.run(
+        "INSERT INTO invitation (digest, purpose, account_id, created_at, ends_at, used_at)"
+        " VALUES (?,'spent',?,?,?,?) ON CONFLICT (digest) DO NOTHING",
+        digest,
+        digest,
+        now,
+        until,
+        now,
+    )
+
+
 # -- recovery codes ----------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from keyturn.model.ids import ConnectionId, PrincipalId, VersionId
 from keyturn.storage.database import Row, Tx
 from keyturn.storage.rows import dump, load
 
-_COLUMNS = "id, connection_id, principal_id, number, state, ref, fingerprint, provenance, born_at, expires_at, changed_at, method"
+_COLUMNS = "id, connection_id, principal_id, number, state, ref, fingerprint, provenance, born_at, expires_at, changed_at, method, refresh_at"
 _FULL = ", ".join(f"v.{name}" for name in _COLUMNS.split(", "))
 
 
@@ -28,13 +28,14 @@ def _read(row: Row) -> Version:
         expires_at=row[9],
         changed_at=row[10],
         method=row[11],
+        refresh_at=row[12],
     )
 
 
 def add(tx: Tx, version: Version) -> None:
     """Inserts a version."""
     tx.run(
-        f"INSERT INTO version ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        f"INSERT INTO version ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
         version.id,
         version.connection_id,
         version.principal_id,
@@ -47,7 +48,21 @@ def add(tx: Tx, version: Version) -> None:
         version.expires_at,
         version.changed_at,
         version.method,
+        version.refresh_at,
     )
+
+
+def to_refresh(tx: Tx, now: float, limit: int) -> list[Version]:
+    """Versions that serve, whose token should be replaced by now, of connections without a run; most urgent first."""
+    rows = tx.all(
+        f"SELECT {_FULL} FROM version v JOIN connection c ON c.current_version_id = v.id"
+        " WHERE v.refresh_at <= ? AND NOT EXISTS"
+        " (SELECT 1 FROM run r WHERE r.connection_id = c.id AND r.ended_at IS NULL)"
+        " ORDER BY v.refresh_at LIMIT ?",
+        now,
+        limit,
+    )
+    return [_read(row) for row in rows]
 
 
 def mark_method(tx: Tx, connection_id: ConnectionId, method: str) -> None:

@@ -319,9 +319,7 @@ class Visit:
 
     def render(self, template: str, status: int = 200, **context: Any) -> Response:
         """A page."""
-        if not self.cookie and self.set_session is None:  # forms need a token, a token needs a cookie
-            self.set_session = sessions.fresh()
-            self.cookie = self.set_session
+        self.be_somebody()
         where = words.zone(self.zone_name)
         said = self.site.unsign(self.request.cookies.get("keyturn-said", ""))
         if said is not None:
@@ -344,6 +342,12 @@ class Visit:
             **context,
         )
         return HTMLResponse(html, status)
+
+    def be_somebody(self) -> None:
+        """Forms need a token, and a token needs a cookie: a visit before signing in has one that opens nothing."""
+        if not self.cookie and self.set_session is None:
+            self.set_session = sessions.fresh()
+            self.cookie = self.set_session
 
     def redirect(self, path: str, say: str = "", kind: str = "good") -> Response:
         """On to another page, which says what happened."""

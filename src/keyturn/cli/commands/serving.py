@@ -52,7 +52,7 @@ def serve_command(
         ) from None
     from keyturn.operations import people
 
-    with session.hub() as hub:
+    with session.hub(long_running=True) as hub:
         # uvicorn raises the signal again once it has answered everybody; the engine must still come to rest then
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sys.exit(Exit.DONE))
@@ -83,7 +83,7 @@ def worker_command(session: Session) -> None:
     """
     from keyturn.operations.hub import work
 
-    with session.hub() as hub:
+    with session.hub(long_running=True) as hub:
         terminal.note(f"Working with {hub.settings.workers} runs at once. SIGTERM or Ctrl-C ends it.")
         if not work(hub):
             terminal.note("Some runs did not reach a safe point in time; they go on from their journal.")

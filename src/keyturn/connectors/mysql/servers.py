@@ -12,10 +12,22 @@ from typing import Protocol
 
 from keyturn.connectors.mysql import hashes
 from keyturn.connectors.mysql.types import Account
-from keyturn.errors import InvalidInput, OutcomeUnknown, PermissionMissing, UnexpectedAnswer
+from keyturn.errors import (
+    InvalidInput,
+    KeyturnError,
+    NotFound,
+    OutcomeUnknown,
+    PermissionMissing,
+    UnexpectedAnswer,
+    ValueRefused,
+)
 from keyturn.transport.sql.mysql import Session
 
 SET_RIGHT = "CREATE USER"
+_CHECKS = (
+    "SELECT count(*) FROM information_schema.plugins WHERE plugin_type = 'PASSWORD VALIDATION'"
+    " AND plugin_status = 'ACTIVE'"
+)
 Entry = tuple[str, str]
 
 
@@ -75,7 +87,29 @@ class MariaDB:
             f"{plugin} USING {session.compose('{text}', text=kept)}" for plugin, kept in entries
         )
         each = (f"{_account(session, one)} IDENTIFIED VIA {ways}" for one in accounts)
-        session.change(f"ALTER USER {', '.join(each)} ACCOUNT UNLOCK", right=SET_RIGHT)
+        try:
+            session.change(f"ALTER USER {', '.join(each)} ACCOUNT UNLOCK", right=SET_RIGHT)
+        except NotFound as error:
+            if error.facts.get("code") != "1396" or len(accounts) > 1:
+                raise  # of several accounts some may have been changed
+            raise self._why_refused(session, accounts[0], error) from None
+
+    def _why_refused(self, session: Session, account: Account, error: NotFound) -> KeyturnError:
+        """1396 is one number for an account that is not there and for a value that a check does not take."""
+        if (
+            session.query("SELECT @@strict_password_validation")[0][0] == "1"
+            and session.query(_CHECKS)[0][0] != "0"
+        ):
+            return PermissionMissing(
+                "a password check of the server takes no hashes, only passwords in clear text, which would be in its log",
+                hint="Set strict_password_validation=OFF: the generated password is stronger than any check.",
+                **{**error.facts, "right": "strict_password_validation=OFF"},
+            )
+        if any(each.host == account.host for each in self.accounts(session, (account.user,))):
+            return ValueRefused(
+                "the server refused the value", hint="A check of passwords may be at work.", **error.facts
+            )
+        return error
 
     def close(self, session: Session, accounts: Sequence[Account]) -> None:
         nobody = f"{hashes.NATIVE} USING '{hashes.NOBODY}'"
@@ -234,9 +268,9 @@ def check_ending(session: Session) -> None:
     Without PROCESS the list shows only our own sessions, which would look like nobody else's. Raises: PermissionMissing.
     """
     rows = session.query(
-        "SELECT privilege_type FROM information_schema.user_privileges WHERE grantee ="
-        " concat(''''', substring_index(current_user(), '@', 1), ''''@''',"
-        " substring_index(current_user(), '@', -1), ''''')"
+        "SELECT privilege_type FROM information_schema.user_privileges WHERE grantee = concat(char(39),"
+        " substring_index(current_user(), '@', 1), char(39), '@', char(39),"
+        " substring_index(current_user(), '@', -1), char(39))"
     )
     held = {str(row[0]).replace("_", " ") for row in rows}
     if "PROCESS" not in held or not held & {"CONNECTION ADMIN", "SUPER"}:

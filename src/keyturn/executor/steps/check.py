@@ -8,6 +8,7 @@ from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Back, Done, Move, Wait
 from keyturn.executor.retries import soon
 from keyturn.executor.steps.bring import take
+from keyturn.executor.steps.jobs import first_reads, shape_of
 from keyturn.executor.tasking import rescue, return_task
 from keyturn.model.card import Strategy
 from keyturn.model.credential import LIVE, Provenance, State, Version
@@ -109,8 +110,9 @@ def prove(ctx: Context, step: Step) -> Move:
         return Abort("there is no new credential to prove")
     if new.state in {State.PROVEN, State.CURRENT}:
         return Done()
+    shape = shape_of(ctx, new)
     for _ in range(ctx.card.prove_times):
-        found = ctx.probe(step, new, what="new", may_fail=True)
+        found = ctx.probe(step, new, what="new", may_fail=True, format=shape)
         if found.verdict is not Verdict.ACCEPTED:
             return _not_accepted(ctx, step, new, found)
         wrong = mismatch(ctx.connection.identity, found.identity)
@@ -123,6 +125,9 @@ def prove(ctx: Context, step: Step) -> Move:
             )
         if not ctx.connection.identity:
             _pin(ctx, step, found)
+    unread = first_reads(ctx, step, new)
+    if unread:
+        return _turned_down(ctx, step, unread)
     ctx.move(new, State.PROVEN)
     return Done()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from markupsafe import Markup
 from starlette.responses import Response
 
-from keyturn.errors import InvalidInput, NotFound, NotPermitted
-from keyturn.operations import factors, people, sessions
+from keyturn.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from keyturn.operations import factors, passkeys, people, sessions
 from keyturn.operations.rights import SAYS, Role
 from keyturn.web.site import Visit
 
@@ -25,6 +25,8 @@ def _show(it: Visit, status: int = 200, **wrong: str) -> Response:
         status,
         person=person,
         sessions=sessions.of(it.hub, it.who.id),
+        passkeys=passkeys.of(it.hub, it.who.id),
+        has_passkeys=passkeys.are_possible(it.site.hub),
         codes_left=factors.codes_left(it.hub, person.account),
         says={role.value: text for role, text in SAYS.items()},
         roles=[(Role(role).value, project) for role, project in it.who.held],
@@ -93,6 +95,31 @@ def remove_factor(it: Visit) -> Response:
     return it.redirect(
         "/account", "The authenticator is removed. Your password alone opens your account now.", "warn"
     )
+
+
+def passkey(it: Visit) -> Response:
+    """The page on which the browser makes one."""
+    if not passkeys.are_possible(it.site.hub):
+        raise Conflict(
+            "passkeys need this hub under a name, over TLS",
+            hint="The hub's address is an IP address, or without TLS.",
+        )
+    account = people.get(it.hub, it.who.id).account
+    return it.render("passkey.html", options=passkeys.offer(it.hub, account, it.cookie))
+
+
+def add_passkey(it: Visit) -> Response:
+    """Keeps what the browser made."""
+    account = people.get(it.hub, it.who.id).account
+    passkeys.add(it.hub, account, it.cookie, it.text("answer"), it.text("name"), address=it.address)
+    return it.redirect("/account", "The passkey is kept. Next time you sign in with it alone.")
+
+
+def remove_passkey(it: Visit) -> Response:
+    """Takes one away."""
+    account = people.get(it.hub, it.who.id).account
+    passkeys.remove(it.hub, account, it.text("passkey"), address=it.address)
+    return it.redirect("/account", "The passkey is removed.")
 
 
 def sign_out_others(it: Visit) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import RedirectResponse, Response
 
 from keyturn.errors import InvalidInput, NotPermitted
-from keyturn.operations import people, sessions
+from keyturn.operations import passkeys, people, sessions
 from keyturn.web import words
 from keyturn.web.site import Visit, local_path
 
@@ -81,7 +81,30 @@ def sign_in_form(it: Visit) -> Response:
 
 
 def _sign_in(it: Visit, status: int = 200, next_: str = "/", error: str = "", hint: str = "") -> Response:
-    return it.render("sign_in.html", status, login=it.text("login"), next=next_, error=error, hint=hint)
+    it.be_somebody()
+    return it.render(
+        "sign_in.html",
+        status,
+        login=it.text("login"),
+        next=next_,
+        error=error,
+        hint=hint,
+        options=passkeys.ask(it.site.hub, it.cookie) if passkeys.are_possible(it.site.hub) else "",
+    )
+
+
+def by_passkey(it: Visit) -> Response:
+    """Takes what the browser's device signed."""
+    back = local_path(it.text("next", "/"))
+    try:
+        signed = passkeys.sign_in(
+            it.site.hub, it.cookie, it.text("answer"), address=it.address, agent=it.agent
+        )
+    except NotPermitted as error:
+        status = 429 if "wait_s" in error.facts else 403
+        return _sign_in(it, status, back, _sentence(error.message), error.hint)
+    it.set_session = signed.value
+    return RedirectResponse(back, 303)
 
 
 def sign_in(it: Visit) -> Response:

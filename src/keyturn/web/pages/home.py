@@ -10,8 +10,9 @@ from keyturn.web.site import Visit
 
 def show(it: Visit) -> Response:
     """Overdue, expiring, waiting, owed, failed; or that all is well."""
+    person = people.get(it.hub, it.who.id)
     return it.render(
         "home.html",
         today=overview.today(it.hub, it.projects()),
-        has_factor=people.get(it.hub, it.who.id).account.totp_at is not None,
+        has_factor=person.account.totp_at is not None or person.passkeys > 0,
     )

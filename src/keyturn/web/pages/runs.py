@@ -87,7 +87,7 @@ def _advice(run: Run, page: dict[str, Any]) -> str:
     if run.state is RunState.LOST:
         return "No known credential works. Follow the recovery steps below, as the vendor's administrator."
     if page["tasks"]:
-        return "Do the task below; the run goes on by itself afterwards."
+        return "Somebody does its task; the run goes on by itself afterwards."
     if run.state is RunState.BLOCKED:
         return "The old credential still works. Remove the cause, then look again."
     return "It goes on by itself. You may close this page."

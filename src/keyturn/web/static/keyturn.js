@@ -42,6 +42,32 @@
     }
   });
 
+  // Passkeys: the device is asked first, then the form goes with its answer.
+  const hasPasskeys = window.PublicKeyCredential && PublicKeyCredential.parseRequestOptionsFromJSON;
+  for (const form of document.querySelectorAll("form[data-passkey]")) {
+    if (!hasPasskeys) continue;
+    form.hidden = false;
+    form.addEventListener("submit", async (event) => {
+      const answer = form.elements.answer;
+      if (answer.value) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const problem = form.querySelector("[data-problem]");
+      problem.textContent = "";
+      try {
+        const options = JSON.parse(form.dataset.options);
+        const made =
+          form.dataset.passkey === "get"
+            ? await navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(options) })
+            : await navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(options) });
+        answer.value = JSON.stringify(made.toJSON());
+        form.requestSubmit();
+      } catch (error) {
+        problem.textContent = error.name === "InvalidStateError" ? "This device has one for you already." : "Nothing was used. Try again, or sign in with your password.";
+      }
+    });
+  }
+
   // A form is sent once.
   document.addEventListener("submit", (event) => {
     const form = event.target;

@@ -1,0 +1,77 @@
+"""How often a credential may call: a leaky bucket each, with the standard's headers on every answer.
+
+A bucket has no window whose edge lets two bursts through. It is kept per serving process: two of them behind a balancer
+let twice as much in, which bounds the load per process, the thing that is protected.
+Source: draft-ietf-httpapi-ratelimit-headers-10 (RateLimit-Policy, RateLimit), RFC 9110 10.2.3 (Retry-After), checked
+2026-11-23.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+KEPT = 10_000
+
+
+@dataclass(frozen=True)
+class Quota:
+    """`most` calls a window, all at once if need be. Calls that programs make at every use have a wider one."""
+
+    name: str
+    most: int
+    window_s: float = 60.0
+
+
+DEFAULT = Quota("default", 600)
+QUOTAS: Mapping[str, Quota] = {"events": Quota("events", 1000), "lease": Quota("lease", 6000)}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`wait_s` 0 lets the call in; the headers go on the answer either way."""
+
+    wait_s: int
+    headers: Mapping[str, str]
+
+
+class Limits:
+    """The buckets of this process, the oldest forgotten first."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._full_at: OrderedDict[tuple[str, str], float] = OrderedDict()  # when a bucket is empty again
+
+    def take(self, who: str, scope: str, rate: int | None, cost: int = 1) -> Verdict:
+        """Counts a call of `who` that needs `scope`. `rate`: the credential's own calls a minute, 0 for no limit."""
+        quota = QUOTAS.get(scope.partition(":")[0], DEFAULT)
+        if rate is not None:
+            quota = Quota("own", rate)
+        if quota.most <= 0:
+            return Verdict(0, {})
+        each = quota.window_s / quota.most
+        now = self._clock()
+        with self._lock:
+            key = (who, quota.name)
+            drained_at = max(now, self._full_at.get(key, now))
+            after = drained_at + each * cost
+            wait = after - now - quota.window_s
+            if wait <= 1e-9:
+                self._full_at[key] = drained_at = after
+                self._full_at.move_to_end(key)
+                if len(self._full_at) > KEPT:
+                    self._full_at.popitem(last=False)
+        left = max(0, int((quota.window_s - (drained_at - now)) / each + 1e-6))
+        headers = {
+            "RateLimit-Policy": f'"{quota.name}";q={quota.most};w={quota.window_s:.0f}',
+            "RateLimit": f'"{quota.name}";r={left};t={math.ceil(max(0.0, drained_at - now))}',
+        }
+        if wait <= 1e-9:
+            return Verdict(0, headers)
+        wait_s = max(1, math.ceil(wait))
+        return Verdict(wait_s, {**headers, "Retry-After": str(wait_s)})

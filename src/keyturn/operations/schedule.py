@@ -1,0 +1,72 @@
+"""What the clock asks for: grants refreshed before their tokens end, rotations that are due begun."""
+
+from __future__ import annotations
+
+import time
+
+from keyturn.bootstrap import Keyturn
+from keyturn.errors import KeyturnError
+from keyturn.model.credential import Connection, ConnectionState, Version
+from keyturn.model.plan import Goal
+from keyturn.model.policy import Policy
+from keyturn.operations import runs
+from keyturn.storage import connections, versions
+from keyturn.storage.database import Tx
+
+BY = "keyturn"
+AT_ONCE = 20  # begun in one look; the next look is seconds away
+_AGAIN_S = {Goal.REFRESH: 900.0, Goal.ROTATE: 86400.0}  # one that ended badly is not begun again sooner
+_LEAD = 0.2  # the last part of a credential's life in which it is replaced, at most _MOST_LEAD_S
+_MOST_LEAD_S = 14 * 86400.0
+
+
+def start_due(hub: Keyturn) -> int:
+    """Begins refreshes and rotations whose time has come; how many. Several workers begin each once: the trigger names
+    version and hour. One that cannot begin (another run is going on, a plan that is refused) keeps no other back.
+    """
+    now, begun = time.time(), 0
+    refresh, rotate = hub.store.read(lambda tx: (_refreshes(tx, now), _rotations(tx, now)))
+    for goal, found, why in (
+        (Goal.REFRESH, refresh, "most of its token's life is over"),
+        (Goal.ROTATE, rotate, "it is due"),
+    ):
+        for connection, version in found[: AT_ONCE - begun]:
+            trigger = f"clock/{goal.value}/{version.id}/{int(now // _AGAIN_S[goal])}"
+            try:
+                made = runs.start(hub, connection.id, goal, reason=why, trigger=trigger, who=BY)
+            except KeyturnError:
+                continue
+            begun += made.created_at >= now
+    return begun
+
+
+def due_at(connection: Connection, current: Version | None) -> float | None:
+    """When the connection should be rotated: at its policy's age, or with time to spare before the credential ends."""
+    if current is None:
+        return None
+    born = current.born_at or current.changed_at
+    at = born + Policy.read(connection.policy).max_age_days * 86400.0
+    if current.expires_at is not None:
+        at = min(at, current.expires_at - min(_MOST_LEAD_S, _LEAD * max(0.0, current.expires_at - born)))
+    return at
+
+
+def _refreshes(tx: Tx, now: float) -> list[tuple[Connection, Version]]:
+    return _pairs(tx, versions.to_refresh(tx, now, AT_ONCE))
+
+
+def _rotations(tx: Tx, now: float) -> list[tuple[Connection, Version]]:
+    """Those whose policy says `automatic`; the rest is shown as due and left to people."""
+    found = []
+    for connection in connections.automatic(tx):
+        current = versions.by_id(tx, connection.current_version_id) if connection.current_version_id else None
+        due = due_at(connection, current)
+        if current is not None and due is not None and due <= now:
+            found.append((due, connection, current))
+    found.sort(key=lambda each: each[0])
+    return [(connection, current) for _, connection, current in found[:AT_ONCE]]
+
+
+def _pairs(tx: Tx, found: list[Version]) -> list[tuple[Connection, Version]]:
+    made = ((connections.by_id(tx, version.connection_id), version) for version in found)
+    return [(c, v) for c, v in made if c is not None and c.state is ConnectionState.ACTIVE]
