@@ -61,9 +61,11 @@ def open_hub(
     catalog: Catalog | None = None,
     try_debt: Callable[[Keyturn, Debt], object] | None = None,
     start_due: Callable[[Keyturn], object] | None = None,
+    run_job: Callable[[Keyturn], bool] | None = None,
 ) -> Keyturn:
     """Opens the hub. `create` makes a master key and the root secret where there are none; `try_debt` is the use case
-    that the sweep gives due debts to; `start_due` the one it calls for what the clock asks for.
+    that the sweep gives due debts to; `start_due` the one it calls for what the clock asks for; `run_job` runs one job
+    that is due.
 
     Raises: VaultSealed when the master key is missing or wrong, StoreUnavailable when the database is.
     """
@@ -116,6 +118,7 @@ def open_hub(
         spool_private=roots.spool_private,
         try_debt=attempt if try_debt is not None else None,
         start_due=(lambda: start_due(whole)) if start_due is not None else None,
+        run_job=(lambda: run_job(whole)) if run_job is not None else None,
     )
     engine = _engine(settings, Executor(hub), store, sweep)
     whole = Keyturn(settings, store, secrets, roots, catalog, hub, engine)

@@ -13,6 +13,18 @@ from keyturn.errors import InvalidInput
 
 
 @dataclass(frozen=True)
+class SignOn:
+    """A provider of single sign-on (OpenID Connect), and which of its groups has which role, in which project."""
+
+    issuer: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    roles: tuple[tuple[str, str, str], ...]
+    claim: str = "groups"
+    scope: str = "openid profile email"
+
+
+@dataclass(frozen=True)
 class Settings:
     """Where things are and how patient the hub is."""
 
@@ -26,6 +38,7 @@ class Settings:
     public_url: str = "http://127.0.0.1:8425"
     actor: str = "local"
     egress: tuple[str, ...] = ()
+    sign_on: SignOn | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -40,6 +53,12 @@ class Settings:
         KEYTURN_PUBLIC_URL     how a browser reaches this hub, for OAuth callbacks
         KEYTURN_ACTOR          who the audit trail names for commands (default: the login name)
         KEYTURN_EGRESS_ADDRESSES  addresses or networks this hub's calls come from, comma separated: shown where a vendor must let them in
+        KEYTURN_OIDC_ISSUER    address of a provider of single sign-on (OpenID Connect); empty for none
+        KEYTURN_OIDC_CLIENT_ID this hub's client id there; its redirect address is the public URL and /sign-in/sso/back
+        KEYTURN_OIDC_CLIENT_SECRET  the client's secret, or @ and the path of a file that holds it
+        KEYTURN_OIDC_ROLES     group=role or group=role@project, comma separated; who is in none of them is refused
+        KEYTURN_OIDC_CLAIM     the claim that lists groups (default groups)
+        KEYTURN_OIDC_SCOPE     what is asked for (default "openid profile email")
         """
         env = os.environ if environment is None else environment
         home = Path(
@@ -61,7 +80,48 @@ class Settings:
             public_url=env.get("KEYTURN_PUBLIC_URL", "http://127.0.0.1:8425").rstrip("/"),
             actor=env.get("KEYTURN_ACTOR") or env.get("USER") or env.get("LOGNAME") or "local",
             egress=_addresses(env, "KEYTURN_EGRESS_ADDRESSES"),
+            sign_on=_sign_on(env),
         )
+
+
+def _sign_on(env: Mapping[str, str]) -> SignOn | None:
+    issuer = env.get("KEYTURN_OIDC_ISSUER", "").strip()
+    if not issuer:
+        return None
+    roles = []
+    for each in env.get("KEYTURN_OIDC_ROLES", "").split(","):
+        if not each.strip():
+            continue
+        group, equals, held = each.strip().rpartition("=")
+        role, _, project = held.partition("@")
+        if not equals or role not in {"viewer", "operator", "approver", "admin"}:
+            raise InvalidInput(
+                "KEYTURN_OIDC_ROLES must be group=role or group=role@project, comma separated",
+                hint="Roles: viewer, operator, approver, admin.",
+                field="KEYTURN_OIDC_ROLES",
+            )
+        roles.append((group.strip(), role, project.strip()))
+    secret = env.get("KEYTURN_OIDC_CLIENT_SECRET", "")
+    if secret.startswith("@"):
+        try:
+            secret = Path(secret[1:]).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise InvalidInput(
+                f"the file of KEYTURN_OIDC_CLIENT_SECRET cannot be read ({error.strerror})",
+                field="KEYTURN_OIDC_CLIENT_SECRET",
+            ) from None
+    client_id = env.get("KEYTURN_OIDC_CLIENT_ID", "").strip()
+    if not client_id or not roles:
+        missing = "KEYTURN_OIDC_ROLES" if client_id else "KEYTURN_OIDC_CLIENT_ID"
+        raise InvalidInput(f"KEYTURN_OIDC_ISSUER needs {missing} as well", field=missing)
+    return SignOn(
+        issuer,
+        client_id,
+        secret,
+        tuple(roles),
+        env.get("KEYTURN_OIDC_CLAIM") or "groups",
+        env.get("KEYTURN_OIDC_SCOPE") or "openid profile email",
+    )
 
 
 def _addresses(env: Mapping[str, str], name: str) -> tuple[str, ...]:

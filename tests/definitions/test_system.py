@@ -68,7 +68,11 @@ def test_freshdesk():
         Proof.D2,
     )
     assert (card.new_kills_old, card.secret_reviewable, card.lockout) == (True, True, Lockout(10, 600))
-    assert (method.requires_pause, method.paste_fields, method.principal) == (True, ("api_key",), ("domain",))
+    assert (method.requires_pause, method.paste_fields, method.principal) == (
+        True,
+        ("api_key",),
+        ("domain", "proven_account"),
+    )
     assert method.create_steps
     assert method.recovery_steps
     assert method.revoke_steps

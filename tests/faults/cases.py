@@ -29,6 +29,11 @@ class Subject:
     options: Mapping[str, Any] = field(default_factory=dict)
     by_person: bool = False  # a person makes the calls at the vendor
 
+    @property
+    def is_issued(self) -> bool:
+        """S8: the hub is the vendor, see `issuing`."""
+        return self.strategy == "S8"
+
 
 _GRANT: Mapping[str, Any] = {"leeway_s": LEEWAY_S, "access_ttl_s": 30 * 86400.0}
 SUBJECTS: tuple[Subject, ...] = (
@@ -43,7 +48,7 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject("supplied", "supplied", "S6", "issue", "delete", by_person=True),
     Subject("grant", "grant", "S7", "exchange", "revoke", options=_GRANT),
     Subject("grant", "grant", "S7", "refresh", goal=Goal.REFRESH, options=_GRANT),
-    # S8 (issued by the hub) has no vendor and no remote call: add its subject here once `issued/` runs through plans.
+    Subject("issued", "access_key", "S8", "set"),
 )
 REGENERATED = frozenset({"regenerate", "regenerate_admin", "regenerate_person"})
 ONE_SLOT = frozenset({"one_slot", "one_slot_self"}) | REGENERATED
@@ -52,7 +57,8 @@ ONE_SLOT = frozenset({"one_slot", "one_slot_self"}) | REGENERATED
 @dataclass(frozen=True)
 class Fault:
     """What is armed before the run starts. `where` is stage, end, read, change or * (a standing fault) at the vendor;
-    person (what people do wrong) and store (what our own database does wrong) are not the vendor's."""
+    person (what people do wrong), store (what our own database does wrong) and book (what happens to a credential that
+    we issue ourselves) are not the vendor's."""
 
     name: str
     kind: str = ""
@@ -117,6 +123,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault("siblings.after", "", "person", what="what serves is ended at the vendor before the old one is proven dead"),
     Fault("store_refuses.receipt", "", "store", what="our store refuses the commit that holds the vendor's answer"),
     Fault("store_refuses.lands", "", "store", what="that commit lands, and our store says that it did not"),
+    Fault("store_refuses.book", "", "book", what="our store refuses the commit that opens the door for the new one"),
+    Fault("store_refuses.book_lands", "", "book", what="that commit lands, and our store says that it did not"),
+    Fault("late", "", "book", what="nobody looks at a new value within its ten minutes"),
+    Fault("never_used", "", "book", what="the new one is not used for a long time"),
+    Fault("forced", "", "book", what="the same, and the old one's end was ordered all the same"),
+    Fault("old_used", "", "book", what="the program goes on with the old one as long as it is let in"),
+    Fault("taken_back", "", "book", what="the new one is ended by hand during the overlap"),
+    Fault("all_ended", "", "book", what="both are ended by hand during the overlap"),
     Fault("wrong_paste", "", "person", what="the person pastes something else first"),
     Fault("denied", "", "person", what="the person refuses consent first"),
     Fault("fewer_rights", "", "person", what="the person consents to fewer rights first"),
@@ -135,6 +149,8 @@ _PERSONS = {
 def applies(subject: Subject, fault: Fault) -> bool:
     """Whether the fault can happen to the subject at all."""
     name, goal, kind = subject.name, subject.goal, fault.kind
+    if subject.is_issued or fault.where == "book":
+        return subject.is_issued and fault.where in {"book", "*"} and not kind
     if fault.where == "person":
         return goal is Goal.ROTATE and fault.name in _PERSONS.get(name, ())
     if fault.where == "store":
@@ -286,6 +302,7 @@ ENDINGS: tuple[Ending, ...] = (
         "what was brought and turned down is owed until proven dead",
     ),
     _may("supplied", "wrong_paste", {_CD}, "what was brought and turned down is owed until proven dead"),
+    _may("issued", "taken_back", {_AC}, "the new one was ended by hand: the old one serves on"),
     _may(
         "", "value_refused.always", {_AC}, "no value is good enough: nothing was changed, the old one serves"
     ),

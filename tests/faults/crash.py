@@ -16,7 +16,7 @@ import sqlite3
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +31,11 @@ from keyturn.model.run import RunState
 from keyturn.operations import runs
 from keyturn.operations.connections import find
 from keyturn_lab.vendors.shapes import Client
-from tests.faults import invariants, world
+from tests.faults import invariants, issuing, world
 from tests.faults import shapes_connector as shapes
 from tests.faults.bench import Bench, copy_home, in_child, open_world
 from tests.faults.cases import LEEWAY_S, Case
 from tests.faults.driver import Driver, principal_name
-from tests.faults.invariants import INSTANT
 from tests.faults.seen import Seen, Start, Watcher
 
 ONCE_MORE = 4  # one case in so many goes on to a second rotation; each that nobody was killed in does
@@ -140,21 +139,21 @@ def _fate(who: str, status: int, output: Path) -> str:
 
 def _first(bench: Bench, case: Case, folder: Path, tell: Callable[[Any], None]) -> None:
     bench.clock.install()
+    issuing.install(bench.clock)
     random.seed(case.name)
     if bench.mutate is not None:
         bench.mutate()
     hub = open_world(bench, folder)
     name = principal_name(case)
-    start = _set_up(bench, hub, case, name)
+    start = issuing.set_up(hub, case) if case.subject.is_issued else _set_up(bench, hub, case, name)
     (folder / "start.json").write_text(start.dump())
     places: list[tuple[str, int]] = []
-    driver = Driver(bench, hub, case, folder)
-    checks = Checks(Watcher(case, start, hub, bench.client), driver, thorough=True)
+    driver, watcher = _play(bench, hub, case, folder, start)
+    checks = Checks(watcher, driver, thorough=True)
     with _dying(case.place, case.k, places, _store(hub, case, folder)):
         if case.place == "never":  # nobody dies, so every instant of the calm run can be looked at
             checks.listen()
-        made = runs.start(hub, name, case.subject.goal, trigger=case.name)
-        driver.drive(made.id, checks.between if case.place == "never" else lambda _: None)
+        driver.go(checks.between if case.place == "never" else lambda _: None)
     tell({"places": places, "violations": checks.found})
     hub.close()
 
@@ -202,22 +201,23 @@ def _arm(client: Client, case: Case, name: str) -> Any:
 
 def _store(hub: Keyturn, case: Case, folder: Path) -> Callable[[str], None]:
     """What our own store does at a place: with `store_refuses` it turns down, once in the life of a case, the commit
-    that holds a RECEIPT: before it (a full disk), or after it has landed (the connection breaks)."""
-    is_armed, mark = case.fault.where == "store", folder / "refused"
-    when = {"store_refuses.receipt": "commit:before", "store_refuses.lands": "commit:after"}.get(case.fault.name)
-    holds_receipt = False
+    that holds a RECEIPT (in S8: the book's own): before it (a full disk), or after it has landed (a lost answer)."""
+    how, mark = case.fault.name.rpartition("store_refuses.")[2], folder / "refused"
+    when = "commit:after" if how.endswith("lands") else "commit:before"
+    begins = "call:stage:before" if how.startswith("book") else "line:RECEIPT:"
+    is_meant = False
 
     def at(place: str) -> None:
-        nonlocal holds_receipt
-        if not is_armed:
+        nonlocal is_meant
+        if not case.fault.name.startswith("store_refuses"):
             return
-        if place.startswith("line:RECEIPT:") and place.endswith(":after"):
-            holds_receipt = True
-        elif holds_receipt and place == when and not mark.exists():
+        if place.startswith(begins):
+            is_meant = True
+        elif is_meant and place == when and not mark.exists():
             mark.touch()
             raise psycopg.errors.DiskFull if hub.store.dialect == "postgresql" else sqlite3.OperationalError("full")
         elif place == "commit:after":
-            holds_receipt = False
+            is_meant = False
 
     return at
 
@@ -257,31 +257,28 @@ def _second(
     thorough: bool = False,
 ) -> None:
     bench.clock.install()
+    issuing.install(bench.clock)
     random.seed(case.name + "again")
     if bench.mutate is not None:
         bench.mutate()
     hub = open_world(bench, folder)
     start = Start.load((folder / "start.json").read_text())
-    driver = Driver(bench, hub, case, folder)
-    watcher = Watcher(case, start, hub, bench.client, secrets=set(start.secrets))
+    driver, watcher = _play(bench, hub, case, folder, start)
     checks = Checks(watcher, driver, thorough=thorough)
-    answered = invariants.in_receipts(checks.instant("at the crash", full=True))
+    answered = watcher.answers(checks.instant("at the crash", full=True))
     places: list[tuple[str, int]] = []
     with _dying(*(die or ("never", 0)), places, _store(hub, case, folder)):
         checks.listen()
         free_dead_holders(hub.store)
-        made = runs.start(hub, start.name, case.subject.goal, trigger=case.name)
-        stopped = driver.drive(made.id, checks.between)
+        stopped = driver.go(checks.between)
     seen = checks.instant("at rest", full=True)
-    checks.say("END", invariants.ends_well(seen, stopped), "at rest")
-    checks.say("I1", invariants.i1_ends_working(watcher, seen), "at rest")
-    checks.say("I1", invariants.i1_receipts_are_read(answered, seen), "at rest")
-    checks.say("I10", invariants.i10_chain_holds(seen), "at rest")
-    text = _journal(seen) if verbose or checks.found else ""
+    for invariant, wrong in watcher.at_rest(answered, seen, stopped):
+        checks.say(invariant, wrong, "at rest")
+    text = watcher.journal(seen) if verbose or checks.found else ""
     is_chosen = thorough or invariants.is_refresh(case) or zlib.crc32(case.name.encode()) % ONCE_MORE == 0
     if is_chosen and seen.run is not None and seen.run.state is RunState.COMPLETE and not checks.found:
         checks.say("I12", _once_more(bench, hub, driver, checks), "once more")
-    if verbose:
+    if verbose and not case.subject.is_issued:
         text += f"\nalive: {json.dumps(seen.alive, indent=1)}\nhistory:\n" + "\n".join(map(str, seen.history))
     final = seen.run
     tell(
@@ -300,33 +297,60 @@ def _second(
 def _once_more(bench: Bench, hub: Keyturn, driver: Driver, checks: Checks) -> str:
     """The same goal again, with no fault and after every grace and leeway: it must work as if nothing had happened."""
     name = checks.watcher.start.name
-    bench.client.call("disarm", principal=name)
+    if not driver.case.subject.is_issued:
+        bench.client.call("disarm", principal=name)
     bench.clock.leap(bench.client, 3 * LEEWAY_S)
-    made = runs.start(hub, name, driver.case.subject.goal, trigger="once more")
-    driver.answered = 0
-    stopped = driver.drive(made.id)
-    again = runs.get(hub, made.id)
+    stopped = driver.once_more()
+    again = runs.recent(hub, name, 1)[0]
     seen = checks.watcher.look()
     if stopped or again.state is not RunState.COMPLETE:
         return f"the next one ends {again.state.value}: {stopped or again.waiting_for or again.outcome}"
-    return invariants.i1_ends_working(checks.watcher, seen)
+    return checks.watcher.ends_working(seen)
 
 
-def _journal(seen: Seen) -> str:
-    lines = [
-        f"{x.number:3} {x.run_id[-4:]} {x.epoch:2} {x.step:16} {x.kind.value:8} {dict(x.facts)}"
-        for x in seen.lines
-    ]
-    states = [f"version {v.number} {v.state.value} {v.ref.as_json()}" for v in seen.versions]
-    owed = [f"debt {d.kind}: {d.why} {dict(d.facts)}" for d in seen.debts]
-    return "\n".join([*lines, *states, *owed])
+def _play(bench: Bench, hub: Keyturn, case: Case, folder: Path, start: Start) -> tuple[Any, Any]:
+    """Who acts and who watches: a vendor's case, or the book's."""
+    if case.subject.is_issued:
+        return issuing.play(bench, hub, case, folder, start)
+    watcher = VendorWatcher(case, start, hub, bench.client, secrets=set(start.secrets))
+    return Driver(bench, hub, case, folder), watcher
+
+
+class VendorWatcher(Watcher):
+    """Watches a connection to a vendor, and knows what must hold for it."""
+
+    def instant(self, seen: Seen, *, full: bool = False) -> Iterable[tuple[str, str]]:
+        """What must hold at any instant."""
+        return invariants.instant(self, seen, full=full)
+
+    def answers(self, seen: Seen) -> Any:
+        """What only a sealed answer knows."""
+        return invariants.in_receipts(seen)
+
+    def at_rest(self, answered: Any, seen: Seen, stopped: str) -> Iterable[tuple[str, str]]:
+        """What must hold in the end."""
+        return invariants.at_rest(self, answered, seen, stopped)
+
+    def ends_working(self, seen: Seen) -> str:
+        """What serves is accepted."""
+        return invariants.i1_ends_working(self, seen)
+
+    def journal(self, seen: Seen) -> str:
+        """For people."""
+        lines = [
+            f"{x.number:3} {x.run_id[-4:]} {x.epoch:2} {x.step:16} {x.kind.value:8} {dict(x.facts)}"
+            for x in seen.lines
+        ]
+        states = [f"version {v.number} {v.state.value} {v.ref.as_json()}" for v in seen.versions]
+        owed = [f"debt {d.kind}: {d.why} {dict(d.facts)}" for d in seen.debts]
+        return "\n".join([*lines, *states, *owed])
 
 
 @dataclass
 class Checks:
     """Collects what is wrong, each kind once."""
 
-    watcher: Watcher
+    watcher: Any  # a VendorWatcher or a BookWatcher
     driver: Driver
     thorough: bool = False
     found: list[tuple[str, str]] = field(default_factory=list)
@@ -336,14 +360,12 @@ class Checks:
         if wrong and not any(name == invariant for name, _ in self.found):
             self.found.append((invariant, f"{wrong} [{when}]"))
 
-    def instant(self, when: str, *, full: bool = False) -> Seen:
+    def instant(self, when: str, *, full: bool = False) -> Any:
         """Everything that must hold at any instant."""
         self.watcher.person = tuple(self.driver.memory().get("holds", []))
         seen = self.watcher.look()
-        for name, check in INSTANT.items():
-            if full or name not in {"I3", "I8", "I11"}:
-                self.say(name, check(seen), when)
-        self.say("I6", invariants.i6_consumers_work(self.watcher, seen), when)
+        for name, wrong in self.watcher.instant(seen, full=full):
+            self.say(name, wrong, when)
         return seen
 
     def between(self, when: str) -> None:

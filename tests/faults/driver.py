@@ -43,6 +43,12 @@ class Driver:
         made = runs.start(self.hub, principal_name(self.case), goal, trigger=self.case.name)
         return self.drive(made.id, check)
 
+    def once_more(self) -> str:
+        """The same goal again."""
+        made = runs.start(self.hub, principal_name(self.case), self.case.subject.goal, trigger="once more")
+        self.answered = 0
+        return self.drive(made.id)
+
     def drive(self, run_id: str, check: Callable[[str], None] = lambda _: None) -> str:
         """To quiescence; words when it is not reached."""
         stuck: Counter[RunState] = Counter()

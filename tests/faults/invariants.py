@@ -190,18 +190,9 @@ def _may_come_from_open_call(seen: Seen, each: Mapping[str, Any]) -> bool:
 
 def i3_never_switched_unproven(seen: Seen) -> str:
     """P2: before a version became CURRENT, a fresh test was ACCEPTED with the pinned identity, by our word and theirs."""
-    proof: Mapping[str, Any] | None = None
-    for line in seen.lines:
-        decision = line.facts.get("decision")
-        if line.kind is LineKind.OBSERVED and line.facts.get("what") == "new":
-            proof = line.facts
-        elif line.kind is LineKind.INTENT and line.step in {"stage", "refresh"}:
-            proof = None
-        elif decision == "cutover":
-            wrong = mismatch(seen.connection.identity, (proof or {}).get("identity", {}))
-            if proof is None or proof.get("verdict") != "accepted" or wrong:
-                return f"line {line.number} switches to {line.facts.get('to')} without a proof"
-            proof = None
+    wrong = switched_unproven(seen.lines, seen.connection.identity)
+    if wrong:
+        return wrong
     current = seen.current()
     material = seen.material(current) if current else None
     if current is None or material is None or current.number == 1:
@@ -214,6 +205,23 @@ def i3_never_switched_unproven(seen: Seen) -> str:
     ]
     if not tested or tested[0]["at"] > current.changed_at:
         return f"the vendor saw no accepted login with version {current.number} before it was CURRENT"
+    return ""
+
+
+def switched_unproven(lines: Iterable[Line], pinned: Mapping[str, str]) -> str:
+    """The first switch in a journal that no accepted test as the right account precedes."""
+    proof: Mapping[str, Any] | None = None
+    for line in lines:
+        decision = line.facts.get("decision")
+        if line.kind is LineKind.OBSERVED and line.facts.get("what") == "new":
+            proof = line.facts
+        elif line.kind is LineKind.INTENT and line.step in {"stage", "refresh"}:
+            proof = None
+        elif decision == "cutover":
+            wrong = mismatch(pinned, (proof or {}).get("identity", {}))
+            if proof is None or proof.get("verdict") != "accepted" or wrong:
+                return f"line {line.number} switches to {line.facts.get('to')} without a proof"
+            proof = None
     return ""
 
 
@@ -394,6 +402,22 @@ def i1_receipts_are_read(sealed: Iterable[Mapping[str, Any]], seen: Seen) -> str
     """A value whose answer was sealed before the crash becomes a version: nobody is asked for another one."""
     lost = [each["id"] for each in sealed if not any(is_it(version, each) for version in seen.versions)]
     return f"{', '.join(lost)} was in a sealed answer and is not used" if lost else ""
+
+
+def at_rest(watcher: Watcher, answered: Iterable[Mapping[str, Any]], seen: Seen, stopped: str) -> Iterable[tuple[str, str]]:
+    """What must hold when the case has come to rest; `answered` is what `in_receipts` found at the crash."""
+    yield "END", ends_well(seen, stopped)
+    yield "I1", i1_ends_working(watcher, seen)
+    yield "I1", i1_receipts_are_read(answered, seen)
+    yield "I10", i10_chain_holds(seen)
+
+
+def instant(watcher: Watcher, seen: Seen, *, full: bool) -> Iterable[tuple[str, str]]:
+    """What must hold at any instant; what reads all of the journal only if `full`."""
+    for name, check in INSTANT.items():
+        if full or name not in {"I3", "I8", "I11"}:
+            yield name, check(seen)
+    yield "I6", i6_consumers_work(watcher, seen)
 
 
 def i9_no_secret_in_clear(secrets: Iterable[str], files: Mapping[str, bytes]) -> str:

@@ -21,8 +21,9 @@ from keyturn.engine.sweep import Sweep
 from keyturn.errors import Conflict, NotDone, NotFound
 from keyturn.executor.executor import Executor
 from keyturn.issued.book import IssuedBook
-from keyturn.model.credential import Connection, State, Version
-from keyturn.model.run import TERMINAL, Debt, Line, Run, RunState
+from keyturn.model.credential import Connection, ConnectionState, State, Version
+from keyturn.model.plan import Goal
+from keyturn.model.run import TERMINAL, Debt, Line, Run, RunState, Track
 from keyturn.model.secret import Material
 from keyturn.operations import issued
 from keyturn.operations import runs as run_operations
@@ -95,6 +96,9 @@ class Issuer(Driver):
         check("the second one is out")
         if fault == "taken_back" and not stopped:
             stopped = self._withdraw(name, check)
+        if fault == "all_ended" and not stopped:
+            self._remember(values=[], all_ended=True)
+            self._order(name, None)
         return stopped or self._until_over(check)
 
     def _first(self, name: str) -> None:
@@ -165,13 +169,20 @@ class Issuer(Driver):
         gone = [*self.memory().get("withdrawn", []), made.new_version_id]
         self._remember(withdrawn=gone)
         slot = next(v.ref.slot for v in _versions(self.hub, name) if v.id == made.new_version_id)
-        issued.revoke(self.hub, name, slot)
+        self._order(name, slot)
         return self._until_over(check)
+
+    def _order(self, name: str, slot: str | None) -> None:
+        """The end of a slot or of all, ordered again until it is on its way: the order may have died with the hub."""
+        made = run_operations.recent(self.hub, name, 1)[0]
+        if made.track is Track.ROLLBACK or made.goal is Goal.REVOKE:
+            return
+        issued.revoke(self.hub, name, slot)
 
     def _withdraw(self, name: str, check: Callable[[str], None]) -> str:
         """The program is told to go back to the first one; then the second is ended."""
         made = run_operations.recent(self.hub, name, 1)[0]
-        if made.state in TERMINAL or made.track.value == "rollback":
+        if made.state in TERMINAL:
             return ""
         self._remember(values=self.memory()["ever"][:1])
         return self._end_slot(name, made, check)
@@ -196,7 +207,7 @@ class Issuer(Driver):
         check("between two steps")
 
     def once_more(self) -> str:
-        """Another one beside the one that is left."""
+        """Another one beside the one that is left, or instead of those that were ended."""
         self._remember(second_at=None, tried=100)
         name = principal_name(self.case)
         stopped = self._reissue(name, lambda _: None)
@@ -262,6 +273,7 @@ class BookSeen:
     held: tuple[str, ...]
     ever: tuple[str, ...]
     withdrawn: tuple[str, ...]
+    all_ended: bool
     digests: Mapping[str, str]
 
     @property
@@ -344,6 +356,7 @@ class BookWatcher:
             tuple(memory.get("values", [])),
             ever,
             tuple(memory.get("withdrawn", [])),
+            bool(memory.get("all_ended")),
             {value: self.digest(value) for value in (*shown, *ever)},
         )
 
@@ -379,13 +392,23 @@ class BookWatcher:
         left = [row for row in late.sealed if row.startswith("reveal:")]
         yield "I9", f"{len(left)} value(s) are kept after their ten minutes" if left else ""
 
+    def ends_working(self, seen: BookSeen) -> str:
+        """Only what the program has is let in."""
+        return _ends_known(seen)
+
+    def journal(self, seen: BookSeen) -> str:
+        """For people."""
+        lines = [f"{x.number:3} {x.run_id[-4:]} {x.step:10} {x.kind.value:8} {dict(x.facts)}" for x in seen.lines]
+        states = [f"version {v.number} {v.state.value} {v.id}" for v in seen.versions]
+        return "\n".join([*lines, *states, *(json.dumps(row.__dict__) for row in seen.rows)])
+
 
 # -- the invariants, in the sense they have where the hub itself is asked --------------------------------------------
 
 
 def i1_known(seen: BookSeen) -> str:
     """Somebody has, or can still be shown, a value that is let in; at most one that is let in is unknown to all."""
-    if seen.connection is None:
+    if seen.connection is None or seen.all_ended:
         return ""
     known = {seen.digests[value] for value in (*seen.shown, *seen.ever)}
     inside = [row for row in seen.rows if row.lets_in(seen.now)]
@@ -422,7 +445,8 @@ def i3_proven(seen: BookSeen) -> str:
     wrong = invariants.switched_unproven(seen.lines, seen.connection.identity)
     if wrong:
         return wrong
-    if not any(row.version_id == seen.connection.current_version_id for row in seen.rows):
+    current = seen.connection.current_version_id
+    if not any(row.version_id == current for row in seen.rows) and not (seen.all_ended and current is None):
         return "what is CURRENT is not in the book"
     return ""
 
@@ -431,7 +455,7 @@ def i4_never_too_early(seen: BookSeen) -> str:
     """A secret ends only by order, or after the overlap and (unless told so) the first use of its successor."""
     flips = {x.facts["to"]: x.at for x in seen.lines if x.facts.get("decision") == "cutover"}
     for row in seen.rows:
-        if row.state in _OPEN_STATES or row.version_id in seen.withdrawn:
+        if row.state in _OPEN_STATES or row.version_id in seen.withdrawn or seen.all_ended:
             continue
         after = [r for r in seen.rows if r.created_at > row.created_at and r.version_id in flips]
         after = [r for r in after if r.version_id not in seen.withdrawn]
@@ -502,16 +526,12 @@ INSTANT: Mapping[str, Callable[[BookSeen], str]] = {
 def _ends_known(seen: BookSeen) -> str:
     """At rest the program is let in, by its newest value, and by nothing that nobody knows."""
     inside = [row for row in seen.rows if row.lets_in(seen.now)]
+    if seen.all_ended:
+        is_marked = seen.connection is not None and seen.connection.state is ConnectionState.REVOKED
+        return "" if is_marked and not inside else "everything was ended, and not all of it is"
     if len(inside) != 1 or not seen.held or inside[0].hash != seen.digests[seen.held[-1]]:
         return f"{len(inside)} secret(s) are let in, not only the one that the program has"
     return ""
-
-
-def journal_of(seen: BookSeen) -> str:
-    """For people."""
-    lines = [f"{x.number:3} {x.run_id[-4:]} {x.step:10} {x.kind.value:8} {dict(x.facts)}" for x in seen.lines]
-    states = [f"version {v.number} {v.state.value} {v.id}" for v in seen.versions]
-    return "\n".join([*lines, *states, *(json.dumps(row.__dict__) for row in seen.rows)])
 
 
 def play(bench: Bench, hub: Keyturn, case: Case, folder: Path, start: Start) -> tuple[Issuer, BookWatcher]:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from fastapi.testclient import TestClient
+from tests import stores
 from tests.faults import world
 from tests.issued.conftest import open_test_hub, wait_for
 
@@ -45,7 +46,7 @@ def vendor():
 @pytest.fixture
 def idle(tmp_path):
     """A fresh hub whose engine does not run, with the vendor in its catalogue."""
-    hub = open_test_hub(tmp_path, shapes=world.external())
+    hub = open_test_hub(tmp_path, stores.url(tmp_path / "home"), shapes=world.external())
     yield hub
     hub.close()
 

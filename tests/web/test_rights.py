@@ -36,6 +36,9 @@ EXPECTED = {
     "audit.read": {AP, AD},
     "people.read": {AD},
     "people.change": {AD},
+    "notice.read": {AD},
+    "notice.change": {AD},
+    "hub.check": {AD},
     "hub.run": set(),
 }
 
@@ -98,7 +101,15 @@ def test_every_page(app, browser, person, role):
 def test_only_the_door_is_open(app):
     """Pages without an operation are those for which nobody can be signed in yet."""
     opened = {page.path for page in app.state.pages.map if page.operation is None}
-    assert opened == {"/setup", "/join", "/sign-in", "/sign-in/code", "/sign-in/passkey"}
+    assert opened == {
+        "/setup",
+        "/join",
+        "/sign-in",
+        "/sign-in/code",
+        "/sign-in/passkey",
+        "/sign-in/sso",
+        "/sign-in/sso/back",
+    }
     routes = [r for r in app.state.pages.app._app.routes if isinstance(r, Route)]
     assert {r.path for r in routes} == {page.path for page in app.state.pages.map} | {"/static/{name}"}
 

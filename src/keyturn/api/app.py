@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from keyturn.api import bulk, callback, leases, problems, reading
+from keyturn.api import bulk, callback, leases, oauth, problems, reading
 from keyturn.api.door import open_door
 from keyturn.api.shield import Shield
 from keyturn.bootstrap import Keyturn
@@ -23,7 +23,7 @@ from keyturn.web.app import Pages
 
 _SECURITY: list[dict[str, list[str]]] = [{"AccessKey": []}, {"Bearer": []}]
 _WHOAMI = "/api/v1/whoami"
-_OPEN = ("/healthz", callback.PATH)
+_OPEN = ("/healthz", callback.PATH, *oauth.PATHS, oauth.METADATA)
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -69,7 +69,9 @@ def create_app(hub: Keyturn) -> FastAPI:
             "slot": secret.slot,
             "state": secret.state.value,
             "scopes": sorted(found.scopes),
-            "expires_at": iso(secret.ends_at),
+            "expires_at": iso(found.token.expires_at if found.token else secret.ends_at),
+            **({"client_id": found.token.client_id} if found.token else {}),
+            **({"subject": found.subject} if found.subject else {}),
         }
         headers = {"Cache-Control": "no-store", "Keyturn-Credential-State": secret.state.value}
         return JSONResponse(body, headers=headers)
@@ -79,6 +81,7 @@ def create_app(hub: Keyturn) -> FastAPI:
     app.include_router(reading.routes(hub, door))
     app.include_router(bulk.routes(hub, door, loader))
     app.include_router(callback.routes(hub, door))
+    oauth.add_routes(app, hub, door, book)
     _describe(app)
     pages = Pages(hub)
     app.state.pages = pages
@@ -107,6 +110,7 @@ def _describe(app: FastAPI) -> None:
         }
         page = {"summary": "Who the presented credential is", "tags": ["credentials"], "responses": answers}
         found["paths"][_WHOAMI] = {"get": page}
+        oauth.describe(found["paths"])
         for path, methods in found["paths"].items():
             for operation in methods.values() if path not in _OPEN else ():
                 operation["security"] = _SECURITY

@@ -17,9 +17,9 @@ from keyturn.api.problems import Refused
 from keyturn.api.shield import HEADERS
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import NotFound
-from keyturn.operations import connections, events, issued, oauth, people, projects, rights
+from keyturn.operations import connections, events, grants, issued, people, projects, rights
 from keyturn.operations.issued import CheckResult, Code, IssuedBook, token_pattern
-from keyturn.operations.rights import Operation
+from keyturn.operations.rights import Operation, Role, Who
 
 REALM = 'Bearer realm="keyturn"'
 FAILURES, WINDOW_S, ADDRESSES = 20, 300.0, 4096
@@ -99,6 +99,32 @@ class Door:
             self._book.note(found, address=address, agent=agent)
         return self._limited(request, self._judge(found, address), scope, cost)
 
+    def who(self, request: Request) -> Who:
+        """The caller as the table of rights knows them, for calls that ask there what may be done: a service identity
+        with its roles, an application with those of whoever allowed it, an issued key with at most what an operator may;
+        each within its scopes. Raises: Refused."""
+        address, agent = _from(request)
+        value = _presented(request)
+        found = self._book.look(value, address=address)
+        if _is_token(value) and found.code is Code.UNKNOWN:
+            identity = people.by_token(self._hub, value, address)
+            if identity is None or identity.scopes is None:
+                self._judge(found, address)
+            assert identity is not None
+            return identity
+        if found.subject:
+            found = self._limit_to_person(found, address, "")
+        self._book.note(found, address=address, agent=agent)
+        self._limited(request, self._judge(found, address), "")
+        if found.subject:
+            person = grants.person(self._hub, found.subject, found.scopes, address)
+            if person is None:
+                self._judge(replace(found, code=Code.REVOKED), address)
+            assert person is not None
+            return replace(person, id=f"app:{found.name}:{person.id}")
+        owner = found.secret.connection_id if found.secret else found.name
+        return Who(found.name, f"key:{owner}", found.name, address, _KEYS_MAY, found.scopes)
+
     def _enter_by_token(self, value: str, address: str, scope: str) -> CheckResult:
         """A service identity: its token's scopes and its roles must both allow the call."""
         who = people.by_token(self._hub, value, address)
@@ -123,11 +149,15 @@ class Door:
         """An application's token: whoever allowed it must still be able to do it themselves."""
         if not found.accepted:
             return found
-        who = oauth.person(self._hub, found.subject, found.scopes, address)
+        who = grants.person(self._hub, found.subject, found.scopes, address)
         if who is None:
             return replace(found, code=Code.REVOKED)
         kind, _, name = scope.partition(":")
-        if kind in _NEEDED and not rights.may(who, _NEEDED[kind], self._project(name)):
+        if not kind:
+            return found
+        if kind not in _NEEDED:  # for programs alone: no role gives it
+            return replace(found, code=Code.SCOPE)
+        if not rights.may(who, _NEEDED[kind], self._project(name)):
             operation = _NEEDED[kind]
             why = rights.why_not(who, operation)
             facts = {"operation": operation.value, "on": name, "why": why, "application": found.name}
@@ -216,6 +246,7 @@ _WHY = {
     Code.REVOKED: ("the credential has been retired", "Ask its owner for the one that followed it."),
 }
 _TOKEN = token_pattern()
+_KEYS_MAY = ((Role.OPERATOR, ""),)
 _NEEDED = {"read": Operation.CONNECTION_READ, "lease": Operation.CREDENTIAL_LEASE}
 
 

@@ -24,7 +24,10 @@ from keyturn.operations.oauth import Answer, Caller
 
 _HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _FORM = "application/x-www-form-urlencoded"
-_MALFORMED = Answer(400, {"error": "invalid_request", "error_description": "not a form, or sent in the wrong place"})
+_MALFORMED = Answer(
+    400, {"error": "invalid_request", "error_description": "not a form, or sent in the wrong place"}
+)
+METADATA = oauth.METADATA
 PATHS = (oauth.TOKEN, oauth.REVOKE, oauth.INTROSPECT)
 
 
@@ -61,7 +64,10 @@ def add_routes(app: FastAPI, hub: Keyturn, door: Door, book: IssuedBook) -> None
             return JSONResponse(server.metadata())
         except ValueError:
             return problem(
-                404, "no_oauth", "this hub is not served over TLS", hint="Set KEYTURN_PUBLIC_URL to its https address."
+                404,
+                "no_oauth",
+                "this hub is not served over TLS",
+                hint="Set KEYTURN_PUBLIC_URL to its https address.",
             )
 
     app.add_route(oauth.METADATA, metadata, methods=["GET"])
@@ -70,14 +76,22 @@ def add_routes(app: FastAPI, hub: Keyturn, door: Door, book: IssuedBook) -> None
 async def _form(request: Request) -> list[tuple[str, str]] | None:
     """The form; None for anything else, and for what stands in the address, where logs and proxies keep it."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.scope.get("query_string") or kind != _FORM or len(request.headers.getlist("authorization")) > 1:
+    if (
+        request.scope.get("query_string")
+        or kind != _FORM
+        or len(request.headers.getlist("authorization")) > 1
+    ):
         return None
     body = await request.body()
     if len(body) > oauth.MOST_FORM:
         return None
     try:
         return parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=100
+            body.decode("ascii"),
+            keep_blank_values=True,
+            encoding="utf-8",
+            errors="strict",
+            max_num_fields=100,
         )
     except ValueError:
         return None
@@ -97,6 +111,8 @@ def describe(paths: dict[str, Any]) -> None:
     for path, text in says.items():
         answers = {"200": {"description": "As the RFC has it"}, "401": {"description": "invalid_client"}}
         form = {"content": {_FORM: {"schema": {"type": "object"}}}, "required": True}
-        paths[path] = {"post": {"summary": text, "tags": ["oauth"], "requestBody": form, "responses": answers}}
+        paths[path] = {
+            "post": {"summary": text, "tags": ["oauth"], "requestBody": form, "responses": answers}
+        }
     metadata = {"summary": "What this OAuth server offers (RFC 8414)", "tags": ["oauth"]}
     paths[oauth.METADATA] = {"get": {**metadata, "responses": {"200": {"description": "The document"}}}}

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "discover": ("connections", "What the credential can see at the vendor"),
         "history": ("connections", "Versions and journal of a connection"),
         "use": ("connections", "Declare who uses a connection"),
+        "job": ("jobs", "Small reads through a connection, on a schedule or now"),
         "lease": ("lease", "Run a program with the credential in its environment"),
     },
     "Runs": {
@@ -64,6 +65,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "issued": ("issued", "What this hub issued"),
         "reissue": ("issued", "Issue a second one beside the first"),
         "revoke-issued": ("issued", "End an issued credential"),
+        "grants": ("issued", "What people allowed OAuth applications"),
     },
 }
 _ALL = {name: said for section in COMMANDS.values() for name, said in section.items()}

@@ -34,13 +34,19 @@ class Session:
     def hub(self, *, long_running: bool = False) -> Iterator[Keyturn]:
         """The hub, opened and closed. A long-running program also begins what is due by the clock. Raises: VaultSealed, StoreUnavailable; NotFound before `keyturn init`."""
         from keyturn.bootstrap import open_hub
-        from keyturn.operations import debts, schedule
+        from keyturn.operations import debts, jobs, schedule
         from keyturn.operations.hub import require_initialised
 
         settings = self.settings()
         require_initialised(settings)
         due = schedule.start_due if long_running else None
-        hub = open_hub(settings, catalog=self.catalog, try_debt=debts.try_again, start_due=due)
+        hub = open_hub(
+            settings,
+            catalog=self.catalog,
+            try_debt=debts.try_again,
+            start_due=due,
+            run_job=jobs.run_due if long_running else None,
+        )
         try:
             yield hub
         finally:

@@ -9,6 +9,9 @@ from typing import Any
 from keyturn.model.card import Card
 
 
+PROVEN = "proven_account"
+
+
 @dataclass(frozen=True)
 class Field:
     """One form field: the CLI prompt, the web form, the API schema and the docs page all come from it.
@@ -107,7 +110,7 @@ class Method:
     summary: str
     fields: tuple[Field, ...]
     card: Card
-    principal: tuple[str, ...]  # the fields that together name the remote identity
+    principal: tuple[str, ...]  # the fields that together name the remote account; PROVEN: whoever the test says it is
     variants: tuple[Variant, ...] = ()
     create_steps: tuple[GuideStep, ...] = ()
     revoke_steps: tuple[GuideStep, ...] = ()

@@ -243,7 +243,7 @@ def _csv_words(error: csv.Error) -> str:
     """The csv module's messages in our words; none of them quotes the data."""
     text = str(error)
     if "field larger" in text:
-        return "a field is longer than 128 KiB"
+        return "a field is longer than 128 KiB: is a quote left open?"
     if "end of data" in text:
         return "ends inside quotes"
     if "NUL" in text:

@@ -154,6 +154,8 @@ def calls_of(definition: Definition) -> dict[str, str]:
     """The declared calls as a plan shows them: method and path, with the names of what is filled in."""
     rotation = definition.rotation
     found = {"verify": _call(definition.test.request)}
+    if definition.samples:
+        found["read"] = ", ".join(_call(sample.request) for sample in definition.samples)
     if definition.discover is not None:
         found["list"] = _call(definition.discover.request)
     if rotation.create is not None:

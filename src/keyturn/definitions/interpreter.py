@@ -15,6 +15,7 @@ from keyturn.definitions.lifecycle import (
 )
 from keyturn.definitions.located import DeclaredLocator, RefreshDeath
 from keyturn.definitions.model import Definition, Generate
+from keyturn.definitions.sample import DeclaredReader
 from keyturn.definitions.verifier import DeclaredVerifier
 from keyturn.errors import InvalidInput
 
@@ -40,6 +41,7 @@ def capabilities(definition: Definition | str) -> Capabilities:
         issuer=DeclaredIssuer(definition, create) if issues and create else None,
         revoker=_revoker(definition),
         authorizer=DeclaredAuthorizer(definition, auth) if consents and isinstance(auth, OAuth) else None,
+        reader=DeclaredReader(definition) if definition.samples else None,
         locator=DeclaredLocator(definition) if create is not None and create.handle else None,
         death=RefreshDeath(definition, auth)
         if consents and isinstance(auth, OAuth) and _by_refresh(definition)

@@ -59,6 +59,11 @@ class JsonPath:
     text: str
     steps: tuple[Child | Index | Every | Only, ...]
 
+    @property
+    def many(self) -> bool:
+        """Whether it may lead to several values."""
+        return any(isinstance(step, Every | Only) for step in self.steps)
+
     def select(self, value: Any) -> list[Any]:
         """Every value the path leads to, in document order, null included; at most MAX_FOUND."""
         found = [value]

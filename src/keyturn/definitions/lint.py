@@ -17,6 +17,7 @@ from keyturn.transport.ssrf import matches
 def lint(definition: Definition, log: Log, network: NetworkPolicy | None = None) -> None:
     """Adds a finding for every rule broken. `network` names hosts that the operator opened."""
     _test(definition, log)
+    _samples(definition, log)
     _hosts(definition, log, network or NetworkPolicy())
     for place in places(definition):
         _expressions(definition, place, log)
@@ -55,6 +56,28 @@ def _test(definition: Definition, log: Log) -> None:
                 "test.request.method",
                 "the test is not a GET",
                 "Make sure that it changes nothing.",
+            )
+
+
+def _samples(definition: Definition, log: Log) -> None:
+    """A job reads and does nothing else, one bounded page of it."""
+    for sample in definition.samples:
+        at = f"sample.{sample.name}"
+        if sample.request.method != "GET":
+            log.refuse(sample.line, f"{at}.request.method", "a sample is read with GET", "Use a GET.")
+        if not sample.request.auth:
+            log.refuse(
+                sample.line,
+                f"{at}.request.auth",
+                "a sample without the credential proves nothing about it",
+                "Leave auth out.",
+            )
+        if not sample.limit_param:
+            log.remark(
+                sample.line,
+                f"{at}.limit_param",
+                "the page is as large as the vendor makes it",
+                "Name the query parameter that bounds it.",
             )
 
 

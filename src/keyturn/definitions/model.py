@@ -27,7 +27,18 @@ CLASSES = (
     "unexpected_page",
     "unknown",
 )
-PHASES = ("test", "discover", "create", "set", "revoke", "token", "refresh", "authorize_callback", "login")
+PHASES = (
+    "test",
+    "discover",
+    "sample",
+    "create",
+    "set",
+    "revoke",
+    "token",
+    "refresh",
+    "authorize_callback",
+    "login",
+)
 
 
 @dataclass(frozen=True)
@@ -204,6 +215,20 @@ class Discover:
 
 
 @dataclass(frozen=True)
+class SampleRead:
+    """One list that jobs may read a piece of. `limit_param` names the query parameter that bounds a page; `most` is the
+    vendor's largest page."""
+
+    name: str
+    title: str
+    request: RequestSpec
+    items: JsonPath
+    limit_param: str = ""
+    most: int = 100
+    line: int = 0
+
+
+@dataclass(frozen=True)
 class Generate:
     """How `set_value` makes a value."""
 
@@ -300,6 +325,7 @@ class Definition:
     test: TestBlock
     errors: tuple[ErrorRule, ...] = ()
     discover: Discover | None = None
+    samples: tuple[SampleRead, ...] = ()
     rotation: Rotation = field(default_factory=lambda: Rotation("manual"))
     manual: Manual | None = None
     max_active: int = 0  # 0: no limit told

@@ -40,6 +40,8 @@ def places(definition: Definition) -> Iterator[Place]:
     yield from _request(definition.test.request, _READS, secrets=False)
     if definition.discover is not None:
         yield from _request(definition.discover.request, _READS, secrets=False)
+    for sample in definition.samples:
+        yield from _request(sample.request, _READS, secrets=False)
     rotation = definition.rotation
     if rotation.create is not None:
         yield from _request(rotation.create.request, _READS | {"pending"}, secrets=True)
@@ -53,6 +55,8 @@ def requests(definition: Definition) -> Iterator[RequestSpec]:
     yield definition.test.request
     if definition.discover is not None:
         yield definition.discover.request
+    for sample in definition.samples:
+        yield sample.request
     if definition.rotation.create is not None:
         yield definition.rotation.create.request
     if definition.rotation.revoke is not None:

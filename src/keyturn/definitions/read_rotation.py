@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from keyturn.definitions.cursor import Cursor
 from keyturn.definitions.guide import read_steps
 from keyturn.definitions.model import (
@@ -17,6 +19,7 @@ from keyturn.definitions.model import (
     RequestSpec,
     Revoke,
     Rotation,
+    SampleRead,
     TestBlock,
 )
 from keyturn.definitions.read_request import (
@@ -27,7 +30,9 @@ from keyturn.definitions.read_request import (
     read_request,
     read_success,
 )
+from keyturn.model.job import MOST
 
+_SAMPLE = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 MODES = ("create_then_revoke", "in_place", "set_value", "reconsent", "manual")
 _ROTATION = (
     "mode",
@@ -118,6 +123,31 @@ def read_discover(at: Cursor | None) -> Discover | None:
         mask=read_path(at, "prefix_or_mask"),
         active=read_path(at, "active"),
     )
+
+
+def read_samples(at: Cursor) -> tuple[SampleRead, ...]:
+    """What jobs may read, by name."""
+    found = []
+    for name, inner in at.entries("sample"):
+        each = inner.keys("title", "request", "items", "limit_param", "most", required=("request", "items"))
+        if not _SAMPLE.match(name):
+            each.refuse(f"{name!r} is not a name", "Use lower-case letters, digits and '_'.")
+        request = each.get("request")
+        most = each.integer("most", 100, least=1)
+        if most > MOST:
+            each.refuse(f"most is at most {MOST}", "A job reads a sample, it moves no data.")
+        found.append(
+            SampleRead(
+                name=name,
+                title=each.text("title", name.replace("_", " ")),
+                request=read_request(request) if request is not None else RequestSpec("GET"),
+                items=need_path(each, "items"),
+                limit_param=each.text("limit_param"),
+                most=min(most, MOST),
+                line=each.line,
+            )
+        )
+    return tuple(found)
 
 
 def _pagination(at: Cursor | None) -> Pagination:

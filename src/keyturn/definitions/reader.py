@@ -16,7 +16,13 @@ from keyturn.definitions.model import Definition, Input, Part
 from keyturn.definitions.patterns import compiled
 from keyturn.definitions.read_auth import read_auth
 from keyturn.definitions.read_request import read_errors
-from keyturn.definitions.read_rotation import read_discover, read_manual, read_rotation, read_test
+from keyturn.definitions.read_rotation import (
+    read_discover,
+    read_manual,
+    read_rotation,
+    read_samples,
+    read_test,
+)
 
 SCHEMA = "rest-credential/v1"
 _BLOCK = (
@@ -31,6 +37,7 @@ _BLOCK = (
     "http",
     "test",
     "discover",
+    "sample",
     "errors",
     "rotation",
     "manual",
@@ -112,6 +119,7 @@ def _definition(at: Cursor, name: str, title: str) -> Definition:
         test=read_test(at.get("test"), at),
         errors=read_errors(at),
         discover=read_discover(at.get("discover")),
+        samples=read_samples(at),
         rotation=read_rotation(at.get("rotation"), _default_mode(auth)),
         manual=read_manual(at.get("manual")),
         max_active=overlap.integer("max_active") if overlap is not None else 0,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from keyturn.contract.manifest import Field, Guide, Method, System, Variant
+from keyturn.contract.manifest import PROVEN, Field, Guide, Method, System, Variant
 from keyturn.definitions.cards import read_card
 from keyturn.definitions.cursor import EMPTY, Cursor
 from keyturn.definitions.derive import calls_of, card, fields, principal_of
@@ -275,7 +275,7 @@ def _field(name: str, at: Cursor, onto: Field | None) -> Field:
 
 def _check_names(at: Cursor, method: Method) -> None:
     names = [f.name for f in method.fields]
-    wanted = [("principal", n) for n in method.principal] + [
+    wanted = [("principal", n) for n in method.principal if n != PROVEN] + [
         ("guide.paste_fields", n) for n in method.paste_fields
     ]
     wanted += [("variants", v.field) for v in method.variants]

@@ -22,7 +22,7 @@ _DEATH = frozenset({"credential_invalid", "reauth_required"})
 _GOOD = (Condition(status_from=200, status_to=299),)
 
 
-class _Unclear(Exception):
+class Unclear(Exception):
     """The grant does not say which resource is meant."""
 
     def __init__(self, code: str, detail: str) -> None:
@@ -44,7 +44,7 @@ class DeclaredVerifier:
                 return self._probe(access, material)
         except Refused as refused:
             return _probe_of(refused)
-        except _Unclear as unclear:
+        except Unclear as unclear:
             return unknown(unclear.code, unclear.detail)
         except VendorThrottled as throttled:
             return unknown("rate_limited", throttled.message, float(throttled.facts.get("wait_s", 0.0)))
@@ -62,7 +62,7 @@ class DeclaredVerifier:
         caller = Caller(self.definition, access)
         scopes = values(self.definition, access, material)
         placed = sign(caller, scopes)
-        rights = self._granted(caller, scopes, placed)
+        rights = granted(caller, scopes, placed)
         answer = caller.call(test.request, scopes, placed, test.success, "test")
         who = test.identity
         if who.rights is not None:
@@ -74,14 +74,19 @@ class DeclaredVerifier:
                 identity[name] = found
         return Probe(Verdict.ACCEPTED, identity=identity, rights=rights)
 
-    def _granted(self, caller: Caller, scopes: Values, placed: tuple[Placed, ...]) -> frozenset[str]:
-        auth = self.definition.auth
-        if not isinstance(auth, OAuth) or auth.granted is None:
-            return frozenset()
-        answer = caller.call(auth.granted.request, scopes, placed, _GOOD, "test")
-        chosen, label, rights = _choose(auth.granted, answer, scopes)
-        scopes["oauth"].update(resource_id=chosen, resource_label=label)
-        return rights
+
+def granted(caller: Caller, scopes: Values, placed: tuple[Placed, ...]) -> frozenset[str]:
+    """Puts the one resource that is meant into `scopes`; the rights in it. Nothing where a grant has no resources.
+
+    Raises: Unclear, and what a call raises.
+    """
+    auth = caller.definition.auth
+    if not isinstance(auth, OAuth) or auth.granted is None:
+        return frozenset()
+    answer = caller.call(auth.granted.request, scopes, placed, _GOOD, "test")
+    chosen, label, rights = _choose(auth.granted, answer, scopes)
+    scopes["oauth"].update(resource_id=chosen, resource_label=label)
+    return rights
 
 
 def _who(source: Extract | None, answer: Answer, scopes: Values, what: str) -> str:
@@ -112,11 +117,11 @@ def _choose(granted: Granted, answer: Answer, scopes: Values) -> tuple[str, str,
     if len(fitting) == 1:
         return fitting[0], labels[fitting[0]], frozenset(rights[fitting[0]])
     if not labels:
-        raise _Unclear("resource_missing", "the grant reaches no site")
+        raise Unclear("resource_missing", "the grant reaches no site")
     listed = ", ".join(sorted(labels.values()))[:500]
     if not fitting:
-        raise _Unclear("resource_missing", f"the grant does not reach {wanted}; it reaches {listed}")
-    raise _Unclear(
+        raise Unclear("resource_missing", f"the grant does not reach {wanted}; it reaches {listed}")
+    raise Unclear(
         "resource_choice", f"the grant reaches several sites; set {granted.chosen_by or 'one'}: {listed}"
     )
 

@@ -24,6 +24,7 @@ from keyturn.vault import spool
 from keyturn.vault.secrets import Secrets
 
 OFTEN_S, SELDOM_S = 10.0, 60.0
+JOBS_S, JOBS_AT_ONCE = 5.0, 2  # how late a job may start; how many read at once in one process
 LEASES_KEPT_S = 86400.0
 REFUSALS_KEPT_S = 30 * 86400.0  # no vendor counts failed logins for longer
 _DEBTS_AT_ONCE = 20
@@ -32,6 +33,7 @@ _DEBTS_AT_ONCE = 20
 @dataclass(frozen=True)
 class Sweep:
     """The chores. `try_debt` makes one attempt at a debt and records its outcome, without it debts are left alone;
+    `run_job` runs one job that is due and tells whether there was one, without it jobs are left to other processes;
     `worker` is this process's name.
     """
 
@@ -43,6 +45,7 @@ class Sweep:
     spool: str = ""
     spool_private: bytes = b""
     try_debt: Callable[[Debt], object] | None = None
+    run_job: Callable[[], bool] | None = None
     start_due: Callable[[], object] | None = None  # begins what the clock asks for; only long-running programs do
 
     def at_start(self) -> None:
@@ -145,23 +148,38 @@ class Sweep:
 
 
 class Sweeper:
-    """Runs the chores in a thread of their own, because a debt may wait for a slow vendor."""
+    """Runs the chores in a thread of their own, because a debt may wait for a slow vendor, and jobs in others, because
+    they wait for one as a rule."""
 
-    def __init__(self, sweep: Sweep, often_s: float = OFTEN_S, seldom_s: float = SELDOM_S) -> None:
-        self._sweep, self._often_s, self._seldom_s = sweep, often_s, seldom_s
+    def __init__(
+        self, sweep: Sweep, often_s: float = OFTEN_S, seldom_s: float = SELDOM_S, jobs_s: float = JOBS_S
+    ) -> None:
+        self._sweep, self._often_s, self._seldom_s, self._jobs_s = sweep, often_s, seldom_s, jobs_s
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Starts the thread; nothing is done before the first interval is over."""
-        self._thread = threading.Thread(target=self._serve, name="keyturn-tidy", daemon=True)
-        self._thread.start()
+        """Starts the threads; nothing is done before the first interval is over."""
+        works = [("keyturn-tidy", self._serve)]
+        if self._sweep.run_job is not None:
+            works += [(f"keyturn-job-{n}", self._serve_jobs) for n in range(JOBS_AT_ONCE)]
+        self._threads = [threading.Thread(target=work, name=name, daemon=True) for name, work in works]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Ends the thread after the chore in hand."""
+        """Ends the threads after the chore and the jobs in hand; a job that is cut off runs again."""
+        until = time.monotonic() + timeout_s
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _serve_jobs(self) -> None:
+        run_job = self._sweep.run_job
+        while run_job is not None and not self._stop.wait(self._jobs_s):
+            with suppress(Exception):  # an ill store, a missing connector: looked at again
+                while not self._stop.is_set() and run_job():
+                    pass
 
     def _serve(self) -> None:
         sweep = self._sweep

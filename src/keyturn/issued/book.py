@@ -15,7 +15,7 @@ from keyturn.issued.grants import Grants
 from keyturn.keymaking import passwords
 from keyturn.model.ids import ConnectionId, VersionId
 from keyturn.model.run import LineKind
-from keyturn.storage import issued, journal, oauth, runs
+from keyturn.storage import bulk, issued, journal, oauth, runs
 from keyturn.storage.database import Store, Tx
 from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState, Use
 from keyturn.vault.roots import Roots
@@ -25,8 +25,9 @@ TELL_AGAIN_S = (
     3600.0  # a caller who still presents an ended secret is put on record this often, not at every call
 )
 SLOTS = ("A", "B")
-KEYS = frozenset("kbw")  # kinds of value that open the door by themselves; a client secret opens the token endpoint only
-ACCESS_TOKEN = "t"
+# kinds of value that open the door by themselves; a client secret opens the token endpoint only
+KEYS = frozenset("kbw")
+_TOKENS = "t"
 
 
 class Code(StrEnum):
@@ -98,7 +99,7 @@ class IssuedBook:
         except InvalidInput:
             return _MALFORMED
         digest = self.roots.token_digest(presented)
-        if kind == ACCESS_TOKEN:
+        if kind == _TOKENS:
             return self.look_up_token(digest, address=address, scope=scope)
         if kind not in KEYS:
             return _UNKNOWN
@@ -120,9 +121,7 @@ class IssuedBook:
             return replace(result, code=Code.REVOKED)
         if now >= token.expires_at:
             return replace(result, code=Code.EXPIRED)
-        return self._judge(
-            replace(result, secret=found.secret), found.secret, allowed, address, scope
-        )
+        return self._judge(replace(result, secret=found.secret), found.secret, allowed, address, scope)
 
     def look_up(self, digest: str, *, address: str | None = None, scope: str = "") -> CheckResult:
         """Judges by digest: what the hub can still do when the value is long gone."""
@@ -302,13 +301,15 @@ class IssuedBook:
             ),
         )
 
-    def retire(self, tx: Tx, secret: IssuedSecret) -> None:
+    def retire(self, tx: Tx, secret: IssuedSecret, *, routine: bool = False) -> None:
         """Closes the door for good. Already closed counts as done. Elders that were retiring for it stay alive.
 
         Access tokens made with it are refused from the same commit on. With a client's last secret goes whatever people
-        allowed that client.
+        allowed that client. Only after a `routine` rotation may it finish a bulk load that it began.
         """
         issued.move(tx, secret.version_id, SecretState.REVOKED)
+        if not routine:
+            bulk.unpin(tx, secret.version_id)
         left = [s for s in issued.of_connection(tx, secret.connection_id) if s.state in ACCEPTED]
         if secret.client_id and all(s.client_id != secret.client_id for s in left):
             oauth.end_grants_of_client(tx, secret.client_id, self._clock(), "the client was ended")

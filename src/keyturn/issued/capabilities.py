@@ -14,10 +14,10 @@ from keyturn.issued.book import CheckResult, IssuedBook
 from keyturn.keymaking import passwords
 from keyturn.model.credential import Connection, Ref
 from keyturn.model.ids import ConnectionId
-from keyturn.model.plan import Kind
+from keyturn.model.plan import Goal, Kind
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, accepted, rejected
-from keyturn.storage import issued, runs, versions
+from keyturn.storage import issued, journal, runs, versions
 from keyturn.storage.database import Tx
 from keyturn.storage.issued import IssuedSecret
 from keyturn.vault.secrets import Secrets
@@ -95,7 +95,14 @@ class Own:
                 hint = ref.label.removeprefix("…")
                 client_id = _asked_client(tx, self._connection.id)
                 self._book.add(
-                    tx, version.id, version.connection_id, ref.slot, digest, hint, version.expires_at, client_id
+                    tx,
+                    version.id,
+                    version.connection_id,
+                    ref.slot,
+                    digest,
+                    hint,
+                    version.expires_at,
+                    client_id,
                 )
             except Conflict as error:
                 raise CapReached(error.message, hint=error.hint) from None
@@ -116,7 +123,7 @@ class Own:
         def work(tx: Tx) -> None:
             for secret in issued.of_connection(tx, self._connection.id):
                 if _sits_at(secret, ref):
-                    self._book.retire(tx, secret)
+                    self._book.retire(tx, secret, routine=_is_routine(tx, self._connection.id))
                     reveal.destroy(tx, secret.hash)
 
         self._write(work)
@@ -137,6 +144,14 @@ class Own:
 def hub_id(book: IssuedBook) -> str:
     """The hub's own name as a tenant; the same for the life of its root secret."""
     return f"hub_{book.roots.subkey('tenant').hex()[:_DIGITS]}"
+
+
+def _is_routine(tx: Tx, connection_id: ConnectionId) -> bool:
+    """Whether the open run is a rotation that nobody has turned into an emergency."""
+    run = runs.unfinished_of(tx, connection_id)
+    if run is None or run.goal is not Goal.ROTATE:
+        return False
+    return all(line.step != "contain" for line in journal.of_run(tx, run.id))
 
 
 def _asked_client(tx: Tx, connection_id: ConnectionId) -> str | None:

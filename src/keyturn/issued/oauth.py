@@ -39,7 +39,9 @@ MOST_CALLBACKS = 10
 _KEEP_S = 86400.0  # an expired token is known this long, so that its caller is told what happened
 _PRUNE_S = 600.0
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_CALLBACK = re.compile(r"[A-Za-z0-9:/?&=%.,;@!$()+~_\[\]-]{8,2000}")  # RFC 3986 without fragment, quote and star
+_CALLBACK = re.compile(
+    r"[A-Za-z0-9:/?&=%.,;@!$()+~_\[\]-]{8,2000}"
+)  # RFC 3986 without fragment, quote and star
 _HOST = re.compile(r"[A-Za-z0-9.-]+|[0-9a-f:]+")
 _CLIENT_ID = re.compile(rf"{passwords.PREFIX}c_[0-9A-Za-z]{{22}}")
 
@@ -225,7 +227,13 @@ class OauthBook:
     # -- codes ---------------------------------------------------------------------------------------------------------
 
     def allow(
-        self, client: Client, subject: str, scopes: str, redirect_uri: str, challenge: str, note: Callable[[Tx], None]
+        self,
+        client: Client,
+        subject: str,
+        scopes: str,
+        redirect_uri: str,
+        challenge: str,
+        note: Callable[[Tx], None],
     ) -> str:
         """A person said yes: the code for the application, good once and for a minute. `note` is written beside it."""
         value, now = _random(), self._clock()

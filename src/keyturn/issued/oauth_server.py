@@ -32,10 +32,10 @@ from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 
-from keyturn.issued import oauth
 from keyturn.issued.book import Code
 from keyturn.issued.oauth import Client, OauthBook, Pair
 from keyturn.keymaking import passwords
+from keyturn.storage import oauth as rows
 from keyturn.storage.database import Tx
 from keyturn.storage.oauth import ACCESS, Grant, Token
 
@@ -156,7 +156,9 @@ class _Client:
         return callbacks[0] if len(callbacks) == 1 else ""
 
     def get_allowed_scope(self, scope: str | None) -> str | None:
-        asked = " ".join(dict.fromkeys((scope or "").split())) or " ".join(sorted(self.own.terms.grants.scopes))
+        asked = " ".join(dict.fromkeys((scope or "").split())) or " ".join(
+            sorted(self.own.terms.grants.scopes)
+        )
         return asked if self.own.covers(asked) else None
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
@@ -175,7 +177,7 @@ class _Client:
 class _Code:
     """A code in the words of Authlib's AuthorizationCodeMixin."""
 
-    def __init__(self, code: oauth.oauth.Code, grant: Grant) -> None:
+    def __init__(self, code: rows.Code, grant: Grant) -> None:
         self.own, self.grant = code, grant
         self.code_challenge, self.code_challenge_method = code.challenge, "S256"
 
@@ -345,7 +347,9 @@ class OauthServer(AuthorizationServer):  # type: ignore[misc]
         made.validate()
         return {**made, "authorization_response_iss_parameter_supported": True}
 
-    def answer(self, path: str, form: Sequence[tuple[str, str]], authorization: str, caller: Caller) -> Answer:
+    def answer(
+        self, path: str, form: Sequence[tuple[str, str]], authorization: str, caller: Caller
+    ) -> Answer:
         """What a POST with a form to the token, revocation or introspection endpoint gets. Never raises for what was sent."""
         try:
             found = _one_each(form)
@@ -382,7 +386,9 @@ class OauthServer(AuthorizationServer):  # type: ignore[misc]
             if not back_to:
                 raise NotOurs from None
             return self.refused(back_to, state, str(error.error))
-        return Ask(client.own, back_to, asked or "", str(grant.request.scope), state, found["code_challenge"][0])
+        return Ask(
+            client.own, back_to, asked or "", str(grant.request.scope), state, found["code_challenge"][0]
+        )
 
     def allowed(self, ask: Ask, subject: str, note: Callable[[Tx], None]) -> Back:
         """The person said yes: a code for the application. `note` is written in the same commit."""

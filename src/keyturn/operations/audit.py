@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import InvalidInput
 from keyturn.model.run import Line, LineKind
-from keyturn.storage import journal
+from keyturn.operations.connections import find
+from keyturn.storage import connections, journal, people
+from keyturn.storage.database import Tx
 from keyturn.storage.journal import Chain, Head
 from keyturn.vault import roots
 
@@ -47,6 +49,47 @@ class Checked:
 def check(hub: Keyturn) -> list[str]:
     """What is wrong with the chains in the database, by connection; empty when all hold up to their heads."""
     return [each for head in hub.store.read(journal.heads) for each in _follow(hub, head, lambda _line: None)]
+
+
+def search(
+    hub: Keyturn,
+    *,
+    connection: str = "",
+    projects: frozenset[str] | None = None,
+    run_id: str = "",
+    kind: str = "",
+    since: float | None = None,
+    until: float | None = None,
+    words: Sequence[str] = (),
+    before: tuple[float, str, int] | None = None,
+    limit: int = 100,
+) -> list[Line]:
+    """The lines that fit, newest first, of every chain or of one connection's (`hub` is the hub's own). Limited to
+    `projects` the hub's own lines are left out. Raises: NotFound."""
+    chosen: list[str] | None = None
+    if connection == journal.HUB:
+        chosen = [] if projects is not None else [journal.HUB]
+    elif connection:
+        chosen = [find(hub, connection).id]
+
+    def work(tx: Tx) -> list[Line]:
+        mine = chosen
+        if projects is not None:
+            seen = [c.id for c in connections.every(tx) if people.project_of(tx, c.id) in projects]
+            mine = seen if mine is None else [each for each in mine if each in seen]
+        return journal.search(
+            tx,
+            connection_ids=mine,
+            run_id=run_id,
+            kind=kind,
+            since=since,
+            until=until,
+            words=words,
+            before=before,
+            limit=limit,
+        )
+
+    return hub.store.read(work)
 
 
 def export(hub: Keyturn, path: Path) -> Exported:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
+from keyturn.contract.manifest import PROVEN
 from keyturn.contract.values import Access, Found
 from keyturn.errors import Conflict, CredentialRejected, InvalidInput, NotFound, VendorUnavailable
 from keyturn.executor.hub import RowOf
@@ -53,6 +54,56 @@ def connect(
     are rows that can also be authorized, when an administrator is given and no token.
     Raises: InvalidInput or Conflict (field named), CredentialRejected, VendorUnavailable.
     """
+    it = _tested(hub, system, method, name, values, owner, policy, definition)
+    if it.probe.verdict is not Verdict.ACCEPTED:  # waits for a consent
+        admin = it.admin or _client_parts(it.material)
+        saved = _save(hub, it.row, it.connection, None, Ref(), admin, it.connection.created_at, {})
+        return Connected(saved, it.probe, it.control)
+    ref = locate(it.row, it.access, it.material)
+    facts = {"what": "connect", **it.probe.as_facts(), "negative_control": it.control}
+    saved = _save(hub, it.row, it.connection, it.material, ref, it.admin, it.connection.created_at, facts)
+    return Connected(saved, it.probe, it.control)
+
+
+def check(
+    hub: Keyturn,
+    system: str,
+    method: str,
+    name: str,
+    values: Mapping[str, str],
+    *,
+    owner: str = "",
+    policy: Mapping[str, Any] | None = None,
+    definition: str = "",
+) -> Connected:
+    """Everything `connect` does before it saves, and nothing after. Raises: as `connect`."""
+    it = _tested(hub, system, method, name, values, owner, policy, definition)
+    return Connected(it.connection, it.probe, it.control)
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A connection about to be saved. Its probe is `unknown` only where a person's consent comes first."""
+
+    row: RowOf
+    access: Access
+    connection: Connection
+    material: Material
+    admin: Material | None
+    probe: Probe
+    control: str
+
+
+def _tested(
+    hub: Keyturn,
+    system: str,
+    method: str,
+    name: str,
+    values: Mapping[str, str],
+    owner: str,
+    policy: Mapping[str, Any] | None,
+    definition: str,
+) -> _Tested:
     name = check_name(hub, name)
     own = dict(policy or {})
     Policy.read(own)
@@ -60,7 +111,6 @@ def connect(
     row = hub.catalog.row(system, method, values, definition)
     settings, material, admin = read_form(f"{system}/{method}", row.method, values)
     row = hub.catalog.row(system, method, settings, definition)
-    now = time.time()
     connection = Connection(
         id=ConnectionId(new_id("con")),
         name=name,
@@ -75,7 +125,7 @@ def connect(
         generation=0,
         current_version_id=None,
         definition_hash=definition,
-        created_at=now,
+        created_at=time.time(),
     )
     access = Access(settings, material, admin, row.card.call_deadline_s, hub.settings.network)
     if (
@@ -84,8 +134,8 @@ def connect(
         and "access_token" not in material
     ):
         waiting = Connection(**{**connection.__dict__, "state": ConnectionState.REVOKED})
-        saved = _save(hub, row, waiting, None, Ref(), admin or _client_parts(material), now, {})
-        return Connected(saved, Probe(Verdict.UNKNOWN, detail="waits for consent"), "not needed")
+        waits = Probe(Verdict.UNKNOWN, detail="waits for consent")
+        return _Tested(row, access, waiting, material, admin, waits, "not needed")
     probe = row.can.verifier.verify(access, material)
     if probe.verdict is Verdict.REJECTED:
         raise CredentialRejected(
@@ -100,13 +150,11 @@ def connect(
             hint="Nothing was saved. Check host, port and network, then try again.",
         )
     control = negative_control(row, access, material)
-    ref = locate(row, access, material)
     identity = dict(probe.identity)
     if probe.rights:
         identity["rights_label"] = " ".join(sorted(probe.rights))
-    facts = {"what": "connect", **probe.as_facts(), "negative_control": control}
     full = Connection(**{**connection.__dict__, "identity": identity})
-    return Connected(_save(hub, row, full, material, ref, admin, now, facts), probe, control)
+    return _Tested(row, access, full, material, admin, probe, control)
 
 
 def check_name(hub: Keyturn, name: str) -> str:
@@ -155,7 +203,8 @@ def locate(row: RowOf, access: Access, material: Material) -> Ref:
 
 def principal_key(hub: Keyturn, row: RowOf, connection: Connection) -> str:
     """The name of the remote account, the same for every connection to it by the same method."""
-    named = [str(connection.settings.get(field, "")) for field in row.method.principal]
+    proven = {PROVEN: connection.identity.get("principal", "")}
+    named = [str({**connection.settings, **proven}.get(field, "")) for field in row.method.principal]
     own = [str(hub.catalog.definition(connection.definition_hash).id)] if connection.definition_hash else []
     if not any(named):
         return f"{connection.system}/{connection.method}/{connection.id}"

@@ -172,11 +172,13 @@ def receiving(hub: Keyturn, load_id: str, offset: int) -> tuple[Receiver, Callab
     Raises: NotFound, Conflict (`received` tells where to go on) when the offset is another, when all is here, or when
     another request is sending.
     """
+    if get(hub, load_id).state is not LoadState.RECEIVING:  # its upload may be gone by now
+        raise _takes_no_more(get(hub, load_id))
     source = uploads(hub).take(load_id)
     try:
         load = get(hub, load_id)
         if load.state is not LoadState.RECEIVING:
-            raise Conflict(f"the load takes no more bytes: it is {load.state.value}", received=load.received)
+            raise _takes_no_more(load)
         if offset != load.received:
             raise Conflict(
                 f"this load goes on at byte {load.received}",
@@ -188,6 +190,10 @@ def receiving(hub: Keyturn, load_id: str, offset: int) -> tuple[Receiver, Callab
         source.close()
         raise
     return Receiver(hub, load, source), source.close  # which lets the lock go
+
+
+def _takes_no_more(load: Load) -> Conflict:
+    return Conflict(f"the load takes no more bytes: it is {load.state.value}", received=load.received)
 
 
 def get(hub: Keyturn, load_id: str) -> Load:

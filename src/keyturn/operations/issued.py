@@ -11,11 +11,13 @@ from keyturn.bootstrap import Keyturn
 from keyturn.contract.values import Access
 from keyturn.errors import Conflict, InvalidInput, NotDone, NotFound, NotPermitted
 from keyturn.executor.executor import Executor
-from keyturn.issued import grants, kinds
+from keyturn.issued import kinds, oauth
 from keyturn.issued import reveal as kept
 from keyturn.issued.book import SLOTS, CheckResult, Code, IssuedBook
-from keyturn.issued.capabilities import capabilities, hub_id
+from keyturn.issued.capabilities import CLIENT, capabilities, hub_id
+from keyturn.keymaking import passwords as client_ids
 from keyturn.keymaking.passwords import pattern as token_pattern
+from keyturn.model.card import GapClass
 from keyturn.model.credential import (
     Connection,
     ConnectionState,
@@ -27,14 +29,14 @@ from keyturn.model.credential import (
 from keyturn.model.ids import ConnectionId, PrincipalId, VersionId, new_id
 from keyturn.model.plan import Goal, Kind, Plan
 from keyturn.model.policy import Policy
-from keyturn.model.run import LineKind, Run
+from keyturn.model.run import LineKind, Run, Track
 from keyturn.model.secret import Material, Secret
 from keyturn.operations import runs as run_operations
 from keyturn.operations.connections import check_name, find
 from keyturn.operations.forms import read_form
 from keyturn.storage import connections, journal, principals, runs, versions
 from keyturn.storage.database import Tx
-from keyturn.storage.issued import IssuedSecret
+from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState, by_version
 from keyturn.vault.secrets import admin_row, version_row
 
 OVERLAP_S = 86400.0
@@ -46,7 +48,8 @@ _ONCE_S = 0.5  # an engine that runs has picked a new run up by then
 class Handed:
     """A fresh credential and its value, for the one answer that shows it. `until`: when `reveal` stops showing it.
 
-    `run` is the rotation that goes on: it ends the old one later. None for a first credential.
+    `run` is the rotation that goes on: it ends the old one later. None for a first credential. `client_id`: of an OAuth
+    client, and not a secret. A public client is handed nothing but that: its `value` is empty.
     """
 
     connection: Connection
@@ -55,6 +58,7 @@ class Handed:
     slot: str
     until: float
     run: Run | None = None
+    client_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,13 @@ class Issued:
     connection: Connection
     kind: str
     secrets: tuple[IssuedSecret, ...]
+
+    @property
+    def client_id(self) -> str:
+        """Of an OAuth client, the id that serves now, else its last one; empty for a key."""
+        alive = [s for s in self.secrets if s.state in ACCEPTED]
+        current = [s for s in alive if s.version_id == self.connection.current_version_id]
+        return next((s.client_id for s in (*current, *alive, *self.secrets)), "")
 
 
 def book(hub: Keyturn) -> IssuedBook:
@@ -91,7 +102,8 @@ def issue(
     Policy.read(own)
     method = hub.catalog.method(made.system, made.method)
     settings, _, _ = read_form(f"{made.system}/{made.method}", method, values)
-    grants.of(settings)
+    oauth.terms(made, settings)
+    client_id = client_ids.client_id() if made.flows else ""
     connection = Connection(
         id=ConnectionId(new_id("con")),
         name=name,
@@ -147,7 +159,7 @@ def issue(
         seal(tx)
         admin(tx)
         versions.add(tx, replace(version, principal_id=principal_id))
-        ledger.add(tx, version.id, whole.id, slot, digest, value[-4:], candidate.expires_at)
+        ledger.add(tx, version.id, whole.id, slot, digest, value[-4:], candidate.expires_at, client_id)
         seen = {"what": "new", "verdict": "accepted", "identity": identity, "version": version.id}
         said = {
             "decision": "issued",
@@ -156,6 +168,7 @@ def issue(
             "slot": slot,
             "by": who,
             "scopes": settings.get("scopes", ""),
+            **({"client_id": client_id} if client_id else {}),
         }
         journal.append(
             tx,
@@ -168,7 +181,13 @@ def issue(
         return whole
 
     saved = hub.store.write(work)
-    return Handed(saved, Secret(value), version.id, slot, now + kept.REVEAL_S)
+    shown = Secret("" if _is_public(saved) else value)
+    return Handed(saved, shown, version.id, slot, now + kept.REVEAL_S, client_id=client_id)
+
+
+def _is_public(connection: Connection) -> bool:
+    """Whether it is an OAuth client without a secret: the one in the book stands for the client itself, unshown."""
+    return connection.settings.get("client_type") == "public"
 
 
 def every(hub: Keyturn) -> list[Issued]:
@@ -215,20 +234,112 @@ def reissue(
     """
     if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
         raise InvalidInput("overlap_s must be between 0 and 30 days", field="overlap_s")
-    connection, who = get(hub, name).connection, who or hub.settings.actor
+    connection = get(hub, name).connection
+    if _is_public(connection) and connection.state is ConnectionState.ACTIVE:
+        raise InvalidInput(
+            f"{name} is a public client: it has no secret that could be replaced",
+            hint=f"`keyturn reissue {name} --recreate` gives it another client id.",
+            field="name",
+        )
+    return _reissue(
+        hub,
+        connection,
+        lambda plan: _overlapping(plan, overlap_s, force=force),
+        lambda tx, as_is: _allow(tx, as_is, overlap_s),
+        reason=reason,
+        trigger=trigger,
+        wait_s=wait_s,
+        who=who,
+        overlap_s=overlap_s,
+    )
+
+
+def recreate_plan(hub: Keyturn, name: str) -> Plan:
+    """The plan of `recreate`, without starting anything: it names the gap. Raises: InvalidInput for what is no client."""
+    connection = _client(hub, name)
+    return _anew(run_operations.plan(hub, name, _goal(connection)), "")
+
+
+def recreate(
+    hub: Keyturn, name: str, *, reason: str = "", trigger: str = "", wait_s: float = 30.0, who: str = ""
+) -> Handed:
+    """Makes an OAuth client anew: another client id and secret; the old ones, their tokens and what people allowed them
+    end as soon as the new ones are proven, without waiting for anybody. For when an id must go; else `reissue` is better.
+
+    Raises: InvalidInput for what is no OAuth client, Conflict while another run is open, NotDone as `reissue` does.
+    """
+    connection, fresh = _client(hub, name), client_ids.client_id()
+    return _reissue(
+        hub,
+        connection,
+        lambda plan: _anew(plan, fresh),
+        lambda _tx, _as_is: None,
+        reason=reason,
+        trigger=trigger,
+        wait_s=wait_s,
+        who=who,
+        client_id=fresh,
+    )
+
+
+def _client(hub: Keyturn, name: str) -> Connection:
+    found = get(hub, name)
+    if not kinds.named(found.kind).flows:
+        raise InvalidInput(
+            f"{name} is a key and has no client id to change", hint=f"Use `keyturn reissue {name}`.", field="name"
+        )
+    return found.connection
+
+
+def _goal(connection: Connection) -> Goal:
     gone = connection.state in {ConnectionState.REVOKED, ConnectionState.DISCONNECTED}
-    goal = Goal.RECONNECT if gone else Goal.ROTATE
+    return Goal.RECONNECT if gone else Goal.ROTATE
+
+
+def _anew(plan: Plan, client_id: str) -> Plan:
+    """The plan without an overlap, and with the new client id in the step that makes it."""
+    steps = []
+    for step in plan.steps:
+        if step.kind is Kind.DRAIN:
+            continue
+        if step.kind is Kind.SET:
+            title = "Make the client anew: another client id and secret, sealed first"
+            step = replace(step, title=title, params={**step.params, CLIENT: client_id})
+        steps.append(step)
+    if plan.goal is Goal.RECONNECT:  # nothing works at present: nothing is lost
+        return replace(plan, steps=tuple(steps))
+    gap = (
+        "There is a gap: the old id and secret, their tokens and what people allowed them end at once. Every program is"
+        " refused until somebody has given it both new values."
+    )
+    return replace(plan, steps=tuple(steps), gap_class=GapClass.Z3, warnings=(*plan.warnings, gap))
+
+
+def _reissue(
+    hub: Keyturn,
+    connection: Connection,
+    shape: Callable[[Plan], Plan],
+    also: Callable[[Tx, Connection], None],
+    *,
+    reason: str,
+    trigger: str,
+    wait_s: float,
+    who: str,
+    **facts: Any,
+) -> Handed:
+    """Starts the run that makes the new secret, and waits for its value."""
+    name = connection.name
     try:
         run = run_operations.start(
             hub,
             name,
-            goal,
+            _goal(connection),
             reason=reason,
             trigger=trigger,
-            who=who,
-            shape=lambda plan: _overlapping(plan, overlap_s, force=force),
-            also=lambda tx, as_is: _allow(tx, as_is, overlap_s),
-            overlap_s=overlap_s,
+            who=who or hub.settings.actor,
+            shape=shape,
+            also=also,
+            **facts,
         )
     except Conflict as error:
         if "run" not in error.facts:
@@ -258,8 +369,17 @@ def reissue(
             hint=f"The old one works on. `keyturn run {run.id}` shows how far it is.",
             run=run.id,
         )
+    as_is = find(hub, name)
+    shown = Secret("" if _is_public(as_is) else value)
+    secret = next((s for s in book(hub).list(as_is.id) if s.version_id == version.id), None)
     return Handed(
-        find(hub, name), Secret(value), version.id, version.ref.slot, time.time() + kept.REVEAL_S, run
+        as_is,
+        shown,
+        version.id,
+        version.ref.slot,
+        time.time() + kept.REVEAL_S,
+        run,
+        client_id=secret.client_id if secret is not None else "",
     )
 
 
@@ -307,6 +427,8 @@ def reveal(hub: Keyturn, version_id: str, *, who: str = "") -> Secret:
     if version is None or connection is None:
         raise NotFound(f"there is no version {version_id}", field="version")
     get(hub, connection.name)
+    if _is_public(connection):
+        raise Conflict(f"{connection.name} is a public client and has no secret", hint="It needs its client id only.")
     if who != _asked_by(hub, version):
         raise NotPermitted(
             "only the person who asked for it may see it again", hint="Ask them, or issue a new one."
@@ -348,6 +470,7 @@ def revoke(
 
     Ending the new one of an open rotation takes the rotation back; ending the old one finishes it early; ending the
     last one ends the credential, until it is issued anew. Returns the run that proves it, None when there is none.
+    Called again after a crash it goes on: what follows the end is a commit of its own.
     Raises: InvalidInput for another slot than A or B, Conflict when nothing is alive there.
     """
     connection, who = get(hub, name).connection, who or hub.settings.actor
@@ -357,6 +480,9 @@ def revoke(
     live = ledger.live(connection.id)
     chosen = [s for s in live if slot is None or s.slot == slot]
     if not chosen:
+        cut_off = _cut_off(hub, connection, slot)
+        if cut_off is not None:
+            return cut_off(reason, who)
         raise Conflict(f"{name} has nothing alive" + (f" in slot {slot}" if slot else ""))
     now = time.time()
     facts = {"decision": "revoked_now", "slots": [s.slot for s in chosen], "by": who, "reason": reason}
@@ -382,6 +508,36 @@ def revoke(
     if unfinished is not None:
         hub.engine.wake(unfinished.id, now)
     return unfinished
+
+
+def _cut_off(
+    hub: Keyturn, connection: Connection, slot: str | None
+) -> Callable[[str, str], Run | None] | None:
+    """What is left to do after a revocation that ended everything it was asked to, and then the hub died; None when
+    there is nothing."""
+
+    def work(tx: Tx) -> tuple[Run | None, IssuedSecret | None]:
+        now_is = connections.by_id(tx, connection.id)
+        current = now_is.current_version_id if now_is else None
+        return runs.unfinished_of(tx, connection.id), by_version(tx, current) if current else None
+
+    unfinished, serving = hub.store.read(work)
+    if serving is None or serving.state is not SecretState.REVOKED:
+        return None
+    if unfinished is None:  # the last one is gone, and no run says so
+        return lambda reason, _: run_operations.start(hub, connection.name, Goal.REVOKE, reason=reason)
+    if unfinished.goal is Goal.REVOKE or unfinished.track is Track.ROLLBACK:
+        return lambda _, __: unfinished
+    if book(hub).live(connection.id):
+        if unfinished.new_version_id != serving.version_id or slot not in {None, serving.slot}:
+            return None
+        return lambda _, __: _patiently(lambda: run_operations.rollback(hub, unfinished.id))
+
+    def end(reason: str, who: str) -> Run:
+        _patiently(lambda: run_operations.stop(hub, unfinished.id, "everything was revoked", who=who))
+        return run_operations.start(hub, connection.name, Goal.REVOKE, reason=reason)
+
+    return end
 
 
 def _patiently(act: Callable[[], Run]) -> Run:

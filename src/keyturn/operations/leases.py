@@ -16,7 +16,7 @@ from keyturn.model.secret import Material
 from keyturn.operations.connections import find
 from keyturn.planner.shapes import ONE_SLOT
 from keyturn.storage import connections, consumers, journal, versions
-from keyturn.storage.consumers import Consumer
+from keyturn.storage.consumers import Consumer, Lease
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import version_row
 
@@ -162,3 +162,14 @@ def users(hub: Keyturn, name: str) -> list[Consumer]:
     """The declared consumers of a connection."""
     connection = find(hub, name)
     return hub.store.read(lambda tx: consumers.declared(tx, connection.id))
+
+
+def held(hub: Keyturn, name: str) -> list[tuple[int, Lease]]:
+    """Who holds a version of a connection now, with the version's number; newest version first."""
+    connection, now = find(hub, name), time.time()
+
+    def work(tx: Tx) -> list[tuple[int, Lease]]:
+        known = versions.of_connection(tx, connection.id)
+        return [(v.number, lease) for v in reversed(known) for lease in consumers.holders(tx, v.id, now)]
+
+    return hub.store.read(work)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from keyturn.model.moment import iso
 from keyturn.model.plan import Step
-from keyturn.model.run import TERMINAL, Run, RunState, Track
+from keyturn.model.run import TERMINAL, Line, Run, RunState, Track
 
 
 @dataclass(frozen=True)
@@ -58,3 +61,29 @@ def waits(run: Run) -> str:
     if run.state is RunState.WAITING_HUMAN:
         return f"waits for {run.waiting_for}"
     return f"{run.state.value.replace('_', ' ')}: {run.waiting_for}"
+
+
+def times(lines: Sequence[Line]) -> dict[str, tuple[float, float]]:
+    """When each step first and last said something in the journal."""
+    found: dict[str, tuple[float, float]] = {}
+    for line in lines:
+        first, _ = found.get(line.step, (line.at, line.at))
+        found[line.step] = (first, line.at)
+    return found
+
+
+def steps(run: Run, lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """The checklist as data, with times from the journal."""
+    when = times(lines)
+    return [
+        {
+            "key": item.key,
+            "title": item.step.title,
+            "who": item.step.who,
+            "state": item.mark,
+            "reversible": item.step.reversible,
+            "from": iso(when[item.key][0]) if item.key in when else None,
+            "to": iso(when[item.key][1]) if item.key in when else None,
+        }
+        for item in checklist(run, frozenset(when))
+    ]

@@ -82,9 +82,9 @@ TABLE: Mapping[Operation, Right] = {
     Operation.ACCOUNT_OWN: Right("manage one's own account", _ALL),
     Operation.HUB_READ: Right("see what needs somebody today", _ALL, "read"),
     Operation.SYSTEM_READ: Right("see what can be connected", _ALL, "read", ("systems", "definitions")),
-    Operation.CONNECTION_READ: Right("see connections", _ALL, "read", ("list", "show", "history")),
-    Operation.CONNECTION_TEST: Right("test a connection", _OPERATORS, "operate", ("test", "discover")),
-    Operation.CONNECTION_CHANGE: Right("connect and edit", _ADMINS, "connect", ("connect", "use")),
+    Operation.CONNECTION_READ: Right("see connections", _ALL, "read", ("list", "show", "history", "job", "project", "source")),
+    Operation.CONNECTION_TEST: Right("test a connection", _OPERATORS, "operate", ("test", "discover", "job")),
+    Operation.CONNECTION_CHANGE: Right("connect and edit", _ADMINS, "connect", ("connect", "use", "job", "project", "source")),
     # a value leaves the hub: for programs, never for a page
     Operation.CREDENTIAL_LEASE: Right(
         "lease a credential", _OPERATORS, "lease", ("lease",), programs_only=True
@@ -110,7 +110,7 @@ TABLE: Mapping[Operation, Right] = {
     Operation.DEBT_CLOSE: Right("close a debt on one's word", _ANSWERABLE, "close", ("debt",)),
     Operation.ISSUED_READ: Right("see what this hub issued", _ALL, "read", ("issued",)),
     Operation.ISSUED_CHANGE: Right(
-        "issue and end credentials", _ADMINS, "issue", ("issue", "reissue", "revoke-issued")
+        "issue and end credentials", _ADMINS, "issue", ("issue", "reissue", "revoke-issued", "grants")
     ),
     Operation.AUDIT_READ: Right("read the audit trail", _ANSWERABLE, "audit", ("audit",)),
     Operation.PEOPLE_READ: Right("see people and service identities", _ADMINS, "people"),
@@ -182,7 +182,9 @@ def _may(who: Who, operation: Operation, fits: Callable[[str], bool]) -> bool:
 
 def _covers(scopes: frozenset[str], wanted: str) -> bool:
     """`lease:NAME` covers the operation; whose credential it is for is looked at where it is leased."""
-    return bool(wanted) and (wanted in scopes or any(each.startswith(f"{wanted}:") for each in scopes))
+    if wanted == "lease" and any(each.startswith("lease:") for each in scopes):
+        return True
+    return bool(wanted) and wanted in scopes
 
 
 def local(actor: str) -> Who:

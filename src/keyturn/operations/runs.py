@@ -19,7 +19,7 @@ from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Run, RunState, Tas
 from keyturn.operations.connections import find
 from keyturn.planner.plans import plan as make_plan
 from keyturn.planner.situation import Situation
-from keyturn.storage import connections, debts, journal, principals, runs, tasks, versions
+from keyturn.storage import connections, debts, jobs, journal, principals, projects, runs, tasks, versions
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row
 
@@ -47,6 +47,12 @@ def _situation(tx: Tx, connection_id: ConnectionId, row: RowOf, *, drop: bool) -
         policy=replace(policy, drop_principal=True) if drop else policy,
         siblings=siblings,
         same_value=_same_value(tx, connection, known, siblings) if siblings else frozenset(),
+        jobs=[
+            (job.id, job.name)
+            for job in jobs.of_connection(tx, connection.id)
+            if job.after_rotation and job.paused_at is None
+        ],
+        sources=projects.labels_of(tx, connection.id),
     )
 
 
@@ -217,6 +223,30 @@ def recent(hub: Keyturn, name: str = "", limit: int = 50) -> list[Run]:
     """The latest runs, of one connection when named."""
     connection_id = find(hub, name).id if name else None
     return hub.store.read(lambda tx: runs.recent(tx, connection_id, limit))
+
+
+def listed(
+    hub: Keyturn,
+    *,
+    connection_id: str = "",
+    states: Sequence[str] = (),
+    goal: str = "",
+    projects: frozenset[str] | None = None,
+    before: tuple[float, str] | None = None,
+    limit: int = 50,
+) -> list[Run]:
+    """The runs that fit, newest first; those older than `before`, a run's (created_at, id)."""
+    return hub.store.read(
+        lambda tx: runs.page(
+            tx,
+            connection_id=connection_id,
+            states=states,
+            goal=goal,
+            projects=projects,
+            before=before,
+            limit=limit,
+        )
+    )
 
 
 def lines(hub: Keyturn, run_id: str) -> list[Line]:
@@ -390,7 +420,7 @@ def retry(hub: Keyturn, run_id: str) -> Run:
 
 def serving(hub: Keyturn, connection: Connection) -> str:
     """In words: what serves traffic now and what else is alive."""
-    return _serving(hub.store.read(lambda tx: versions.of_connection(tx, connection.id)))
+    return in_words(hub.store.read(lambda tx: versions.of_connection(tx, connection.id)))
 
 
 def page(hub: Keyturn, after: str, limit: int) -> list[tuple[Connection, str]]:
@@ -404,10 +434,11 @@ def page(hub: Keyturn, after: str, limit: int) -> list[tuple[Connection, str]]:
     of: dict[str, list[Version]] = {}
     for version in known:
         of.setdefault(version.connection_id, []).append(version)
-    return [(connection, _serving(of.get(connection.id, []))) for connection in found]
+    return [(connection, in_words(of.get(connection.id, []))) for connection in found]
 
 
-def _serving(known: Sequence[Version]) -> str:
+def in_words(known: Sequence[Version]) -> str:
+    """Of a connection's versions: which serves, and which others are alive."""
     current = next((v for v in known if v.state is State.CURRENT), None)
     others = [
         f"v{v.number} {v.state.value}"

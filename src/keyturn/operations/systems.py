@@ -17,13 +17,13 @@ from keyturn.definitions.check import Report, check
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
 from keyturn.model.credential import LIVE, Connection, State, Version
+from keyturn.model.ids import ConnectionId
 from keyturn.model.moment import iso
-from keyturn.model.policy import Policy
 from keyturn.model.run import TERMINAL, Debt, Line, Run, RunState, Task
-from keyturn.operations import runs, schedule
+from keyturn.operations import jobs, runs, schedule
 from keyturn.operations.connections import find
 from keyturn.operations.leases import users
-from keyturn.storage import connections, journal, tasks, versions
+from keyturn.storage import connections, journal, projects, tasks, versions
 from keyturn.storage.database import Tx
 
 GAPS: Mapping[GapClass, str] = {
@@ -236,31 +236,40 @@ def read_text(path: Path) -> str:
 
 def check_definition(path: Path, network: NetworkPolicy | None = None) -> Report:
     """Everything wrong with a definition file, and what the hub makes of it."""
-    return check(read_text(path), path.name, network)
+    return check_text(read_text(path), path.name, network)
+
+
+def check_text(text: str, where: str, network: NetworkPolicy | None = None) -> Report:
+    """Everything wrong with a definition's text; `where` is what findings call it."""
+    return check(text, where, network)
 
 
 def add_definition(hub: Keyturn, path: Path) -> tuple[str, str, bool]:
-    """Keeps a definition under the hash of its text: (hash, name, whether it is new). The same text again is fine.
+    """Keeps a definition file under the hash of its text: (hash, name, whether it is new). The same text again is fine.
 
-    Raises: InvalidInput with every finding when it is refused.
+    Raises: InvalidInput with the first finding when it is refused.
     """
-    text = read_text(path)
-    report = check(text, path.name, hub.settings.network)
+    return add_text(hub, read_text(path), path.name)
+
+
+def add_text(hub: Keyturn, text: str, where: str) -> tuple[str, str, bool]:
+    """The same for a text; `where` is what findings call it."""
+    report = check(text, where, hub.settings.network)
     if not report.usable:
         first = next(f for f in report.findings if f.level == "refuse")
         raise InvalidInput(
-            f"{path.name}:{first.line}: {first.message}",
-            hint=f"{first.fix} `keyturn definitions check {path}` shows everything.".strip(),
+            f"{where}:{first.line}: {first.message}",
+            hint=f"{first.fix} `keyturn definitions check {where}` shows everything.".strip(),
             field=first.field,
         )
     if report.definition is None:
         raise InvalidInput(
-            f"{path.name} describes a whole system, not one connection",
+            f"{where} describes a whole system, not one connection",
             hint="A system goes into a connector package; here use schema: rest-credential/v1.",
             field="schema",
         )
     digest = hashlib.sha256(text.encode()).hexdigest()
-    name = report.definition.id or path.stem
+    name = report.definition.id or Path(where).stem
 
     def work(tx: Tx) -> bool:
         if tx.one("SELECT 1 FROM definition WHERE hash = ?", digest):
@@ -317,6 +326,24 @@ def overview(hub: Keyturn) -> list[dict[str, Any]]:
     return [_line(connection, known) for connection, known in hub.store.read(work)]
 
 
+def lines_of(hub: Keyturn, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The same of some connections, in the order named, with what serves and the generation."""
+
+    def work(tx: Tx) -> list[tuple[Connection, list[Version]]]:
+        found = [connections.by_id(tx, ConnectionId(each)) for each in ids]
+        return [(c, versions.of_connection(tx, c.id)) for c in found if c is not None]
+
+    return [
+        {
+            **_line(connection, known),
+            "serving": runs.in_words(known),
+            "generation": connection.generation,
+            "created_at": iso(connection.created_at),
+        }
+        for connection, known in hub.store.read(work)
+    ]
+
+
 def _line(connection: Connection, known: list[Version]) -> dict[str, Any]:
     current = next((v for v in known if v.id == connection.current_version_id), None)
     since = (current.born_at or current.changed_at) if current else None
@@ -366,7 +393,15 @@ def connection_page(hub: Keyturn, name: str) -> dict[str, Any]:
             for c in users(hub, name)
         ],
         "generation": connection.generation,
+        "jobs": jobs.pages(hub, jobs.every(hub, name)),
+        "used_by": hub.store.read(lambda tx: projects.labels_of(tx, connection.id)),
+        "validation": _validation(hub, connection, connection.current_version_id),
     }
+
+
+def _validation(hub: Keyturn, connection: Connection, version_id: str | None) -> list[dict[str, Any]]:
+    found = jobs.validations(hub, connection, version_id) if version_id else []
+    return [each.as_json() for each in found]
 
 
 def version_page(version: Version) -> dict[str, Any]:
@@ -432,6 +467,7 @@ def run_page(hub: Keyturn, run: Run) -> dict[str, Any]:
         "debts": [{"id": d.id, "kind": d.kind, "why": d.why} for d in open_debts],
         "serving": runs.serving(hub, connection),
         "alive": [_alive(v) for v in known if v.state in LIVE],
+        "validation": _validation(hub, connection, run.new_version_id),
         "next": next_action(hub, run, connection, open_tasks, open_debts),
     }
 

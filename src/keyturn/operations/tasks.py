@@ -9,7 +9,7 @@ from dataclasses import replace
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import Conflict, InvalidInput, NotFound
 from keyturn.model.ids import TaskId
-from keyturn.model.run import LineKind, Task, TaskState
+from keyturn.model.run import Line, LineKind, Run, Task, TaskState
 from keyturn.operations.forms import read_parts
 from keyturn.storage import connections, journal, runs, tasks, versions
 from keyturn.storage.database import Tx
@@ -113,3 +113,36 @@ def _not_known_already(hub: Keyturn, task: Task, values: Mapping[str, str]) -> N
                 hint="Create or reset the credential at the vendor, then paste what it shows.",
                 field=next(iter(sorted(secret)), "value"),
             )
+
+
+def verdict(hub: Keyturn, task_id: str) -> tuple[str, str]:
+    """What the machine check said of the latest submission: DONE, RETURNED or SUBMITTED, and why. Both empty for a task
+    that nobody has handed in."""
+    now_is = get(hub, task_id)
+    if now_is.state in {TaskState.RETURNED, TaskState.CANCELLED, TaskState.EXPIRED}:
+        return "RETURNED", now_is.why or "it was not accepted"
+    if now_is.state is TaskState.DONE:
+        return "DONE", "It was checked and accepted."
+    if now_is.state in {TaskState.OPEN, TaskState.CLAIMED}:
+        return "", ""
+
+    def look(tx: Tx) -> tuple[list[Line], Run | None]:
+        return journal.of_run(tx, now_is.run_id), runs.by_id(tx, now_is.run_id)
+
+    lines, run = hub.store.read(look)
+    said = [line for line in lines if line.kind is LineKind.DECISION]
+    turned = [line for line in said if line.facts.get("decision") in {"turned_down", "returned", "abort"}]
+    handed = [line.number for line in said if line.facts.get("task") == now_is.id]
+    late = [line for line in turned if not handed or line.number > handed[-1]]
+    if late:
+        return "RETURNED", str(late[-1].facts.get("why", ""))
+    if run is not None and run.cursor > _checked_by(run, now_is):
+        return "DONE", "It was checked and accepted."
+    return "SUBMITTED", "It is sealed; the check has not finished."
+
+
+def _checked_by(run: Run, task: Task) -> int:
+    """Behind which step the check of a submission lies: a credential counts once it is proven."""
+    keys = [step.key for step in run.plan.steps]
+    wanted = "prove" if task.kind in {"supply", "consent"} and "prove" in keys else task.step
+    return keys.index(wanted) if wanted in keys else 0

@@ -43,7 +43,9 @@ def _read(row: Row) -> Job:
 
 def _read_result(row: Row) -> JobResult:
     reading = Reading(JobState(row[6]), row[7], row[8], row[9], row[10])
-    return JobResult(row[0], JobId(row[1]), ConnectionId(row[2]), row[3], row[4], Cause(row[5]), reading, row[11])
+    return JobResult(
+        row[0], JobId(row[1]), ConnectionId(row[2]), row[3], row[4], Cause(row[5]), reading, row[11]
+    )
 
 
 def add(tx: Tx, job: Job) -> bool:

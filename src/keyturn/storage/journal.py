@@ -112,6 +112,47 @@ def latest(tx: Tx, connection_id: str, limit: int, before: int = 0) -> list[Line
     return [_read(row) for row in tx.all(sql, connection_id, before or 1 << 60, limit)]
 
 
+def search(
+    tx: Tx,
+    *,
+    connection_ids: Sequence[str] | None = None,
+    run_id: str = "",
+    kind: str = "",
+    since: float | None = None,
+    until: float | None = None,
+    words: Sequence[str] = (),
+    before: tuple[float, str, int] | None = None,
+    limit: int = 100,
+) -> list[Line]:
+    """The lines that fit, newest first; those before a line's (at, connection id, number). `words` must all be in what
+    the line says. Lines of every chain without `connection_ids`."""
+    wanted: list[str] = []
+    values: list[Any] = []
+    for sql, value in (
+        ("run_id = ?", run_id or None),
+        ("kind = ?", kind or None),
+        ("at >= ?", since),
+        ("at < ?", until),
+    ):
+        if value is not None:
+            wanted.append(sql)
+            values.append(value)
+    if connection_ids is not None:
+        wanted.append(f"connection_id IN ({','.join('?' * len(connection_ids)) or 'NULL'})")
+        values += connection_ids
+    for word in words:
+        wanted.append("facts LIKE ? ESCAPE '!'")
+        values.append("%" + word.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%")
+    if before is not None:
+        wanted.append(
+            "(at < ? OR (at = ? AND (connection_id < ? OR (connection_id = ? AND number < ?))))"
+        )
+        values += [before[0], before[0], before[1], before[1], before[2]]
+    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+    sql = f"SELECT {_COLUMNS} FROM journal{where} ORDER BY at DESC, connection_id DESC, number DESC LIMIT ?"
+    return [_read(row) for row in tx.all(sql, *values, limit)]
+
+
 @dataclass(frozen=True)
 class Head:
     """Where a chain ends: `number` and `hash` as the connection's row has them, and the `last` line there is.

@@ -91,7 +91,9 @@ def client_by_secret(tx: Tx, digest: str) -> ClientRow | None:
 
 def client_by_id(tx: Tx, client_id: str) -> ClientRow | None:
     """A client by its id and its newest secret that is let in; by its newest when none is."""
-    order = "CASE WHEN s.state IN ('live', 'retiring') THEN 0 ELSE 1 END, s.created_at DESC, s.version_id DESC"
+    order = (
+        "CASE WHEN s.state IN ('live', 'retiring') THEN 0 ELSE 1 END, s.created_at DESC, s.version_id DESC"
+    )
     return _client(tx.one(f"{_CLIENT} WHERE s.client_id = ? ORDER BY {order} LIMIT 1", client_id))
 
 
@@ -176,24 +178,24 @@ def use_code(tx: Tx, digest: str, at: float) -> bool:
 
 # -- tokens ------------------------------------------------------------------------------------------------------------
 
-_TOKEN = (
+_ROW = (
     "hash, id, kind, connection_id, client_id, secret_id, grant_id, scopes, issued_at, expires_at, used_at, salt,"
     " successor, revoked_at"
 )
-_TOKEN_FULL = ", ".join(f"t.{name}" for name in _TOKEN.split(", "))
-_TOKEN_WIDTH = len(_TOKEN.split(", "))
+_ROW_FULL = ", ".join(f"t.{name}" for name in _ROW.split(", "))
+_ROW_WIDTH = len(_ROW.split(", "))
 
 
 def add_tokens(tx: Tx, tokens: Sequence[Token]) -> None:
     """Inserts tokens."""
-    marks = ",".join("?" for _ in range(_TOKEN_WIDTH))
+    marks = ",".join("?" for _ in range(_ROW_WIDTH))
     rows = [tuple(each.__dict__.values()) for each in tokens]
-    tx.many(f"INSERT INTO oauth_token ({_TOKEN}) VALUES ({marks})", rows)
+    tx.many(f"INSERT INTO oauth_token ({_ROW}) VALUES ({marks})", rows)
 
 
 def token(tx: Tx, digest: str) -> Token | None:
     """The token with this digest, whatever became of it."""
-    row = tx.one(f"SELECT {_TOKEN} FROM oauth_token WHERE hash = ?", digest)
+    row = tx.one(f"SELECT {_ROW} FROM oauth_token WHERE hash = ?", digest)
     return Token(*row) if row else None
 
 
@@ -213,7 +215,7 @@ class Presented:
 def presented(tx: Tx, digest: str) -> Presented | None:
     """The hot path, one statement."""
     row = tx.one(
-        f"SELECT {_TOKEN_FULL}, {issued.FULL}, c.name, c.settings, g.subject, g.ended_at, a.id, a.disabled_at"
+        f"SELECT {_ROW_FULL}, {issued.FULL}, c.name, c.settings, g.subject, g.ended_at, a.id, a.disabled_at"
         " FROM oauth_token t JOIN issued_secret s ON s.version_id = t.secret_id"
         " JOIN connection c ON c.id = t.connection_id LEFT JOIN oauth_grant g ON g.id = t.grant_id"
         " LEFT JOIN account a ON a.id = g.subject WHERE t.hash = ?",
@@ -221,7 +223,7 @@ def presented(tx: Tx, digest: str) -> Presented | None:
     )
     if row is None:
         return None
-    token, rest = Token(*row[:_TOKEN_WIDTH]), row[_TOKEN_WIDTH:]
+    token, rest = Token(*row[:_ROW_WIDTH]), row[_ROW_WIDTH:]
     name, settings, subject, ended_at, account, disabled_at = rest[issued.WIDTH :]
     stands = not token.grant_id or (account is not None and ended_at is None and disabled_at is None)
     return Presented(token, issued.read(rest), name, settings, subject or "", stands)

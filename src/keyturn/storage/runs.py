@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -96,6 +97,38 @@ def recent(tx: Tx, connection_id: ConnectionId | None = None, limit: int = 100) 
         sql = f"SELECT {_COLUMNS} FROM run WHERE connection_id = ? ORDER BY created_at DESC, id DESC LIMIT ?"
         rows = tx.all(sql, connection_id, limit)
     return [_read(row) for row in rows]
+
+
+def page(
+    tx: Tx,
+    *,
+    connection_id: str = "",
+    states: Sequence[str] = (),
+    goal: str = "",
+    projects: frozenset[str] | None = None,
+    before: tuple[float, str] | None = None,
+    limit: int = 50,
+) -> list[Run]:
+    """The runs that fit, newest first; those older than `before`, a run's (created_at, id)."""
+    wanted: list[str] = []
+    values: list[Any] = []
+    for sql, value in (("connection_id = ?", connection_id), ("goal = ?", goal)):
+        if value:
+            wanted.append(sql)
+            values.append(value)
+    if states:
+        wanted.append(f"state IN ({','.join('?' * len(states))})")
+        values += states
+    if projects is not None:
+        marks = ",".join("?" * len(projects)) or "NULL"
+        wanted.append(f"connection_id IN (SELECT id FROM connection WHERE project IN ({marks}))")
+        values += sorted(projects)
+    if before is not None:
+        wanted.append("(created_at < ? OR (created_at = ? AND id < ?))")
+        values += [before[0], before[0], before[1]]
+    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+    sql = f"SELECT {_COLUMNS} FROM run{where} ORDER BY created_at DESC, id DESC LIMIT ?"
+    return [_read(row) for row in tx.all(sql, *values, limit)]
 
 
 def unfinished_of(tx: Tx, connection_id: ConnectionId) -> Run | None:

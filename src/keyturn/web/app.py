@@ -13,7 +13,7 @@ from keyturn.bootstrap import Keyturn
 from keyturn.operations.rights import Operation
 from keyturn.web.guard import Guard
 from keyturn.web.live import Live
-from keyturn.web.pages import account, connections, door, home, people, plans, runs, tasks
+from keyturn.web.pages import account, connections, consent, door, home, people, plans, runs, tasks
 from keyturn.web.site import Page, Site
 
 _YEAR = "public, max-age=31536000, immutable"
@@ -32,6 +32,8 @@ def site_map(live: Live) -> tuple[Page, ...]:
         Page("GET", "/sign-in/code", door.code_form, None),
         Page("POST", "/sign-in/code", door.code, None),
         Page("POST", "/sign-in/passkey", door.by_passkey, None),
+        Page("GET", "/sign-in/sso", door.sso, None),
+        Page("GET", "/sign-in/sso/back", door.sso_back, None),
         Page("POST", "/sign-out", door.sign_out, own),
         Page("GET", "/account", account.show, own),
         Page("POST", "/account/password", account.change_password, own),
@@ -44,6 +46,10 @@ def site_map(live: Live) -> tuple[Page, ...]:
         Page("POST", "/account/passkey/remove", account.remove_passkey, own),
         Page("POST", "/account/sign-out", account.sign_out_others, own),
         Page("POST", "/account/appearance", account.appearance, own),
+        Page("GET", "/account/apps", consent.apps, own),
+        Page("POST", "/account/apps/{grant_id}/end", consent.end, own),
+        Page("GET", "/oauth/authorize", consent.show, None),
+        Page("POST", "/oauth/authorize", consent.answer, own),
         Page("GET", "/people", people.show, look),
         Page("POST", "/people", people.invite, change),
         Page("GET", "/people/{account_id}", people.one, look),

@@ -10,18 +10,18 @@ from typing import Any
 import httpx2
 import pytest
 from tests.compliance.lab import the_lab
-from tests.compliance.rows.freshdesk import two_agents
+from tests.compliance.rows.freshdesk import one_agent, two_agents
 from tests.operations.test_rows_end_to_end import World, open_world
 
 from keyturn.catalog import Catalog
 from keyturn.contract.values import Access, NetworkPolicy
-from keyturn.errors import CredentialRejected, InvalidInput
+from keyturn.errors import Conflict, CredentialRejected, InvalidInput
 from keyturn.model.card import GapClass, Hands, Proof, Strategy
 from keyturn.model.plan import Goal, Kind
 from keyturn.model.run import LineKind, RunState, Task
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict, mismatch
-from keyturn.operations import runs, tasks
+from keyturn.operations import connections, runs, tasks
 from keyturn.transport import sql
 from keyturn_lab import people
 from keyturn_lab.standin import running
@@ -181,3 +181,23 @@ def test_a_key_named_for_the_wrong_agent_goes_back_to_the_person(world: World) -
     done = world.follow(run.id)
     assert done.state is RunState.COMPLETE, world.why(done)
     assert world.serving()["agent"] == SECOND
+
+
+def test_two_connections_of_two_agents_are_two_accounts(tmp_path: Path) -> None:
+    """One helpdesk, one key for each agent: rotating one leaves the other alone; the same agent twice is one account."""
+    case = one_agent(the_lab())
+    world = open_world(case, tmp_path)
+    try:
+        world.connect()
+        there = the_lab().vendor("freshdesk")
+        key = people.freshdesk_view_key(there.url, OTHER)
+        connections.connect(
+            world.hub, "freshdesk", "api_key", "another agent", {**case.values, "api_key": key}
+        )
+        assert runs.plan(world.hub, world.name, Goal.ROTATE)
+        connections.connect(world.hub, "freshdesk", "api_key", "the same agent", case.values)
+        with pytest.raises(Conflict, match="the same agent"):
+            runs.plan(world.hub, world.name, Goal.ROTATE)
+    finally:
+        world.hub.engine.stop()
+        world.hub.close()

@@ -94,6 +94,31 @@ def show_command(session: Session, name: str, as_json: bool) -> None:
     if page["versions"]:
         terminal.heading("Versions")
         _versions(page["versions"])
+    if page["validation"]:
+        terminal.heading("Tried, as far as it got")
+        terminal.table(
+            ("Level", "Passed", "At", "Seen"),
+            [(v["level"], _PASSED[v["passed"]], v["at"], v["detail"]) for v in page["validation"]],
+        )
+    if page["jobs"]:
+        terminal.heading("Jobs")
+        terminal.table(
+            ("Name", "Reads", "Last", "Count", "Schedule"),
+            [
+                (
+                    j["name"],
+                    j["reads"],
+                    words.state(j["last"]["state"]) if j["last"] else "never",
+                    j["last"]["count"] if j["last"] else "",
+                    j["schedule"] if j["state"] == "active" else j["held"] or j["state"],
+                )
+                for j in page["jobs"]
+            ],
+        )
+    if page["used_by"]:
+        terminal.heading("Used by")
+        for label in page["used_by"]:
+            terminal.say(f"  {label}")
     if page["consumers"]:
         terminal.heading("Consumers")
         terminal.table(
@@ -109,6 +134,9 @@ def show_command(session: Session, name: str, as_json: bool) -> None:
                 for c in page["consumers"]
             ],
         )
+
+
+_PASSED = {True: "yes", False: "no", None: "no clear answer"}
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""issue, issued, reissue, revoke-issued: the credentials this hub gives to others."""
+"""issue, issued, reissue, revoke-issued, grants: the credentials this hub gives to others."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     epilog=terminal.examples(
         "keyturn issue api-key --name partner --set scopes='read bulk' --set contact=ops@example.com",
         "keyturn issue api-key --name etl --json",
+        "keyturn issue m2m --name etl --set scopes='read lease:warehouse'",
+        "keyturn issue oauth-app --name portal --set callback_urls=https://portal.example.com/callback",
     ),
 )
 @click.argument("kind")
 @click.option("--name", required=True, help="What the credential is called.")
 @click.option(
-    "--set", "plain", multiple=True, metavar="K=V", help="A field; `keyturn systems hub-api` lists them."
+    "--set", "plain", multiple=True, metavar="K=V", help="A field; `keyturn systems hub-api/m2m` lists them."
 )
 @click.option("--owner", default="", help="Who is responsible for it (default: you).")
 @terminal.json_option
@@ -35,6 +37,9 @@ def issue_command(
     session: Session, kind: str, name: str, plain: tuple[str, ...], owner: str, as_json: bool
 ) -> None:
     """Issue a credential of this hub. Its value is printed this once: it cannot be read again.
+
+    KIND is api-key, m2m, oauth-app, bulk-key, bulk or events; m2m, bulk and events are OAuth clients for programs, an
+    oauth-app asks people for their consent.
 
     The value goes to stdout, everything else to stderr, so that it can be piped to where it belongs.
     """
@@ -85,6 +90,7 @@ def _page(each: Issued) -> dict[str, Any]:
         "kind": each.kind,
         "state": each.connection.state.value,
         "owner": each.connection.owner,
+        **({"client_id": each.client_id} if each.client_id else {}),
         "settings": dict(each.connection.settings),
         "secrets": [
             {
@@ -119,21 +125,42 @@ def _page(each: Issued) -> dict[str, Any]:
 @click.option(
     "--force", is_flag=True, help="End the old one after the overlap even if the new one was never used."
 )
+@click.option(
+    "--recreate", is_flag=True, help="Make an OAuth client anew: another id and secret, with a gap."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before --recreate.")
 @click.option("--reason", default="", help="Why, for the audit trail.")
 @terminal.json_option
 @pass_session
 def reissue_command(
-    session: Session, name: str, overlap: float, force: bool, reason: str, as_json: bool
+    session: Session,
+    name: str,
+    overlap: float,
+    force: bool,
+    recreate: bool,
+    yes: bool,
+    reason: str,
+    as_json: bool,
 ) -> None:
     """Issue a second one beside the first; its value is printed this once.
 
     The old one ends after the overlap, once the new one was used and the old one is silent. `keyturn serve` or
-    `keyturn worker` sees to that.
+    `keyturn worker` sees to that. An OAuth client keeps its id.
     """
     from keyturn.operations import issued
 
     with session.hub() as hub:
-        made = issued.reissue(hub, inputs.connection(hub, name).name, overlap, force=force, reason=reason)
+        found = inputs.connection(hub, name).name
+        if recreate:
+            for warning in issued.recreate_plan(hub, found).warnings:
+                terminal.note(warning)
+            terminal.confirm([found], f"Making {found} anew", yes=yes)
+            hub.engine.start()
+            made = issued.recreate(hub, found, reason=reason)
+            if made.run is not None:
+                follow.follow(hub, [made.run.id], as_json=True, timeout_s=60)
+        else:
+            made = issued.reissue(hub, found, overlap, force=force, reason=reason)
     _hand_over(made, as_json)
 
 
@@ -145,14 +172,23 @@ def _hand_over(made: Handed, as_json: bool) -> None:
                 "name": made.connection.name,
                 "version": made.version_id,
                 "slot": made.slot,
-                "value": made.value.reveal(),
+                **({"client_id": made.client_id} if made.client_id else {}),
+                "value": made.value.reveal() or None,
                 "run": made.run.id if made.run else None,
             }
         )
         return
+    if not made.value.reveal():
+        terminal.note(
+            f"{made.connection.name} is a public client: this is its client id, and it has no secret."
+        )
+        terminal.say(made.client_id)
+        return
+    if made.client_id:
+        terminal.note(f"Client id: {made.client_id}")
     terminal.note(f"Slot {made.slot} of {made.connection.name}. This is shown once:")
     terminal.say(made.value.reveal())
-    if made.run is not None:
+    if made.run is not None and made.run.ended_at is None:
         terminal.note(f"The old one works on for its overlap: keyturn run {made.run.id}")
 
 
@@ -179,6 +215,48 @@ def revoke_issued_command(
         run = issued.revoke(hub, found.connection.name, slot.upper() if slot else None, reason=reason)
         code = _proven(hub, run.id if run else "", name, as_json)
     raise click.exceptions.Exit(code)
+
+
+@click.command(
+    "grants",
+    epilog=terminal.examples("keyturn grants", "keyturn grants --end grt_01JC5YQJ9VT4"),
+)
+@click.option("--end", metavar="ID", help="End this one, with every token that came of it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@terminal.json_option
+@pass_session
+def grants_command(session: Session, end: str | None, yes: bool, as_json: bool) -> None:
+    """What people allowed OAuth applications of this hub, newest first."""
+    from keyturn.operations import grants
+
+    with session.hub() as hub:
+        found = grants.allowed(hub)
+        if end:
+            terminal.confirm([end], f"Ending {end}", yes=yes)
+            grants.take_back(hub, end, by=hub.settings.actor)
+            found = [each for each in found if each.id != end]
+    if as_json:
+        terminal.emit(
+            [
+                {
+                    "id": each.id,
+                    "application": each.application,
+                    "login": each.subject,
+                    "scopes": list(each.scopes),
+                    "since": iso(each.since),
+                }
+                for each in found
+            ]
+        )
+        return
+    terminal.table(
+        ("Id", "Application", "Who", "May", "Since"),
+        [
+            (each.id, each.application, each.subject, " ".join(each.scopes), words.since(each.since))
+            for each in found
+        ],
+        "Nobody allowed an application anything.",
+    )
 
 
 def _proven(hub: Keyturn, run_id: str, name: str, as_json: bool) -> Exit:

@@ -70,7 +70,7 @@ def run_command(session: Session, run_id: str, following: bool, timeout: float |
 
     With --follow the exit code says how it stands: 0 done, 1 failed, 3 waiting, 4 needs attention.
     """
-    from keyturn.operations import runs, systems
+    from keyturn.operations import progress, runs, systems
 
     with session.hub() as hub:
         run = find(hub, run_id)
@@ -83,7 +83,7 @@ def run_command(session: Session, run_id: str, following: bool, timeout: float |
             lines = runs.lines(hub, run.id)
             page = systems.run_page(hub, run)
             if as_json:
-                terminal.emit({**page, "steps": _steps(run, lines), "reason": run.reason})
+                terminal.emit({**page, "steps": progress.steps(run, lines), "reason": run.reason})
             else:
                 _show(run, page, lines)
             code = Exit.DONE
@@ -109,36 +109,10 @@ def find(hub: Keyturn, run_id: str) -> Run:
         return latest[0]
 
 
-def _times(lines: Sequence[Line]) -> dict[str, tuple[float, float]]:
-    """When each step first and last said something."""
-    found: dict[str, tuple[float, float]] = {}
-    for line in lines:
-        first, _ = found.get(line.step, (line.at, line.at))
-        found[line.step] = (first, line.at)
-    return found
-
-
-def _steps(run: Run, lines: Sequence[Line]) -> list[dict[str, Any]]:
-    from keyturn.model.moment import iso
+def _show(run: Run, page: dict[str, Any], lines: Sequence[Line]) -> None:
     from keyturn.operations import progress
 
-    times = _times(lines)
-    return [
-        {
-            "key": item.key,
-            "title": item.step.title,
-            "who": item.step.who,
-            "state": item.mark,
-            "reversible": item.step.reversible,
-            "from": iso(times[item.key][0]) if item.key in times else None,
-            "to": iso(times[item.key][1]) if item.key in times else None,
-        }
-        for item in progress.checklist(run, frozenset(times))
-    ]
-
-
-def _show(run: Run, page: dict[str, Any], lines: Sequence[Line]) -> None:
-    times = _times(lines)
+    times = progress.times(lines)
 
     def when(key: str) -> str:
         if key not in times:

@@ -101,7 +101,7 @@ def task_command(
             _say(task, "SUBMITTED", "It is sealed and will be checked.", as_json)
             return
         found = follow.follow(hub, [task.run_id], as_json=as_json, timeout_s=timeout)
-        verdict, why = _verdict(hub, task)
+        verdict, why = tasks.verdict(hub, task.id)
         if not as_json:
             _say(task, verdict, why, as_json)
             code = follow.conclude(hub, found, as_json=False)
@@ -157,36 +157,6 @@ def _values(
             label = str(field.get("label") or name)
             found[name] = str(click.prompt(label, hide_input=bool(field.get("secret")), err=True)).strip()
     return found
-
-
-def _verdict(hub: Keyturn, task: Task) -> tuple[str, str]:
-    """What the machine check said of this submission."""
-    from keyturn.model.run import LineKind, TaskState
-    from keyturn.operations import runs, tasks
-
-    now = tasks.get(hub, task.id)
-    if now.state in {TaskState.RETURNED, TaskState.CANCELLED, TaskState.EXPIRED}:
-        return "RETURNED", now.why or "it was not accepted"
-    if now.state is TaskState.DONE:
-        return "DONE", "It was checked and accepted."
-    said = [line for line in runs.lines(hub, task.run_id) if line.kind is LineKind.DECISION]
-    turned = [line for line in said if line.facts.get("decision") in {"turned_down", "returned", "abort"}]
-    handed = [line.number for line in said if line.facts.get("task") == task.id]
-    late = [line for line in turned if not handed or line.number > handed[-1]]
-    if late:
-        return "RETURNED", str(late[-1].facts.get("why", ""))
-    if runs.get(hub, task.run_id).cursor > _index(hub, task):
-        return "DONE", "It was checked and accepted."
-    return "SUBMITTED", "It is sealed; the check has not finished."
-
-
-def _index(hub: Keyturn, task: Task) -> int:
-    """Behind which step the check of a submission lies: a credential counts once it is proven."""
-    from keyturn.operations import runs
-
-    keys = [step.key for step in runs.get(hub, task.run_id).plan.steps]
-    wanted = "prove" if task.kind in {"supply", "consent"} and "prove" in keys else task.step
-    return keys.index(wanted) if wanted in keys else 0
 
 
 def _say(task: Task, verdict: str, why: str, as_json: bool) -> None:

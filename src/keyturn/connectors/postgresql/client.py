@@ -37,6 +37,20 @@ def read_identity(session: Session, sample_query: str) -> tuple[str, str]:
     return str(row[0]), str(row[1])
 
 
+def count_sample(session: Session, table: Sequence[str], query: str, limit: int) -> int:
+    """How many rows there are to see, at most `limit`: counted by the server, none leaves it.
+
+    `table` is one name or schema and name, spelled exactly; without one the operator's own query is counted. In a
+    transaction that may only read and is rolled back.
+    """
+    if table:
+        inner = session.compose("SELECT 1 FROM " + ".".join(f"{{{n}}}" for n in range(len(table))), *table)
+    else:
+        inner = f"SELECT 1 FROM ({query}\n) keyturn_query"
+    counted = f"SELECT count(*) FROM ({inner} LIMIT {limit:d}) keyturn_sample"
+    return int(session.read_only(counted)[0][0][0] or 0)
+
+
 def set_password(session: Session, role: str, keys: ScramKeys, *, options: str) -> None:
     """Writes the verifier. `options` is one of our own constants: what comes before and after the password."""
     before, _, after = options.partition("PASSWORD")

@@ -71,6 +71,25 @@ def look_inside(access: Access, key: Signer) -> Answer:
         return client.call("list_objects_v2", Bucket=str(settings["bucket"]), MaxKeys=1, Prefix=prefix)
 
 
+def count_inside(access: Access, key: Signer, below: str, limit: int) -> int:
+    """How many objects there are below the connection's prefix and `below`, at most `limit`; their names are dropped.
+
+    Raises: CredentialRejected, PermissionMissing, NotFound (no such bucket) and what `refusal` says.
+    Source: S3 API, ListObjectsV2: `MaxKeys` up to 1,000, `KeyCount`, checked 2026-11-23.
+    """
+    settings = access.settings
+    bucket, prefix = str(settings["bucket"]), f"{settings.get('prefix') or ''}{below}"
+    with _connect("s3", access, key) as client:
+        answer = client.call("list_objects_v2", Bucket=bucket, MaxKeys=limit, Prefix=prefix)
+    if not answer.ok and answer.code == "NoSuchBucket":
+        raise NotFound(
+            "S3 knows no such bucket", hint="Check the bucket's name and region.", code=answer.code
+        )
+    if not answer.ok:
+        raise refusal(answer, "s3:ListBucket")
+    return int(answer.data.get("KeyCount") or 0)
+
+
 def keys_of(client: Client, user: str) -> list[dict[str, Any]]:
     """Every access key of `user`, all pages. Raises: NotFound (no such user), PermissionMissing, CredentialRejected."""
     return _listed(client, "list_access_keys", "AccessKeyMetadata", "iam:ListAccessKeys", UserName=user)

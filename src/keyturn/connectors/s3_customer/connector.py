@@ -12,7 +12,7 @@ from typing import Any
 
 from keyturn.connectors.s3_customer import client
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Access, Candidate, Found, Remote
+from keyturn.contract.values import Access, Candidate, Found, Remote, Sample
 from keyturn.errors import (
     InvalidInput,
     KeyturnError,
@@ -48,6 +48,7 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
         dropper=User(),
         discoverer=User(),
         locator=keys,
+        reader=Objects(),
     )
 
 
@@ -96,6 +97,15 @@ class Prober:
             },
             _PUBLIC,
         )
+
+
+class Objects:
+    """The objects in the bucket, as far as they are counted."""
+
+    def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
+        """Lists objects whose names begin with the connection's prefix and `what`, and counts them."""
+        count = client.count_inside(access, client.signer(material), what, limit)
+        return Sample(count, f"{access.settings['bucket']}/{access.settings.get('prefix') or ''}{what}")
 
 
 class AccessKeys:

@@ -126,6 +126,8 @@ def prove(ctx: Context, step: Step) -> Move:
         if not ctx.connection.identity:
             _pin(ctx, step, found)
     unread = first_reads(ctx, step, new)
+    if isinstance(unread, Wait):
+        return unread
     if unread:
         return _turned_down(ctx, step, unread)
     ctx.move(new, State.PROVEN)

@@ -80,9 +80,9 @@ def _not_read(ctx: Context, step: Step, new: Version, bad: list[tuple[Job, Readi
     job, found = (refused or bad)[0]
     said = f"job {job.name} {'cannot read' if refused else 'got no clear answer'} with the new credential"
     why = f"{said} ({found.detail or found.code})"
-    settled = new.changed_at + ctx.policy.settle_create(ctx.card)
-    if refused and now < settled:
-        return Wait(min(settled, now + max(0.05, ctx.policy.settle_create(ctx.card) / 8)), why)
+    settling = _settling(ctx, new, why)
+    if refused and settling:
+        return settling
     if not refused and (holds or ctx.attempts < TRIES):
         return soon(ctx, why, max(each.wait_s for _, each in bad))
     if not holds:
@@ -118,7 +118,7 @@ def shape_of(ctx: Context, version: Version) -> str:
     return "odd: " + ", ".join(odd) if odd else "fits"
 
 
-def first_reads(ctx: Context, step: Step, new: Version) -> str:
+def first_reads(ctx: Context, step: Step, new: Version) -> str | Wait:
     """One item of what each job reads, before anybody is switched. Why the new one is not good enough; empty when it
     is, or when that cannot be told: without an old one that reads the same, the fault may be the job's own."""
     planned = next((each for each in ctx.run.plan.steps if each.kind is Kind.JOBS), None)
@@ -131,8 +131,16 @@ def first_reads(ctx: Context, step: Step, new: Version) -> str:
         if ctx.old.method not in {"", ctx.row.method.name}:
             continue
         if _look(ctx, step, job, ctx.old, "old").state is JobState.OK:
-            return f"job {job.name} reads with the old credential and not with the new one ({found.detail or found.code})"
+            why = f"job {job.name} reads with the old credential and not with the new one ({found.detail or found.code})"
+            return _settling(ctx, new, why) or why
     return ""
+
+
+def _settling(ctx: Context, new: Version, why: str) -> Wait | None:
+    """A vendor may take a while to let a new one in everywhere."""
+    now, settle_s = ctx.hub.clock(), ctx.policy.settle_create(ctx.card)
+    settled = new.changed_at + settle_s
+    return Wait(min(settled, now + max(0.05, settle_s / 8)), why) if now < settled else None
 
 
 def _look(ctx: Context, step: Step, job: Job, version: Version, which: str) -> Reading:

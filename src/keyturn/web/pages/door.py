@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from starlette.responses import RedirectResponse, Response
 
-from keyturn.errors import InvalidInput, NotPermitted
-from keyturn.operations import passkeys, people, sessions
+from keyturn.errors import InvalidInput, KeyturnError, NotPermitted
+from keyturn.operations import passkeys, people, sessions, single_sign_on
 from keyturn.web import words
 from keyturn.web.site import Visit, local_path
 
@@ -89,8 +89,32 @@ def _sign_in(it: Visit, status: int = 200, next_: str = "/", error: str = "", hi
         next=next_,
         error=error,
         hint=hint,
+        has_sso=single_sign_on.is_there(it.site.hub),
         options=passkeys.ask(it.site.hub, it.cookie) if passkeys.are_possible(it.site.hub) else "",
     )
+
+
+def sso(it: Visit) -> Response:
+    """On to the provider of single sign-on."""
+    try:
+        begun = single_sign_on.begin(it.site.hub, local_path(it.asked("next", "/")))
+    except KeyturnError as error:
+        return _sign_in(it, 503, "/", _sentence(single_sign_on.trouble(error)))
+    it.cookies["keyturn-sso"] = (it.site.sign(dict(begun.kept)), single_sign_on.LAST_S)
+    return RedirectResponse(begun.url, 303)
+
+
+def sso_back(it: Visit) -> Response:
+    """The browser comes back from the provider."""
+    kept = it.site.unsign(it.request.cookies.get("keyturn-sso", "")) or {}
+    it.cookies["keyturn-sso"] = ("", 0)
+    answer = {name: it.request.query_params[name][:4000] for name in it.request.query_params}
+    try:
+        signed = single_sign_on.finish(it.site.hub, kept, answer, address=it.address, agent=it.agent)
+    except KeyturnError as error:
+        return _sign_in(it, 403, "/", _sentence(single_sign_on.trouble(error)), words.hint(error.hint))
+    it.set_session = signed.value
+    return RedirectResponse(local_path(str(kept.get("back", "/"))), 303)
 
 
 def by_passkey(it: Visit) -> Response:

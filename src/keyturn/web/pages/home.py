@@ -14,5 +14,5 @@ def show(it: Visit) -> Response:
     return it.render(
         "home.html",
         today=overview.today(it.hub, it.projects()),
-        has_factor=person.account.totp_at is not None or person.passkeys > 0,
+        has_factor=bool(person.account.totp_at or person.passkeys or not person.account.password),
     )
