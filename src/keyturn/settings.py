@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keyturn.contract.values import NetworkPolicy
 from keyturn.errors import InvalidInput
+from keyturn.model.approval import Rules
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Settings:
     actor: str = "local"
     egress: tuple[str, ...] = ()
     sign_on: SignOn | None = None
+    approvals: Rules = Rules()
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -59,6 +61,7 @@ class Settings:
         KEYTURN_OIDC_ROLES     group=role or group=role@project, comma separated; who is in none of them is refused
         KEYTURN_OIDC_CLAIM     the claim that lists groups (default groups)
         KEYTURN_OIDC_SCOPE     what is asked for (default "openid profile email")
+        KEYTURN_APPROVALS      goals that need a second person, comma separated; on or off (default: the usual ones once somebody has an account)
         """
         env = os.environ if environment is None else environment
         home = Path(
@@ -81,6 +84,7 @@ class Settings:
             actor=env.get("KEYTURN_ACTOR") or env.get("USER") or env.get("LOGNAME") or "local",
             egress=_addresses(env, "KEYTURN_EGRESS_ADDRESSES"),
             sign_on=_sign_on(env),
+            approvals=Rules.read(env.get("KEYTURN_APPROVALS", "")),
         )
 
 

@@ -4,9 +4,9 @@ import time
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.datasets.app import intake_app
 from tests.issued.conftest import open_test_hub
 
-from keyturn.api.app import create_app
 from keyturn.operations import issued
 
 
@@ -20,7 +20,7 @@ def hub(tmp_path):
 
 @pytest.fixture
 def client(hub):
-    with TestClient(create_app(hub), raise_server_exceptions=False) as client:
+    with TestClient(intake_app(hub), raise_server_exceptions=False) as client:
         yield client
 
 

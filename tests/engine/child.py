@@ -46,6 +46,7 @@ def main() -> None:
     hub = world.open_world(Path(folder), database, create=False)
     pool = hub.engine._pool if isinstance(hub.engine, Queue) else hub.engine
     pool._sweeper._often_s = 0.5
+    pool._size = int(os.environ.get("TEST_THREADS", pool._size))
     if lease_s:
         pool._executor.hub = replace(pool._executor.hub, lease_s=lease_s)
     sys.stdout.write("ready\n")

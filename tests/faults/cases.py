@@ -30,6 +30,11 @@ class Subject:
     by_person: bool = False  # a person makes the calls at the vendor
 
     @property
+    def ends_all(self) -> bool:
+        """Whether nothing may be left: a farewell."""
+        return self.goal in {Goal.DISCONNECT, Goal.REVOKE}
+
+    @property
     def is_issued(self) -> bool:
         """S8: the hub is the vendor, see `issuing`."""
         return self.strategy == "S8"
@@ -49,6 +54,18 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject("grant", "grant", "S7", "exchange", "revoke", options=_GRANT),
     Subject("grant", "grant", "S7", "refresh", goal=Goal.REFRESH, options=_GRANT),
     Subject("issued", "access_key", "S8", "set"),
+    Subject("two_slots", "two_slots", "S1", "set", "clear", goal=Goal.CONTAIN),
+    Subject("many_ids", "many_ids", "S2", "issue", "delete", goal=Goal.CONTAIN),
+    Subject("grant", "grant", "S7", "exchange", "revoke", goal=Goal.CONTAIN, options=_GRANT),
+    Subject("two_slots", "two_slots", "S1", "", "clear", goal=Goal.DISCONNECT),
+    Subject("many_ids", "many_ids", "S2", "", "delete", goal=Goal.DISCONNECT),
+    Subject("grant", "grant", "S7", "", "revoke", goal=Goal.DISCONNECT, options=_GRANT),
+    Subject("two_slots", "two_slots", "S1", "", "clear", goal=Goal.REVOKE),
+    Subject("many_ids", "many_ids", "S2", "", "delete", goal=Goal.REVOKE),
+    Subject("grant", "grant", "S7", "", "revoke", goal=Goal.REVOKE, options=_GRANT),
+    Subject("two_slots", "two_slots", "S1", "", goal=Goal.RECONNECT),
+    Subject("many_ids", "many_ids", "S2", "", goal=Goal.RECONNECT),
+    Subject("grant", "grant", "S7", "exchange", goal=Goal.RECONNECT, options=_GRANT),
 )
 REGENERATED = frozenset({"regenerate", "regenerate_admin", "regenerate_person"})
 ONE_SLOT = frozenset({"one_slot", "one_slot_self"}) | REGENERATED
@@ -68,7 +85,7 @@ class Fault:
 
     def op(self, subject: Subject) -> str | None:
         """The vendor's call it hits; None: this subject has no such call."""
-        return {"stage": subject.stage, "end": subject.end or None}.get(self.where, self.where)
+        return {"stage": subject.stage or None, "end": subject.end or None}.get(self.where, self.where)
 
 
 def _three(name: str, kind: str, what: str, **more: Any) -> list[Fault]:
@@ -154,9 +171,11 @@ def applies(subject: Subject, fault: Fault) -> bool:
     if fault.where == "person":
         return goal is Goal.ROTATE and fault.name in _PERSONS.get(name, ())
     if fault.where == "store":
-        return subject.stage in {"issue", "regenerate", "exchange", "refresh"} and not subject.by_person
+        return goal in {Goal.ROTATE, Goal.REFRESH} and subject.stage in {"issue", "regenerate", "exchange", "refresh"} and not subject.by_person
     if not kind:
         return True
+    if goal not in {Goal.ROTATE, Goal.REFRESH} and not fault.name.startswith(("answer_lost", "error")):
+        return False
     if fault.op(subject) is None:
         return False
     if kind == "value_refused":
@@ -245,7 +264,7 @@ def _may(subjects: str, faults: str, states: set[RunState], why: str) -> Ending:
 _ANYWHERE = ""
 ENDINGS: tuple[Ending, ...] = (
     _may(
-        "grant/rotate",
+        "grant/rotate grant/contain grant/reconnect",
         _ANYWHERE,
         {_CD},
         "a consent whose answer died with us made a grant nobody can name: owed",

@@ -27,6 +27,7 @@ import psycopg
 from keyturn import boundary
 from keyturn.bootstrap import Keyturn
 from keyturn.engine.sweep import free_dead_holders
+from keyturn.model.plan import Goal
 from keyturn.model.run import RunState
 from keyturn.operations import runs
 from keyturn.operations.connections import find
@@ -167,6 +168,9 @@ def _set_up(bench: Bench, hub: Keyturn, case: Case, name: str) -> Start:
             "window_s": shapes.LOCKOUT.window_s,
         }
     made = world.connect(hub, client, subject.method, name, **options)
+    if subject.goal is Goal.RECONNECT:
+        left = runs.start(hub, name, Goal.DISCONNECT, trigger="before")
+        Driver(bench, hub, case, None).drive(left.id)
     if fault.name == "grace":
         _arm(client, case, name)
         first = runs.start(hub, name, trigger="before", goal=subject.goal)
@@ -181,9 +185,12 @@ def _set_up(bench: Bench, hub: Keyturn, case: Case, name: str) -> Start:
     ref = json.loads(serving[0]) if serving else {}
     alive = client.call("alive", principal=name)
     at = next(
-        c["id"]
-        for c in alive
-        if c["id"] == ref.get("id") or (c["slot"] and c["fingerprint"] == ref.get("fingerprint"))
+        (
+            c["id"]
+            for c in alive
+            if c["id"] == ref.get("id") or (c["slot"] and c["fingerprint"] == ref.get("fingerprint"))
+        ),
+        "",
     )
     secrets = {v for c in alive for v in (*c["values"], c["value"]) if v} | set(made.material.secrets())
     secrets |= set(made.admin.secrets()) if made.admin else set()

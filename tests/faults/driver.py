@@ -11,6 +11,7 @@ from typing import Any
 
 from keyturn.bootstrap import Keyturn
 from keyturn.executor.executor import Executor
+from keyturn.model.plan import Goal
 from keyturn.model.run import TERMINAL, Run, RunState, Task, TaskState
 from keyturn.operations import runs, tasks
 from keyturn.operations.connections import find
@@ -44,8 +45,11 @@ class Driver:
         return self.drive(made.id, check)
 
     def once_more(self) -> str:
-        """The same goal again."""
-        made = runs.start(self.hub, principal_name(self.case), self.case.subject.goal, trigger="once more")
+        """The same goal again; after a farewell the way back, and after that a rotation."""
+        subject = self.case.subject
+        after = {Goal.RECONNECT: Goal.ROTATE, Goal.DISCONNECT: Goal.RECONNECT, Goal.REVOKE: Goal.RECONNECT}
+        goal = after.get(subject.goal, subject.goal)
+        made = runs.start(self.hub, principal_name(self.case), goal, trigger="once more")
         self.answered = 0
         return self.drive(made.id)
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from keyturn import boundary
 from keyturn.errors import CallInsideTransaction, Conflict
 from keyturn.model.card import Proof
-from keyturn.model.credential import State, Version
+from keyturn.model.credential import ConnectionState, State, Version
 from keyturn.model.plan import Goal
 from keyturn.model.run import Line, LineKind, Run, RunState, TaskState
 from keyturn.model.secret import Material
@@ -23,6 +23,7 @@ from keyturn_lab.vendors.shapes.principal import fingerprint
 from tests.faults.cases import ONE_SLOT, REGENERATED, Case, may_end
 from tests.faults.seen import Seen, Watcher, at_place, is_it
 
+ENDINGS = frozenset({Goal.DISCONNECT, Goal.REVOKE})
 WAITS = frozenset({RunState.BLOCKED, RunState.LOST, RunState.WAITING_HUMAN})
 _ASKED = frozenset({TaskState.OPEN, TaskState.CLAIMED, TaskState.RETURNED, TaskState.SUBMITTED})
 _ENDS = frozenset({"clear", "delete", "revoke", "disable"})
@@ -90,6 +91,8 @@ def excuse(invariant: str, case: Case) -> str:
 
 def i1_never_lost(seen: Seen) -> str:
     """P1: a credential that works is sealed, or an already-sent call will bring one, or the vendor can be asked again."""
+    if not seen.should_work:
+        return ""
     held = [
         body
         for row, body in seen.sealed.items()
@@ -227,6 +230,8 @@ def switched_unproven(lines: Iterable[Line], pinned: Mapping[str, str]) -> str:
 
 def i4_never_killed_early(seen: Seen) -> str:
     """P3: what served is not disabled, ended or overwritten before its successor is durably CURRENT."""
+    if seen.case.subject.ends_all:
+        return _ended_while_held(seen)
     flips = [x.at for x in seen.lines if x.facts.get("decision") == "cutover" and x.run_id == _id(seen.run)]
     for entry in seen.history:
         if not entry["changed"] or entry.get("collateral") or not _by_order(entry["by"], seen):
@@ -237,6 +242,16 @@ def i4_never_killed_early(seen: Seen) -> str:
             at <= entry["at"] for at in flips
         ):
             return f"{entry['op']} ended {entry['id']}, which served, before a successor did"
+    return ""
+
+
+def _ended_while_held(seen: Seen) -> str:
+    """A farewell ends what serves, but only after the gate was looked at and found open."""
+    opened = [x.at for x in seen.lines if x.facts.get("what") == "gate" and x.run_id == _id(seen.run)]
+    for entry in seen.history:
+        if entry["op"] in _ENDS and entry["changed"] and entry["id"] == seen.start.serving:
+            if not any(at <= entry["at"] for at in opened):
+                return f"{entry['op']} ended {entry['id']} before anybody looked whether it is in use"
     return ""
 
 
@@ -266,6 +281,8 @@ def i5_never_touched_if_not_ours(seen: Seen) -> str:
 
 def i6_consumers_work(watcher: Watcher, seen: Seen) -> str:
     """Who resolves at use time is let in at once (Z0), or at the second value (Z1)."""
+    if not seen.should_work:
+        return ""
     try:
         held = leases.resolve(watcher.hub, watcher.start.name)
     except Conflict as error:
@@ -376,6 +393,12 @@ INSTANT: Mapping[str, Callable[[Seen], str]] = {
 def i1_ends_working(watcher: Watcher, seen: Seen) -> str:
     """At COMPLETE the current version's value is accepted."""
     if seen.run is None or seen.run.state not in {RunState.COMPLETE, RunState.COMPLETE_WITH_DEBT}:
+        return ""
+    if seen.run.goal in ENDINGS:
+        left = [each["id"] for each in seen.ours if each["usable"] and not _owed(seen, each)]
+        is_marked = seen.connection.state in {ConnectionState.DISCONNECTED, ConnectionState.REVOKED}
+        if left or not is_marked or seen.current() is not None:
+            return f"the connection is {seen.connection.state.value} and {', '.join(left) or 'something'} is left"
         return ""
     current = seen.current()
     material = seen.material(current) if current else None

@@ -88,7 +88,7 @@ class Issuer(Driver):
         if fault == "late" and self.memory().get("began"):
             self.bench.clock.leap(self.bench.client, 1.1 * REVEAL_S)
         self._remember(began=True)
-        if not self.held():
+        if not self.held() and not self.memory().get("all_ended"):
             self._first(name)
         check("the first one is out")
         self._call()
@@ -208,7 +208,7 @@ class Issuer(Driver):
 
     def once_more(self) -> str:
         """Another one beside the one that is left, or instead of those that were ended."""
-        self._remember(second_at=None, tried=100)
+        self._remember(second_at=None, tried=100, all_ended=False)
         name = principal_name(self.case)
         stopped = self._reissue(name, lambda _: None)
         self._remember(second_at=0.0)  # used at once

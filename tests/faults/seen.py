@@ -10,7 +10,8 @@ from typing import Any
 from keyturn.bootstrap import Keyturn
 from keyturn.model.card import Card
 from keyturn.model.credential import Connection, Version
-from keyturn.model.run import Debt, Line, Run, Task
+from keyturn.model.plan import Goal
+from keyturn.model.run import Debt, Line, LineKind, Run, RunState, Task
 from keyturn.model.secret import Material
 from keyturn.operations.connections import find
 from keyturn.storage import debts, journal, runs, tasks, versions
@@ -71,6 +72,18 @@ class Seen:
     def is_over(self) -> bool:
         """Whether the run has ended."""
         return self.run is not None and self.run.ended_at is not None
+
+    @property
+    def should_work(self) -> bool:
+        """Whether something has to serve now: not once a farewell has begun to end it, nor on the way back from one."""
+        if self.case.subject.goal is Goal.RECONNECT:
+            back = self.run is not None and self.run.goal is Goal.RECONNECT
+            return back and self.run is not None and self.run.state in {RunState.COMPLETE, RunState.COMPLETE_WITH_DEBT}
+        if not self.case.subject.ends_all or self.run is None:
+            return True
+        return not any(
+            line.run_id == self.run.id and line.kind is LineKind.INTENT for line in self.lines
+        ) and not self.is_over
 
     @property
     def ours(self) -> list[Mapping[str, Any]]:

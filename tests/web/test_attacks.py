@@ -262,6 +262,16 @@ def test_a_forged_message_is_not_shown(browser, person):
     assert "Pay mallory" not in it.get("/").text
 
 
+def test_a_signed_value_is_for_one_purpose(app):
+    """What was signed as a way back is no message, and no other hub's either."""
+    site = app.state.pages.site
+    signed = site.sign("/tasks", "next")
+    assert site.unsign(signed, "next") == "/tasks"
+    assert site.unsign(signed, "said") is None
+    assert site.unsign(signed) is None
+    assert site.unsign("", "next") is None
+
+
 def test_only_web_addresses_become_links():
     assert words.link("https://vendor.example/x") == "https://vendor.example/x"
     for bad in ("javascript:alert(1)", "data:text/html,x", " javascript:alert(1)", "vbscript:x"):

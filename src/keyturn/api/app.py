@@ -13,17 +13,30 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from keyturn.api import bulk, callback, leases, oauth, problems, reading
+from keyturn.api import callback, intake, leases, oauth, problems, reading
+from keyturn.api.document import described
 from keyturn.api.door import open_door
 from keyturn.api.shield import Shield
 from keyturn.bootstrap import Keyturn
 from keyturn.model.moment import iso
-from keyturn.operations.datasets import Loader
 from keyturn.web.app import Pages
 
 _SECURITY: list[dict[str, list[str]]] = [{"AccessKey": []}, {"Bearer": []}]
 _WHOAMI = "/api/v1/whoami"
 _OPEN = ("/healthz", callback.PATH, *oauth.PATHS, oauth.METADATA)
+CALLS = (
+    systems.calls,
+    systems.own,
+    connections.calls,
+    runs.calls,
+    tasks.calls,
+    debts.calls,
+    leases.calls,
+    issued.calls,
+    audit.calls,
+    people.calls,
+    hub_calls.calls,
+)
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -31,8 +44,6 @@ def create_app(hub: Keyturn) -> FastAPI:
     """The application of one hub: its API, and its pages behind that. The lifespan closes the book of uses; the engine is
     the server's business."""
     door, book = open_door(hub)
-
-    loader = Loader(hub)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -77,9 +88,10 @@ def create_app(hub: Keyturn) -> FastAPI:
         return JSONResponse(body, headers=headers)
 
     app.add_route(_WHOAMI, whoami, methods=["GET"])  # not a FastAPI route: half the time per call
-    app.include_router(leases.routes(hub, door))
-    app.include_router(reading.routes(hub, door))
-    app.include_router(bulk.routes(hub, door, loader))
+    app.state.hub, app.state.door = hub, door
+    for each in CALLS:
+        app.include_router(each.router)
+    loader = intake.add_routes(app, hub, door)
     app.include_router(callback.routes(hub, door))
     oauth.add_routes(app, hub, door, book)
     _describe(app)
@@ -111,6 +123,7 @@ def _describe(app: FastAPI) -> None:
         page = {"summary": "Who the presented credential is", "tags": ["credentials"], "responses": answers}
         found["paths"][_WHOAMI] = {"get": page}
         oauth.describe(found["paths"])
+        described(found)
         for path, methods in found["paths"].items():
             for operation in methods.values() if path not in _OPEN else ():
                 operation["security"] = _SECURITY

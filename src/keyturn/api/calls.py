@@ -186,7 +186,7 @@ class Call(APIRoute):
 
 def _enter(hub: Keyturn, door: Door, request: Request, operation: Operation, is_hub_wide: bool) -> Visit:
     """Raises: Refused with 401 or 403; NotPermitted, after the refusal was put on record."""
-    who = door.who(request)
+    who = door.who(request, TABLE[operation].scope)
     lacking = rights.missing_scope(who, operation)
     path = request.scope["path"][:200].replace("\0", "")
     if lacking:

@@ -99,10 +99,10 @@ class Door:
             self._book.note(found, address=address, agent=agent)
         return self._limited(request, self._judge(found, address), scope, cost)
 
-    def who(self, request: Request) -> Who:
+    def who(self, request: Request, scope: str = "") -> Who:
         """The caller as the table of rights knows them, for calls that ask there what may be done: a service identity
         with its roles, an application with those of whoever allowed it, an issued key with at most what an operator may;
-        each within its scopes. Raises: Refused."""
+        each within its scopes. `scope` says whose quota the call counts for. Raises: Refused."""
         address, agent = _from(request)
         value = _presented(request)
         found = self._book.look(value, address=address)
@@ -115,7 +115,7 @@ class Door:
         if found.subject:
             found = self._limit_to_person(found, address, "")
         self._book.note(found, address=address, agent=agent)
-        self._limited(request, self._judge(found, address), "")
+        self._limited(request, self._judge(found, address), scope)
         if found.subject:
             person = grants.person(self._hub, found.subject, found.scopes, address)
             if person is None:
@@ -165,6 +165,20 @@ class Door:
             return replace(found, code=Code.SCOPE)
         return found
 
+    def admit(self, request: Request, found: CheckResult, scope: str) -> CheckResult:
+        """Lets in whom something else than a header has named (a signature): counted and limited like anybody.
+
+        Raises: Refused.
+        """
+        address, agent = _from(request)
+        self._book.note(found, address=address, agent=agent)
+        return self._limited(request, self._judge(found, address), scope)
+
+    def charge(self, request: Request, found: CheckResult, scope: str, cost: int) -> None:
+        """Counts a call that turned out to be many. Raises: Refused with 429, with none of them counted."""
+        if cost > 0:
+            self._limited(request, found, scope, cost)
+
     def _limited(self, request: Request, found: CheckResult, scope: str, cost: int = 1) -> CheckResult:
         """Counts the call against the credential's quota. Raises: Refused with 429."""
         secret = found.secret
@@ -197,7 +211,7 @@ class Door:
                 403,
                 "cred.scope",
                 "the credential lacks the scope this call needs",
-                {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{_quoted(found.needed)}"'},
+                {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{quoted(found.needed)}"'},
                 hint="Issue one with that scope.",
             )
         self.count_failure(address)
@@ -292,7 +306,7 @@ def _presented(request: Request) -> str:
     return value.strip()
 
 
-def _quoted(scope: str) -> str:
+def quoted(scope: str) -> str:
     """A scope as RFC 6749 allows it inside quotes."""
     return "".join(c for c in scope if "\x21" <= c <= "\x7e" and c not in '"\\')
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -23,6 +24,7 @@ from keyturn.operations.issued import IssuedBook
 from keyturn.operations.oauth import Answer, Caller
 
 _HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_METHODS = ["POST", "GET", "PUT", "PATCH", "DELETE"]  # all but the first are refused here, not by the pages behind
 _FORM = "application/x-www-form-urlencoded"
 _MALFORMED = Answer(
     400, {"error": "invalid_request", "error_description": "not a form, or sent in the wrong place"}
@@ -37,6 +39,8 @@ def add_routes(app: FastAPI, hub: Keyturn, door: Door, book: IssuedBook) -> None
 
     def endpoint(path: str) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
+            if request.method != "POST":
+                raise HTTPException(405, headers={"Allow": "POST"})
             sent = await _form(request)
             if sent is None:
                 return _json(_MALFORMED)
@@ -57,7 +61,7 @@ def add_routes(app: FastAPI, hub: Keyturn, door: Door, book: IssuedBook) -> None
         return answer
 
     for path in PATHS:
-        app.add_route(path, endpoint(path), methods=["POST"])
+        app.add_route(path, endpoint(path), methods=_METHODS)
 
     async def metadata(_: Request) -> Response:
         try:

@@ -106,18 +106,24 @@ def _refused(_: Request, error: Exception) -> Response:
 
 def _ours(_: Request, error: Exception) -> Response:
     assert isinstance(error, errors.KeyturnError)
-    found = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
-    if found is None:
+    status, title = status_of(error)
+    if status == 500:
         return unexpected(error)
-    status, title = found
     headers = {"Retry-After": "5"} if status == 503 else {}
     facts = {key: error.facts[key] for key in _SHOWN if key in error.facts and key != "code"}
     return problem(
-        status, _slug(type(error)), error.message, title=title, headers=headers, hint=error.hint, **facts
+        status, slug(type(error)), error.message, title=title, headers=headers, hint=error.hint, **facts
     )
 
 
-def _slug(kind: type[Exception]) -> str:
+def status_of(error: errors.KeyturnError) -> tuple[int, str]:
+    """The status of one of our errors, and its title; 500 for one that is our own bug."""
+    found = (_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+    return next(found, (500, "Internal error"))
+
+
+def slug(kind: type[Exception]) -> str:
+    """An error's class as a code."""
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in kind.__name__).lstrip("_")
 
 

@@ -143,6 +143,8 @@ def read_policy(given: Sequence[str]) -> dict[str, Any]:
             found[name] = value.lower() in {"yes", "true"}
         elif name == "proof":
             found[name] = value.upper()
+        elif name == "approve":
+            found[name] = [each.strip() for each in value.split(",") if each.strip()]
         else:
             length = _LENGTH.fullmatch(value.strip().lower())
             found[name] = float(length[1]) * _SIZES[length[2] or ""] if length else value

@@ -169,6 +169,7 @@ class System:
     summary: str
     docs: tuple[str, ...]
     methods: tuple[Method, ...]
+    category: str = ""  # under which heading it is offered
 
     def method(self, name: str) -> Method | None:
         """The method of this name, if any."""

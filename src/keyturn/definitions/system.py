@@ -20,7 +20,7 @@ from keyturn.definitions.reader import read_block
 from keyturn.model.card import Card
 
 SCHEMA = "keyturn-system/v1"
-_TOP = ("schema", "system", "title", "summary", "docs", "sources", "methods")
+_TOP = ("schema", "system", "title", "category", "summary", "docs", "sources", "methods")
 _METHOD = (
     "title",
     "direction",
@@ -56,6 +56,7 @@ _GUIDE = ("create", "revoke", "recovery", "paste_fields", "requires_pause")
 _CAPABILITIES = (
     "verify",
     "list",
+    "read",
     "make",
     "set",
     "issue",
@@ -101,7 +102,9 @@ def collect_system(text: str, log: Log) -> System:
             at.refuse(f"{key!r} is not a method name", "Use lower-case words joined by '_'.")
         method = _method(key, at, name)
         methods.append(dataclasses.replace(method, sources=(*method.sources, *shared)))
-    return System(name, top.text("title"), top.text("summary"), top.texts("docs"), tuple(methods))
+    return System(
+        name, top.text("title"), top.text("summary"), top.texts("docs"), tuple(methods), top.text("category")
+    )
 
 
 def as_method(definition: Definition, method: Method) -> Method:

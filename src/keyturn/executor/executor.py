@@ -88,7 +88,7 @@ class Executor:
             tx: Tx,
         ) -> tuple[Run, Connection, int, list[Version], list[Line], dict[str, bytes]] | None:
             run = runs.by_id(tx, run_id)
-            if run is None or run.state in TERMINAL:
+            if run is None or run.state in TERMINAL or run.state is RunState.WAITING_APPROVAL:
                 return None
             epoch = principals.take(tx, run.principal_id, hub.worker, run_id, now, now + hub.lease_s)
             connection = connections.by_id(tx, run.connection_id)

@@ -11,7 +11,7 @@ from keyturn.contract.values import Access, Candidate, Remote
 from keyturn.errors import CapReached, Conflict, OutcomeUnknown, StoreUnavailable, ValueRefused
 from keyturn.issued import kinds, reveal
 from keyturn.issued.book import CheckResult, IssuedBook
-from keyturn.keymaking import passwords
+from keyturn.keymaking import passwords, webhooks
 from keyturn.model.credential import Connection, Ref
 from keyturn.model.ids import ConnectionId
 from keyturn.model.plan import Goal, Kind
@@ -39,7 +39,8 @@ def ref_of(digest: str, slot: str, hint: str) -> Ref:
 
 
 class Own:
-    """One credential. Its material is the value's keyed digest alone: the value is nowhere but in its ten minutes."""
+    """One credential. Its material is the value's keyed digest alone: the value is nowhere but in its ten minutes. Only
+    a signing secret is kept, sealed: a signature cannot be checked without it."""
 
     def __init__(self, book: IssuedBook, secrets: Secrets, connection: Connection) -> None:
         self._book, self._secrets, self._connection = book, secrets, connection
@@ -72,12 +73,14 @@ class Own:
         """A fresh value: sealed for ten minutes from here on, and known to the ledger by its digest."""
         boundary.leaving(_HERE)
         now = time.time()
-        value = passwords.token(self._letter)
+        signs = kinds.of_row(self._connection.system, self._connection.method).signs
+        value = webhooks.secret() if signs else passwords.token(self._letter)
         digest = self._book.roots.token_digest(value)
         reveal.keep(self._secrets, digest, value, now)
         days = int(access.settings.get("expires_in_days") or 0)
         ends_at = now + days * 86400.0 if days else None
-        return Candidate(ref_of(digest, slot.slot, value[-4:]), _material(digest), ends_at)
+        material = Material({"digest": digest, "value": value}) if signs else _material(digest)
+        return Candidate(ref_of(digest, slot.slot, value[-4:]), material, ends_at)
 
     def set(self, access: Access, ref: Ref, material: Material) -> None:  # noqa: ARG002 - the book needs no access
         """Opens the door for the digest. The same again changes nothing.

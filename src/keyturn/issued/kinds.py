@@ -11,13 +11,16 @@ from keyturn.errors import NotFound
 @dataclass(frozen=True)
 class Kind:
     """`letter` is the token's kind character (keymaking.passwords.KINDS); `name` is what people type. `flows`: what an
-    OAuth client of this kind may do at the token endpoint (RFC 6749 grant types); empty for an opaque key."""
+    OAuth client of this kind may do at the token endpoint (RFC 6749 grant types); empty for an opaque key.
+    """
 
     name: str
     system: str
     method: str
     letter: str
     flows: tuple[str, ...] = ()
+    signs: bool = False  # its holder signs with it instead of showing it, so the hub has to keep the value, sealed
+    outside: bool = False  # its holder is another party: a person has to tell them of every new one
 
 
 CLIENT_CREDENTIALS = ("client_credentials",)
@@ -28,6 +31,8 @@ KINDS = (
     Kind("bulk-key", "bulk-api", "access_key", "b"),
     Kind("bulk", "bulk-api", "oauth", "s", CLIENT_CREDENTIALS),
     Kind("events", "event-stream", "oauth", "s", CLIENT_CREDENTIALS),
+    Kind("webhook", "hub-webhook", "signing_secret", "e", signs=True),
+    Kind("hub-segment", "segment", "access_key", "w", outside=True),
 )
 
 _BY_ROW: Mapping[tuple[str, str], Kind] = {(kind.system, kind.method): kind for kind in KINDS}

@@ -354,6 +354,8 @@ class OauthServer(AuthorizationServer):  # type: ignore[misc]
         try:
             found = _one_each(form)
             _one_way_in(found, authorization)
+            if path == TOKEN and "grant_type" not in found:
+                raise InvalidRequestError
             request = _Request("POST", f"{self.issuer}{path}", found, authorization, caller)
         except OAuth2Error as error:
             return self._said(error)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from keyturn.errors import InvalidInput
+from keyturn.model.approval import read_goals
 from keyturn.model.card import Card, Proof
 
 
@@ -23,6 +24,8 @@ class Policy:
     drop_principal: bool = False  # a disconnect also deletes the remote user or client
     max_age_days: float = 90.0
     automatic: bool = False  # rotate by itself when it is due; where a person's hand is needed, a task is opened
+    approve: tuple[str, ...] = ()  # goals that a second person approves, besides those that the hub asks for
+    approval_days: float = 7.0  # how long a run waits to be approved
     settle_create_s: float | None = None  # where this account is known to be faster or slower than the card
     settle_revoke_s: float | None = None
     apply_lag_s: float | None = None
@@ -44,11 +47,15 @@ class Policy:
             if key == "proof":
                 if value not in {p.value for p in Proof}:
                     raise InvalidInput("proof must be one of D0, D1, D2, D3, DA", field=key)
+            elif key == "approve":
+                if not isinstance(value, list | tuple):
+                    raise InvalidInput("approve must be a list of goals", field=key)
+                read_goals(value, key)
             elif key in _YES_OR_NO and not isinstance(value, bool):
                 raise InvalidInput(f"{key} must be true or false", field=key)
             elif key not in _YES_OR_NO and (not isinstance(value, int | float) or value < 0):
                 raise InvalidInput(f"{key} must be a number of at least 0", field=key)
-        return cls(**data)
+        return cls(**{**data, "approve": tuple(data.get("approve", ()))})
 
     def grade(self, card: Card) -> Proof:
         """The grade of death proof a run must reach."""

@@ -14,6 +14,7 @@ from keyturn.model.plan import Goal, Plan
 class RunState(StrEnum):
     """Where a run stands. The last group is terminal."""
 
+    WAITING_APPROVAL = "waiting_approval"  # frozen; nothing begins before a second person approves
     QUEUED = "queued"
     RUNNING = "running"
     RESOLVING = "resolving"  # a call's outcome is unknown: observing until certain

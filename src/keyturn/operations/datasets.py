@@ -29,6 +29,7 @@ from keyturn.issued.book import CheckResult, Code
 from keyturn.model.credential import Connection
 from keyturn.model.ids import ConnectionId, VersionId, new_id
 from keyturn.model.run import LineKind
+from keyturn.operations import intake
 from keyturn.storage import bulk, connections, journal
 from keyturn.storage.bulk import Load, LoadState
 from keyturn.storage.database import Tx
@@ -415,6 +416,7 @@ class Loader:
             if found is None or found.ended_at is not None:
                 with suppress(Conflict, NotFound), uploads(hub).locked(load_id):
                     uploads(hub).remove(load_id)
+        intake.prune(hub)
         before = time.time() - _KEPT_S
         hub.store.write(lambda tx: bulk.prune(tx, before))
 

@@ -10,7 +10,7 @@ from typing import Any
 from keyturn.bootstrap import Keyturn
 from keyturn.contract.manifest import Field, Method
 from keyturn.errors import Conflict, CredentialRejected, InvalidInput, VendorUnavailable, WrongAccount
-from keyturn.issued import grants
+from keyturn.issued import kinds, oauth
 from keyturn.model.credential import Connection
 from keyturn.model.policy import Policy
 from keyturn.model.run import LineKind
@@ -137,7 +137,7 @@ def _test(hub: Keyturn, before: Connection, settings: Mapping[str, Any], admin: 
     wanted = replace(before, settings=settings)
     row, access, current = access_of(hub, wanted)
     if row.method.direction == "inbound":
-        grants.of(settings)
+        oauth.terms(kinds.of_row(before.system, before.method), settings)
         return
     if current is None or access.acting is None:
         return

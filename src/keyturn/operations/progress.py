@@ -43,12 +43,15 @@ def _mark(run: Run, index: int, count: int) -> str:
         return "stop"
     if run.state is RunState.QUEUED:
         return "open"
-    return "person" if run.state is RunState.WAITING_HUMAN else "now"
+    return "person" if run.state in _FOR_PEOPLE else "now"
+
+
+_FOR_PEOPLE = frozenset({RunState.WAITING_HUMAN, RunState.WAITING_APPROVAL})
 
 
 def is_still(run: Run) -> bool:
     """Whether nothing more happens without somebody. A run that is due is about to be looked at, whatever it waits for."""
-    if run.state in TERMINAL:
+    if run.state in TERMINAL or run.state is RunState.WAITING_APPROVAL:
         return True
     stands = run.state in {RunState.WAITING_HUMAN, RunState.BLOCKED, RunState.LOST}
     return stands and run.due_at > time.time()
@@ -58,7 +61,7 @@ def waits(run: Run) -> str:
     """What a run waits for, in words; empty while it works or when it has ended."""
     if run.state in TERMINAL or run.state in {RunState.QUEUED, RunState.RUNNING} or not run.waiting_for:
         return ""
-    if run.state is RunState.WAITING_HUMAN:
+    if run.state in _FOR_PEOPLE:
         return f"waits for {run.waiting_for}"
     return f"{run.state.value.replace('_', ' ')}: {run.waiting_for}"
 

@@ -63,13 +63,14 @@ class Operation(StrEnum):
 @dataclass(frozen=True)
 class Right:
     """One line of the table. `scope` is what a token needs besides; empty: no token will do. `programs_only`: no page
-    offers it, whatever the role."""
+    offers it, whatever the role. `hub_wide`: it is about no connection, so a role in a project gives nothing."""
 
     says: str
     roles: frozenset[Role]
     scope: str = ""
     commands: tuple[str, ...] = ()
     programs_only: bool = False
+    hub_wide: bool = False
 
 
 _ALL = frozenset(Role)
@@ -82,9 +83,13 @@ TABLE: Mapping[Operation, Right] = {
     Operation.ACCOUNT_OWN: Right("manage one's own account", _ALL),
     Operation.HUB_READ: Right("see what needs somebody today", _ALL, "read"),
     Operation.SYSTEM_READ: Right("see what can be connected", _ALL, "read", ("systems", "definitions")),
-    Operation.CONNECTION_READ: Right("see connections", _ALL, "read", ("list", "show", "history", "job", "project", "source")),
+    Operation.CONNECTION_READ: Right(
+        "see connections", _ALL, "read", ("list", "show", "history", "job", "project", "source")
+    ),
     Operation.CONNECTION_TEST: Right("test a connection", _OPERATORS, "operate", ("test", "discover", "job")),
-    Operation.CONNECTION_CHANGE: Right("connect and edit", _ADMINS, "connect", ("connect", "use", "job", "project", "source")),
+    Operation.CONNECTION_CHANGE: Right(
+        "connect and edit", _ADMINS, "connect", ("connect", "use", "job", "project", "source")
+    ),
     # a value leaves the hub: for programs, never for a page
     Operation.CREDENTIAL_LEASE: Right(
         "lease a credential", _OPERATORS, "lease", ("lease",), programs_only=True
@@ -112,17 +117,20 @@ TABLE: Mapping[Operation, Right] = {
     Operation.ISSUED_CHANGE: Right(
         "issue and end credentials", _ADMINS, "issue", ("issue", "reissue", "revoke-issued", "grants")
     ),
-    Operation.AUDIT_READ: Right("read the audit trail", _ANSWERABLE, "audit", ("audit",)),
-    Operation.PEOPLE_READ: Right("see people and service identities", _ADMINS, "people"),
-    Operation.PEOPLE_CHANGE: Right("invite people, give roles, make tokens", _ADMINS, "people"),
-    Operation.NOTICE_READ: Right("see who is told of what", _ADMINS, "notify"),
-    Operation.NOTICE_CHANGE: Right("say who is told of what", _ADMINS, "notify"),
-    Operation.HUB_CHECK: Right("see whether the hub is well", _ADMINS, "read", ("doctor",)),
+    Operation.AUDIT_READ: Right("read the audit trail", _ANSWERABLE, "audit", ("audit",), hub_wide=True),
+    Operation.PEOPLE_READ: Right("see people and service identities", _ADMINS, "people", hub_wide=True),
+    Operation.PEOPLE_CHANGE: Right(
+        "invite people, give roles, make tokens", _ADMINS, "people", hub_wide=True
+    ),
+    Operation.NOTICE_READ: Right("see who is told of what", _ADMINS, "notify", hub_wide=True),
+    Operation.NOTICE_CHANGE: Right("say who is told of what", _ADMINS, "notify", hub_wide=True),
+    Operation.HUB_CHECK: Right("see whether the hub is well", _ADMINS, "read", ("doctor",), hub_wide=True),
     Operation.HUB_RUN: Right(
         "run the hub itself",
         _NOBODY,
         "",
         ("init", "serve", "worker", "backup", "restore", "vault"),
+        hub_wide=True,
     ),
 }
 SCOPES = tuple(sorted({right.scope for right in TABLE.values() if right.scope}))
@@ -177,7 +185,10 @@ def _may(who: Who, operation: Operation, fits: Callable[[str], bool]) -> bool:
         return False
     if who.scopes is not None and not _covers(who.scopes, right.scope):
         return False
-    return any(role in right.roles and fits(project) for role, project in who.held)
+    return any(
+        role in right.roles and (not project if right.hub_wide else fits(project))
+        for role, project in who.held
+    )
 
 
 def _covers(scopes: frozenset[str], wanted: str) -> bool:

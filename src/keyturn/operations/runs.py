@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from keyturn.bootstrap import Keyturn
 from keyturn.contract.capabilities import Capabilities
 from keyturn.errors import Conflict, NotFound
 from keyturn.executor.hub import RowOf
+from keyturn.model.approval import Approval, ApprovalState, why_needed
 from keyturn.model.credential import Connection, ConnectionState, State, Version
 from keyturn.model.ids import ConnectionId, RunId, new_id
 from keyturn.model.plan import Goal, Kind, Plan
@@ -19,8 +21,22 @@ from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Run, RunState, Tas
 from keyturn.operations.connections import find
 from keyturn.planner.plans import plan as make_plan
 from keyturn.planner.situation import Situation
-from keyturn.storage import connections, debts, jobs, journal, principals, projects, runs, tasks, versions
+from keyturn.storage import (
+    approvals,
+    connections,
+    debts,
+    jobs,
+    journal,
+    people,
+    principals,
+    projects,
+    runs,
+    sealed,
+    tasks,
+    versions,
+)
 from keyturn.storage.database import Tx
+from keyturn.storage.rows import dump
 from keyturn.vault.secrets import admin_row
 
 
@@ -94,6 +110,9 @@ def start(
     view: Callable[[Situation], Situation] = lambda seen: seen,
     shape: Callable[[Plan], Plan] = lambda made: made,
     also: Callable[[Tx, Connection], None] = lambda _tx, _connection: None,
+    hold: Callable[[Tx, RunId], None] = lambda _tx, _run_id: None,
+    emergency: str = "",
+    many: int = 1,
     **facts: Any,
 ) -> Run:
     """Freezes a plan into a queued run. The same trigger again returns the same run.
@@ -101,12 +120,23 @@ def start(
     The plan is made inside the transaction, from the locked connection: nothing changes between the two. `view` may see
     the connection otherwise than it is, `shape` change the plan, `also` write beside it; `facts` go into the journal.
 
-    Raises: Conflict when another run of this connection has not ended (`facts['run']`).
+    A plan that needs a second person (`model/approval.py`; `many` connections were asked for at once) waits as
+    `waiting_approval` and is never due; `hold` then keeps, instead of `also`, what is needed once it is approved. With
+    `emergency`, a reason, it begins at once and somebody looks at it afterwards.
+
+    Raises: Conflict when another run of this connection has not ended, or one with this goal waits for approval
+    (`facts['run']`).
     """
     connection, by = find(hub, name), who or hub.settings.actor
     row = hub.catalog.row_of(connection)
-    now, trigger = time.time(), trigger or new_id("trg")
+    now, trigger, run_id = time.time(), trigger or new_id("trg"), RunId(new_id("run"))
+    emergency = " ".join(emergency.split())
+    reason = reason or emergency
     said = {"decision": "started", "goal": goal.value, "by": by, "reason": reason, **facts}
+
+    def why(tx: Tx, as_is: Connection, made: Plan | None) -> str:
+        policy, rules = Policy.read(as_is.policy).approve, hub.settings.approvals
+        return why_needed(rules, policy, goal, made, many=many, has_accounts=people.are_there(tx))
 
     def work(tx: Tx) -> Run:
         if goal is Goal.CONTAIN:  # it may end a run, and principals are locked before connections
@@ -115,8 +145,10 @@ def start(
         again = runs.by_trigger(tx, connection.id, trigger)
         if again is not None:
             return again
+        _one_question(tx, hub, connection, goal, now, by, is_emergency=bool(emergency))
         unfinished = runs.unfinished_of(tx, connection.id)
-        if unfinished is not None and goal is Goal.CONTAIN and unfinished.goal in _ROUTINE:
+        hurries = goal is Goal.CONTAIN and (bool(emergency) or not why(tx, connection, None))
+        if unfinished is not None and hurries and unfinished.goal in _ROUTINE:
             if _goes_on(unfinished):
                 return _hurry(tx, unfinished, now, by, reason)
             _give_way(tx, hub, unfinished, name, now, by)
@@ -127,14 +159,27 @@ def start(
                 run=unfinished.id,
             )
         seen = view(_situation(tx, connection.id, row, drop=drop))
-        run = _queued(seen.connection, shape(make_plan(seen, goal)), trigger, reason, now)
-        also(tx, seen.connection)
+        run = replace(_queued(seen.connection, shape(make_plan(seen, goal)), trigger, reason, now), id=run_id)
+        as_is = connections.by_id(tx, connection.id) or connection
+        needed = why(tx, as_is, run.plan)
+        if needed and not emergency:
+            run = replace(run, state=RunState.WAITING_APPROVAL, due_at=0.0, waiting_for=f"approval: {needed}")
+            hold(tx, run.id)
+        question = _question(as_is, run, needed, by, str(facts.get("address", "")), emergency) if needed else None
+        if run.state is RunState.QUEUED:
+            also(tx, seen.connection)
         runs.add(tx, run)
-        journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, said)])
+        began = {**said, "decision": "started" if run.state is RunState.QUEUED else "requested"}
+        lines = [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, began)]
+        if question is not None:
+            approvals.add(tx, question)
+            lines.append(journal.Entry(now, run.id, "approval", LineKind.DECISION, 0, _asked(question)))
+        journal.append(tx, connection.id, lines)
         return run
 
     made = hub.store.write(work)
-    hub.engine.wake(made.id, now)
+    if made.state is not RunState.WAITING_APPROVAL:
+        hub.engine.wake(made.id, now)
     return made
 
 
@@ -161,6 +206,97 @@ def _queued(connection: Connection, frozen: Plan, trigger: str, reason: str, now
         ended_at=None,
         outcome="",
     )
+
+
+# -- a second person ---------------------------------------------------------------------------------------------------
+
+
+def held_row(run_id: str) -> str:
+    """Where what was typed for a run is sealed until the run is approved."""
+    return f"approval:{run_id}"
+
+
+def as_seen(connection: Connection) -> str:
+    """What of a connection a frozen plan rests on besides its generation, as a digest."""
+    rests_on = [connection.settings, connection.policy, connection.method, connection.definition_hash]
+    return hashlib.sha256(dump([*rests_on, connection.principal_id, connection.state.value]).encode()).hexdigest()
+
+
+def _question(as_is: Connection, run: Run, why: str, by: str, address: str, emergency: str) -> Approval:
+    days = Policy.read(as_is.policy).approval_days
+    return Approval(
+        run_id=run.id,
+        connection_id=run.connection_id,
+        goal=run.goal,
+        state=ApprovalState.REVIEW if emergency else ApprovalState.WAITING,
+        why=why,
+        asked_by=by,
+        asked_from=address,
+        asked_why=emergency or run.reason,
+        asked_at=run.created_at,
+        generation=as_is.generation,
+        seen=as_seen(as_is),
+        ends_at=None if emergency else run.created_at + days * 86400.0,
+        decided_by="",
+        decided_from="",
+        decided_why="",
+        decided_at=None,
+    )
+
+
+def _asked(question: Approval) -> dict[str, Any]:
+    facts: dict[str, Any] = {"by": question.asked_by, "from": question.asked_from, "rule": question.why}
+    if question.state is ApprovalState.REVIEW:
+        return {"decision": "approval_skipped", **facts, "why": question.asked_why}
+    return {"decision": "approval_asked", **facts, "until": question.ends_at}
+
+
+def _one_question(
+    tx: Tx, hub: Keyturn, connection: Connection, goal: Goal, now: float, by: str, *, is_emergency: bool
+) -> None:
+    """Of one connection and goal only one run waits for approval. Raises: Conflict."""
+    asked = approvals.waiting_for(tx, connection.id, goal)
+    if asked is None:
+        return
+    if asked.ends_at is not None and asked.ends_at <= now:
+        end_waiting(tx, asked.run_id, ApprovalState.EXPIRED, now, by="keyturn", why=NOBODY)
+    elif is_emergency:
+        why = "begun as an emergency instead"
+        end_waiting(tx, asked.run_id, ApprovalState.WITHDRAWN, now, by=by, why=why)
+    else:
+        raise Conflict(
+            f"{connection.name} has a run to {goal.value} that waits for approval ({asked.run_id})",
+            hint=f"Somebody else approves it, or take it back with `keyturn cancel {asked.run_id}`.",
+            run=asked.run_id,
+        )
+
+
+NOBODY = "nobody approved it in time"
+_SAID = {
+    ApprovalState.EXPIRED: "approval_expired",
+    ApprovalState.WITHDRAWN: "approval_withdrawn",
+    ApprovalState.REFUSED: "approval_refused",
+}
+
+
+def end_waiting(
+    tx: Tx, run_id: RunId, how: ApprovalState, now: float, *, by: str, why: str, address: str = ""
+) -> bool:
+    """Ends a run that waits for approval, before anything was done. False when it does not wait (any more)."""
+    run = runs.by_id(tx, run_id)
+    if run is None or run.state is not RunState.WAITING_APPROVAL:
+        return False
+    tx.lock("SELECT generation FROM connection WHERE id = ?", run.connection_id)
+    if not approvals.decide(tx, run_id, how, by=by, address=address, why=why, at=now):
+        return False
+    facts = {"decision": _SAID[how], "by": by, "from": address, "why": why}
+    journal.append(
+        tx, run.connection_id, [journal.Entry(now, run_id, "approval", LineKind.DECISION, 0, facts)]
+    )
+    sealed.destroy(tx, held_row(run_id))
+    columns = {"state": RunState.ABORTED_CLEAN.value, "ended_at": now, "waiting_for": "", "outcome": why}
+    runs.change(tx, run_id, columns)
+    return True
 
 
 # -- an emergency while a routine run is under way (semantics 13) --------------------------------------------------
@@ -267,7 +403,8 @@ def name_of(hub: Keyturn, run: Run) -> str:
 
 def settled(run: Run) -> bool:
     """Whether nothing more happens without a person: ended, or waiting for one."""
-    return run.state in TERMINAL or run.state in {RunState.WAITING_HUMAN, RunState.BLOCKED, RunState.LOST}
+    waits = {RunState.WAITING_APPROVAL, RunState.WAITING_HUMAN, RunState.BLOCKED, RunState.LOST}
+    return run.state in TERMINAL or run.state in waits
 
 
 def _is_reversible(tx: Tx, run: Run) -> bool:
@@ -284,6 +421,8 @@ def _take(tx: Tx, hub: Keyturn, run_id: RunId, now: float) -> tuple[Run, int]:
     run = runs.by_id(tx, run_id)
     if run is None:
         raise NotFound(f"there is no run {run_id}", field="run")
+    if run.state is RunState.WAITING_APPROVAL:
+        raise _not_begun(run_id)
     epoch = principals.take(tx, run.principal_id, f"{hub.hub.worker}/op/{new_id('op')}", run_id, now, now + 5)
     run = runs.by_id(tx, run_id) or run  # what the lease covers is read under it
     if run.state in TERMINAL:
@@ -293,6 +432,14 @@ def _take(tx: Tx, hub: Keyturn, run_id: RunId, now: float) -> tuple[Run, int]:
     if epoch is None:
         raise Conflict(f"{run_id} is being worked on", hint="Try again in a moment.")
     return run, epoch
+
+
+def _not_begun(run_id: str) -> Conflict:
+    return Conflict(
+        f"{run_id} has not begun: it waits for approval",
+        hint=f"Somebody else uses `keyturn approve {run_id}`; `keyturn cancel {run_id}` takes it back.",
+        run=run_id,
+    )
 
 
 def _may_have_changed(tx: Tx, run: Run) -> bool:
@@ -343,9 +490,11 @@ def ways_out(hub: Keyturn, run: Run) -> frozenset[str]:
 
 def cancel(hub: Keyturn, run_id: str) -> Run:
     """Ends a run before anything was changed at the vendor. Raises: Conflict when it was, or may have been."""
-    run, now = get(hub, run_id), time.time()
+    run, now, by = get(hub, run_id), time.time(), hub.settings.actor
 
     def work(tx: Tx) -> None:
+        if end_waiting(tx, run.id, ApprovalState.WITHDRAWN, now, by=by, why="cancelled"):
+            return
         as_is, epoch = _take(tx, hub, run.id, now)
         if _may_have_changed(tx, as_is):
             raise Conflict(
@@ -354,7 +503,7 @@ def cancel(hub: Keyturn, run_id: str) -> Run:
                 if as_is.plan.rollback
                 else f"It only rolls forward: `keyturn run {run_id}` says what it waits for.",
             )
-        _end(tx, as_is, epoch, now, hub.settings.actor, "cancelled")
+        _end(tx, as_is, epoch, now, by, "cancelled")
 
     hub.store.write(work)
     return get(hub, run_id)
@@ -366,8 +515,11 @@ def stop(hub: Keyturn, run_id: str, why: str, *, who: str = "") -> Run:
     if run.state not in TERMINAL:
 
         def work(tx: Tx) -> None:
+            by = who or hub.settings.actor
+            if end_waiting(tx, run.id, ApprovalState.WITHDRAWN, now, by=by, why=why):
+                return
             as_is, epoch = _take(tx, hub, run.id, now)
-            _end(tx, as_is, epoch, now, who or hub.settings.actor, why)
+            _end(tx, as_is, epoch, now, by, why)
 
         hub.store.write(work)
     return get(hub, run_id)
@@ -412,6 +564,8 @@ def retry(hub: Keyturn, run_id: str) -> Run:
     run = get(hub, run_id)
     if run.state in TERMINAL:
         raise Conflict(f"{run_id} has ended already ({run.state.value})")
+    if run.state is RunState.WAITING_APPROVAL:
+        raise _not_begun(run_id)
     now = time.time()
     hub.store.write(lambda tx: runs.hasten(tx, run.id, now))
     hub.engine.wake(run.id, now)

@@ -17,10 +17,15 @@ def light(tx: Tx) -> list[Row]:
 
 def unfinished(tx: Tx) -> list[Row]:
     """(connection id, run id, goal, state, waiting_for, due_at) of the runs that have not ended."""
-    return tx.all(
+    waiting = tx.all(  # before the others: what is under way matters more
+        "SELECT r.connection_id, r.id, r.goal, r.state, r.waiting_for, r.due_at FROM approval a"
+        " JOIN run r ON r.id = a.run_id WHERE a.decided_at IS NULL AND a.state = 'waiting' ORDER BY r.created_at"
+    )
+    under_way = tx.all(
         "SELECT connection_id, id, goal, state, waiting_for, due_at FROM run WHERE due_at IS NOT NULL"
         " ORDER BY created_at"
     )
+    return [*waiting, *under_way]
 
 
 def owed(tx: Tx) -> list[Row]:

@@ -63,7 +63,7 @@ def add(tx: Tx, run: Run) -> None:
         run.state.value,
         run.track.value,
         run.cursor,
-        run.due_at,
+        run.due_at or None,  # a run that waits for approval is never due
         run.waiting_for,
         run.old_version_id,
         run.new_version_id,
@@ -132,9 +132,12 @@ def page(
 
 
 def unfinished_of(tx: Tx, connection_id: ConnectionId) -> Run | None:
-    """The one run of a connection that has not ended."""
-    sql = f"SELECT {_COLUMNS} FROM run WHERE connection_id = ? AND ended_at IS NULL ORDER BY created_at DESC LIMIT 1"
-    row = tx.one(sql, connection_id)
+    """The one run of a connection that has begun, or is about to, and has not ended."""
+    sql = (
+        f"SELECT {_COLUMNS} FROM run WHERE connection_id = ? AND ended_at IS NULL AND state <> ?"
+        " ORDER BY created_at DESC LIMIT 1"
+    )
+    row = tx.one(sql, connection_id, RunState.WAITING_APPROVAL.value)
     return _read(row) if row else None
 
 

@@ -13,7 +13,7 @@ from keyturn.bootstrap import Keyturn
 from keyturn.operations.rights import Operation
 from keyturn.web.guard import Guard
 from keyturn.web.live import Live
-from keyturn.web.pages import account, connections, consent, door, home, people, plans, runs, tasks
+from keyturn.web.pages import account, connect, connections, consent, door, home, people, plans, runs, tasks
 from keyturn.web.site import Page, Site
 
 _YEAR = "public, max-age=31536000, immutable"
@@ -60,6 +60,17 @@ def site_map(live: Live) -> tuple[Page, ...]:
         Page("POST", "/people/{account_id}/tokens", people.make_token, change),
         Page("POST", "/people/{account_id}/tokens/{token_id}/end", people.end_token, change),
         Page("GET", "/", home.show, Operation.HUB_READ),
+        Page("GET", "/connect", connect.choose, Operation.CONNECTION_CHANGE),
+        Page("GET", "/connect/{system}", connect.methods, Operation.CONNECTION_CHANGE),
+        Page("GET", "/connect/{system}/{method}", connect.form, Operation.CONNECTION_CHANGE),
+        Page("POST", "/connect/{system}/{method}", connect.save, Operation.CONNECTION_CHANGE, files=8),
+        Page(
+            "POST",
+            "/connect/{system}/{method}/definition",
+            connect.keep_definition,
+            Operation.CONNECTION_CHANGE,
+            files=1,
+        ),
         Page("GET", "/connections", connections.every, Operation.CONNECTION_READ),
         Page("GET", "/connections/{connection_id}", connections.one, Operation.CONNECTION_READ),
         Page("GET", "/connections/{connection_id}/history", connections.history, Operation.CONNECTION_READ),

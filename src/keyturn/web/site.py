@@ -37,6 +37,7 @@ from keyturn.web import words
 _log = logging.getLogger("keyturn.web")
 Handler = Callable[..., Response]
 _FIELDS, _PART_BYTES = 200, 256 * 1024
+_UPLOAD_BYTES = 512 * 1024  # less than what is kept in memory: an uploaded key never touches a disk
 _FLASH_S = 60
 _STATUS: Mapping[type[errors.KeyturnError], tuple[int, str]] = {
     errors.InvalidInput: (422, "That does not fit"),
@@ -56,12 +57,13 @@ _STATUS: Mapping[type[errors.KeyturnError], tuple[int, str]] = {
 
 @dataclass(frozen=True)
 class Page:
-    """One line of the site map. `operation` None: open to everybody, signed in or not."""
+    """One line of the site map. `operation` None: open to everybody, signed in or not. `files`: how many may be uploaded."""
 
     method: str
     path: str
     handler: Handler
     operation: Operation | None
+    files: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Entry:
 
 NAVIGATION = (
     Entry("Home", "/", "home", Operation.HUB_READ),
-    Entry("Connections", "/connections", "plug", Operation.CONNECTION_READ, ("/runs",)),
+    Entry("Connections", "/connections", "plug", Operation.CONNECTION_READ, ("/runs", "/connect")),
     Entry("Tasks", "/tasks", "task", Operation.TASK_READ),
     Entry("People", "/people", "people", Operation.PEOPLE_READ),
 )
@@ -115,8 +117,10 @@ class Site:
 
         async def endpoint(request: Request) -> Response:
             try:
+                if page.files:
+                    _check_size(request)
                 form = (
-                    await request.form(max_files=0, max_fields=_FIELDS, max_part_size=_PART_BYTES)
+                    await request.form(max_files=page.files, max_fields=_FIELDS, max_part_size=_PART_BYTES)
                     if page.method == "POST"
                     else FormData()
                 )
@@ -173,18 +177,20 @@ class Site:
                 hint="Nothing was changed. Go back, load the page again and repeat it.",
             )
 
-    def sign(self, data: object) -> str:
-        """A small value that travels through the browser and comes back unchanged."""
+    def sign(self, data: object, purpose: str = "") -> str:
+        """A small value that travels through the browser and comes back unchanged, for this purpose and no other."""
         text = base64.urlsafe_b64encode(json.dumps(data).encode()).decode()
-        return f"{text}.{hmac.new(self._flash_key, text.encode(), hashlib.sha256).hexdigest()}"
+        return f"{text}.{self._mac(text, purpose)}"
 
-    def unsign(self, text: str) -> Any:
-        """The inverse; None when it was made by somebody else."""
+    def unsign(self, text: str, purpose: str = "") -> Any:
+        """The inverse; None when it was made by somebody else or for something else."""
         body, _, mac = text.partition(".")
-        wanted = hmac.new(self._flash_key, body.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(mac.encode(), wanted.encode()):
+        if not hmac.compare_digest(mac.encode(), self._mac(body, purpose).encode()):
             return None
         return json.loads(base64.urlsafe_b64decode(body))
+
+    def _mac(self, text: str, purpose: str) -> str:
+        return hmac.new(self._flash_key, f"{purpose}:{text}".encode(), hashlib.sha256).hexdigest()
 
 
 _NOBODY = Who("")
@@ -250,6 +256,18 @@ class Visit:
         """A field of the form, as typed."""
         found = self.form.get(name, default)
         return default if isinstance(found, UploadFile) else str(found)
+
+    def upload(self, name: str) -> str | None:
+        """The text of an uploaded file; None when there is none. Raises: InvalidInput when it is not text."""
+        found = self.form.get(name)
+        if not isinstance(found, UploadFile) or not found.filename:
+            return None
+        try:
+            return found.file.read().decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise errors.InvalidInput(
+                "the file is not text", hint="Export it as PEM, JSON or YAML text.", field=name
+            ) from None
 
     def asked(self, name: str, default: str = "") -> str:
         """A parameter of the address."""
@@ -321,7 +339,7 @@ class Visit:
         """A page."""
         self.be_somebody()
         where = words.zone(self.zone_name)
-        said = self.site.unsign(self.request.cookies.get("keyturn-said", ""))
+        said = self.site.unsign(self.request.cookies.get("keyturn-said", ""), "said")
         if said is not None:
             self.cookies["keyturn-said"] = ("", 0)
         path = self.request.url.path
@@ -352,7 +370,7 @@ class Visit:
     def redirect(self, path: str, say: str = "", kind: str = "good") -> Response:
         """On to another page, which says what happened."""
         if say:
-            self.cookies["keyturn-said"] = (self.site.sign([kind, say[:600]]), _FLASH_S)
+            self.cookies["keyturn-said"] = (self.site.sign([kind, say[:600]], "said"), _FLASH_S)
         return RedirectResponse(path, 303)
 
     def to_sign_in(self) -> Response:
@@ -407,6 +425,15 @@ class Visit:
         answer.set_cookie(
             name, value, max_age=age, path="/", secure=self.site.is_tls, httponly=True, samesite="lax"
         )
+
+
+def _check_size(request: Request) -> None:
+    """Raises: HTTPException for a form with a file that is too large, or does not say how large it is."""
+    length = request.headers.get("content-length", "")
+    if not length.isdigit():
+        raise HTTPException(411)
+    if int(length) > _UPLOAD_BYTES:
+        raise HTTPException(413)
 
 
 def _is_below(path: str, base: str) -> bool:

@@ -203,3 +203,32 @@ def fact(value: object) -> str:
 def escaped(text: object) -> Markup:
     """Text as markup."""
     return escape(text)
+
+
+# -- connecting ----------------------------------------------------------------------------------------------------------
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence of its own."""
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def badge(title: str) -> dict[str, object]:
+    """What stands for a system in place of a logo: its initials, on one of six colours."""
+    parts = [part for part in re.split(r"[^A-Za-z0-9]+", title) if part]
+    upper = [c for c in parts[0] if c.isupper()] if parts else []
+    if len(parts) > 1:
+        initials = parts[0][0] + parts[1][0]
+    elif len(upper) > 1:
+        initials = "".join(upper[:2])
+    else:
+        initials = parts[0][:2] if parts else "?"
+    return {"initials": initials.title() if initials.islower() else initials, "hue": sum(map(ord, title)) % 6}
+
+
+def at_field(message: str, name: str, label: str) -> str:
+    """A message about a field in the words of its form: the label for the name."""
+    if message.startswith(f"{name} is missing"):
+        return "This is needed."
+    return sentence(message.replace(f"{name} ", f"{label} ", 1) if message.startswith(f"{name} ") else message)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from keyturn.cli import terminal
+from keyturn.cli.commands.define import new
 from keyturn.cli.session import Session, pass_session
 from keyturn.cli.terminal import Exit
 
@@ -14,6 +15,7 @@ from keyturn.cli.terminal import Exit
 @click.group(
     "definitions",
     epilog=terminal.examples(
+        "keyturn definitions new",
         "keyturn definitions check billing.yaml",
         "keyturn definitions add billing.yaml",
         "keyturn connect custom-rest token --name billing --definition billing.yaml",
@@ -21,6 +23,9 @@ from keyturn.cli.terminal import Exit
 )
 def definitions_command() -> None:
     """Your own systems: a YAML file says how to test, make and end their credentials."""
+
+
+definitions_command.add_command(new)
 
 
 @definitions_command.command("check")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from keyturn.consumers.gate import why_closed
-from keyturn.errors import KeyturnError, OutcomeUnknown, VendorThrottled, VendorUnavailable
+from keyturn.errors import CredentialRejected, KeyturnError, OutcomeUnknown, VendorThrottled, VendorUnavailable
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Done, Move, Wait
 from keyturn.executor.steps.make import settle_forward
 from keyturn.executor.tasking import open_task, task_of, waiting_for
+from keyturn.model.card import Proof
 from keyturn.model.credential import LIVE, State, Version
 from keyturn.model.plan import Step
 from keyturn.model.run import LineKind, RunState, TaskState
@@ -111,12 +112,21 @@ def revoke(ctx: Context, step: Step) -> Move:
         except (VendorUnavailable, VendorThrottled, OutcomeUnknown):
             raise  # repeated: a revoke that finds nothing counts as done
         except KeyturnError as error:
-            ctx.owe("revoke_refused", f"the vendor refused to end it: {error.message}", version)
+            if not _ended_itself(ctx, version, error):
+                ctx.owe("revoke_refused", f"the vendor refused to end it: {error.message}", version)
             ctx.move(version, State.REVOKED)
             continue
         ctx.applied(step, version=version.id)
         ctx.move(version, State.REVOKED)
     return Done()
+
+
+def _ended_itself(ctx: Context, version: Version, error: KeyturnError) -> bool:
+    """The last one signs its own end. Refused when asked again, it is gone already: the answer to an earlier call was
+    lost. The proof that follows tests it, and owes it if it is alive."""
+    acting = None if ctx.has_admin else _acting(ctx, version)
+    is_own = acting is not None and acting.id == version.id
+    return is_own and isinstance(error, CredentialRejected) and ctx.run.plan.proof is not Proof.D0
 
 
 def _acting(ctx: Context, version: Version) -> Version | None:

@@ -23,7 +23,7 @@ CREATE TABLE bulk_load (
 CREATE INDEX bulk_load_open ON bulk_load (state) WHERE ended_at IS NULL;
 CREATE INDEX bulk_load_version ON bulk_load (version_id) WHERE ended_at IS NULL;
 CREATE TABLE event (
-  number {int} PRIMARY KEY,
+  key TEXT PRIMARY KEY,
   connection_id TEXT NOT NULL,
   version_id TEXT NOT NULL,
   id TEXT NOT NULL,

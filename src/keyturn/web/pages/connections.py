@@ -13,7 +13,7 @@ from keyturn.errors import KeyturnError, NotFound
 from keyturn.model.card import Card, Strategy
 from keyturn.model.credential import Connection, State, Version
 from keyturn.model.policy import Policy
-from keyturn.operations import connections, debts, overview, runs, systems, tasks
+from keyturn.operations import connections, debts, overview, rights, runs, systems, tasks
 from keyturn.operations.rights import Operation
 from keyturn.web import words
 from keyturn.web.site import Visit
@@ -100,6 +100,7 @@ def every(it: Visit) -> Response:
         healths=overview.HEALTH,
         acts=lambda line: acts(it, line),
         is_filtered=bool(asked["q"] or asked["system"] or asked["state"]),
+        may_connect=rights.may_somewhere(it.who, Operation.CONNECTION_CHANGE),
     )
 
 

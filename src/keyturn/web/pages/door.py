@@ -100,13 +100,13 @@ def sso(it: Visit) -> Response:
         begun = single_sign_on.begin(it.site.hub, local_path(it.asked("next", "/")))
     except KeyturnError as error:
         return _sign_in(it, 503, "/", _sentence(single_sign_on.trouble(error)))
-    it.cookies["keyturn-sso"] = (it.site.sign(dict(begun.kept)), single_sign_on.LAST_S)
+    it.cookies["keyturn-sso"] = (it.site.sign(dict(begun.kept), "sso"), single_sign_on.LAST_S)
     return RedirectResponse(begun.url, 303)
 
 
 def sso_back(it: Visit) -> Response:
     """The browser comes back from the provider."""
-    kept = it.site.unsign(it.request.cookies.get("keyturn-sso", "")) or {}
+    kept = it.site.unsign(it.request.cookies.get("keyturn-sso", ""), "sso") or {}
     it.cookies["keyturn-sso"] = ("", 0)
     answer = {name: it.request.query_params[name][:4000] for name in it.request.query_params}
     try:
@@ -149,7 +149,7 @@ def sign_in(it: Visit) -> Response:
         sessions.sign_out(it.site.hub, it.cookie, by=it.who.login, address=it.address)
     it.set_session = signed.value
     if signed.needs_code:
-        it.cookies["keyturn-next"] = (it.site.sign(back), 600)
+        it.cookies["keyturn-next"] = (it.site.sign(back, "next"), 600)
         return RedirectResponse("/sign-in/code", 303)
     return RedirectResponse(back, 303)
 
@@ -158,7 +158,7 @@ def code_form(it: Visit) -> Response:
     """The second factor."""
     if not sessions.is_half(it.site.hub, it.cookie):
         return RedirectResponse("/sign-in", 303)
-    back = it.site.unsign(it.request.cookies.get("keyturn-next", "")) or "/"
+    back = it.site.unsign(it.request.cookies.get("keyturn-next", ""), "next") or "/"
     return it.render("code.html", next=local_path(str(back)), error="", hint="")
 
 

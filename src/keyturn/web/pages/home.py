@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from keyturn.operations import overview, people
+from keyturn.operations import overview, people, rights
+from keyturn.operations.rights import Operation
 from keyturn.web.site import Visit
 
 
@@ -14,5 +15,6 @@ def show(it: Visit) -> Response:
     return it.render(
         "home.html",
         today=overview.today(it.hub, it.projects()),
+        may_connect=rights.may_somewhere(it.who, Operation.CONNECTION_CHANGE),
         has_factor=bool(person.account.totp_at or person.passkeys or not person.account.password),
     )

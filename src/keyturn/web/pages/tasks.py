@@ -48,6 +48,7 @@ def _one(
         task=task,
         steps=[{**_STEP, **each} for each in task.instructions],
         connection=connection,
+        pinned=_account(connection),
         run=run,
         claimed=claimed,
         is_mine=claimed == it.who.login,
@@ -60,6 +61,14 @@ def _one(
         wrong=field,
         waits=progress.waits(run),
     )
+
+
+def _account(connection: Connection) -> str:
+    """Whose credential it must be: what is handed in for another account is refused."""
+    pin = connection.identity
+    who = pin.get("principal_label") or pin.get("principal", "")
+    where = pin.get("tenant_label") or pin.get("tenant", "")
+    return f"{who} at {where}" if who and where else who
 
 
 def _fields(it: Visit, task: Task, connection: Connection) -> list[dict[str, Any]]:

@@ -1,0 +1,61 @@
+"""The OpenAPI document, finished: what every refusal looks like, said once and pointed to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keyturn.api import shapes
+
+_SAYS = {
+    "400": "More than one credential, or one in the URL",
+    "401": "No credential, or one that opens nothing",
+    "403": "The credential lacks the scope, or its holder the role",
+    "404": "There is no such thing, or not for this caller's eyes",
+    "409": "Not possible now: somebody is busy with it, or it is there already",
+    "413": "The body is too large",
+    "422": "Asked for wrongly; `field` or `fields` say where",
+    "429": "Too many calls, or too many failed attempts; Retry-After says how long to wait",
+    "500": "A defect in the hub: `request_id` finds it in the log",
+    "502": "The vendor refused, or answered unexpectedly",
+    "503": "The database or the vendor gives no answer",
+    "504": "The outcome at the vendor is not known yet",
+}
+
+
+def described(found: dict[str, Any]) -> None:
+    """Replaces the lists of statuses by answers, and takes away what the framework says of its own errors."""
+    components = found.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    schemas["Problem"] = shapes.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    answers = components.setdefault("responses", {})
+    for status, says in _SAYS.items():
+        answers[f"Problem{status}"] = {
+            "description": says,
+            "content": {
+                "application/problem+json": {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": _example(int(status), says),
+                }
+            },
+        }
+    for methods in found["paths"].values():
+        for operation in methods.values():
+            extra = operation.pop("x-problems", None)
+            for internal in ("x-hub-wide", "x-secret"):
+                operation.pop(internal, None)
+            for status in [*map(str, extra or ()), *(["413"] if "requestBody" in operation and extra else [])]:
+                operation["responses"][status] = {"$ref": f"#/components/responses/Problem{status}"}
+    for name in ("HTTPValidationError", "ValidationError"):
+        if f'"#/components/schemas/{name}"' not in repr(found["paths"]).replace("'", '"'):
+            schemas.pop(name, None)
+
+
+def _example(status: int, says: str) -> dict[str, Any]:
+    return {
+        "type": "urn:keyturn:problem:example",
+        "title": says.partition(":")[0].partition(";")[0],
+        "status": status,
+        "detail": "what is wrong, in plain words",
+        "code": "example",
+        "request_id": "req_06f0k50a1b2c3d4e5f6g7h8j9k",
+    }

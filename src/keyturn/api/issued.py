@@ -1,0 +1,222 @@
+"""What this hub issues to others: the list, issuing, reissuing beside, revoking. A value is in one answer and in no other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from starlette.responses import JSONResponse, Response
+
+from keyturn.api import examples, shapes
+from keyturn.api.calls import NO_STORE, Body, Caller, Calls, Visit
+from keyturn.api.connections import Name, Policy, Values, Word
+from keyturn.api.paging import After, Limit, page
+from keyturn.bootstrap import Keyturn
+from keyturn.errors import InvalidInput
+from keyturn.model.moment import iso
+from keyturn.operations import issued
+from keyturn.operations.issued import Handed, Issued
+from keyturn.operations.rights import Operation
+
+calls = Calls("issued")
+_MONTH_S = 30 * 86400
+Reason = Annotated[str, Field(max_length=300)]
+
+
+class Issue(Body):
+    """`kind` is api-key, m2m or another kind this hub issues; `values` are the fields of its row, e.g. `scopes`."""
+
+    kind: Word
+    name: Name
+    values: Values = {}
+    owner: Annotated[str, Field(max_length=120)] = ""
+    policy: Policy = {}
+
+
+class Reissue(Body):
+    """Both work at least `overlap_s`. `force` ends the old one after it even though the new one was never used;
+    `recreate` gives an OAuth client another id as well, and ends the old one at once."""
+
+    overlap_s: Annotated[float, Field(ge=0, le=_MONTH_S)] = issued.OVERLAP_S
+    force: bool = False
+    recreate: bool = False
+    reason: Reason = ""
+
+
+class Revoke(Body):
+    """Both slots when none is named."""
+
+    slot: Literal["A", "B"] | None = None
+    reason: Reason = ""
+
+
+class Reveal(Body):
+    """The version that was handed out."""
+
+    version: Word
+
+
+def _page(each: Issued) -> dict[str, Any]:
+    return {
+        "id": each.connection.id,
+        "name": each.connection.name,
+        "kind": each.kind,
+        "state": each.connection.state.value,
+        "owner": each.connection.owner,
+        "client_id": each.client_id,
+        "settings": dict(each.connection.settings),
+        "secrets": [
+            {
+                "version": s.version_id,
+                "slot": s.slot,
+                "hint": s.hint,
+                "state": s.state.value,
+                "created": iso(s.created_at),
+                "ends": iso(s.ends_at),
+                "first_used": iso(s.first_used_at),
+                "last_used": iso(s.last_used_at),
+                "last_used_from": s.last_used_from,
+                "uses": s.uses,
+            }
+            for s in each.secrets
+        ],
+    }
+
+
+def _handed(hub: Keyturn, made: Handed) -> Response:
+    """The one answer that shows it."""
+    body = {
+        "name": made.connection.name,
+        "kind": issued.get(hub, made.connection.id).kind,
+        "version": made.version_id,
+        "slot": made.slot,
+        "client_id": made.client_id,
+        "value": made.value.reveal() if made.value is not None and made.value.reveal() else None,
+        "until": iso(made.until),
+        "run": made.run.id if made.run else None,
+    }
+    return JSONResponse(body, 201, NO_STORE)
+
+
+def _one(it: Visit, named: str) -> Issued:
+    return issued.get(it.hub, it.connection(named).id)
+
+
+@calls.get(
+    "/issued",
+    Operation.ISSUED_READ,
+    "What this hub issued",
+    answer=shapes.Page[shapes.Issued],
+    example=examples.page(examples.ISSUED),
+)
+def every(it: Caller, after: After = "", limit: Limit = 100) -> dict[str, Any]:
+    """By name, the ended ones too: slots, last use, what still works. Never a value."""
+    found = [each for each in issued.every(it.hub) if it.sees(each.connection.id)]
+    return page(it.hub, ["issued"], found, lambda i: (i.connection.name,), after, limit, _page)
+
+
+@calls.post(
+    "/issued",
+    Operation.ISSUED_CHANGE,
+    "Issue a credential",
+    answer=shapes.Handed,
+    status=201,
+    example={**examples.HANDED, "slot": "A", "run": None},
+    sends={"kind": "api-key", "name": "partner", "values": {"scopes": "read"}},
+    problems=(404,),
+    hub_wide=True,
+    secret=True,
+)
+def issue(it: Caller, body: Issue) -> Response:
+    """Its value is in this answer and nowhere else."""
+    made = issued.issue(
+        it.hub, body.kind, body.name, body.values, body.owner, policy=body.policy, who=it.who.login
+    )
+    it.done(made.connection.name, verb="issue")
+    return _handed(it.hub, made)
+
+
+@calls.get(
+    "/issued/{credential}",
+    Operation.ISSUED_READ,
+    "One issued credential",
+    answer=shapes.Issued,
+    example=examples.ISSUED,
+    problems=(404,),
+)
+def one(it: Caller, credential: str) -> dict[str, Any]:
+    """By name or id."""
+    return _page(_one(it, credential))
+
+
+@calls.post(
+    "/issued/{credential}/reissue",
+    Operation.ISSUED_CHANGE,
+    "Issue a second one beside the first",
+    answer=shapes.Handed,
+    status=201,
+    example=examples.HANDED,
+    sends={"overlap_s": 86400, "reason": "quarterly"},
+    problems=(404,),
+    secret=True,
+)
+def reissue(it: Caller, credential: str, body: Reissue | None = None) -> Response:
+    """The old one ends after the overlap, once the new one was used and the old one is silent."""
+    asked = body or Reissue()
+    found = _one(it, credential)
+    named = {"reason": asked.reason, "trigger": it.trigger, "who": it.who.login}
+    if asked.recreate:
+        made = issued.recreate(it.hub, found.connection.id, **named)
+    else:
+        made = issued.reissue(it.hub, found.connection.id, asked.overlap_s, force=asked.force, **named)
+    it.done(found.connection.name, verb="reissue")
+    return _handed(it.hub, made)
+
+
+@calls.post(
+    "/issued/{credential}/revoke",
+    Operation.ISSUED_CHANGE,
+    "End an issued credential now",
+    answer=shapes.Ended,
+    example={"name": "partner", "run": examples.RUN["id"]},
+    sends={"slot": "A", "reason": "found in a log"},
+    problems=(404,),
+)
+def revoke(it: Caller, credential: str, body: Revoke | None = None) -> dict[str, Any]:
+    """Refused on every worker from this call on. The run proves it."""
+    asked = body or Revoke()
+    found = _one(it, credential)
+    run = issued.revoke(it.hub, found.connection.id, asked.slot, reason=asked.reason, who=it.who.login)
+    it.done(found.connection.name, verb="revoke")
+    return {"name": found.connection.name, "run": run.id if run else None}
+
+
+@calls.post(
+    "/issued/{credential}/reveal",
+    Operation.ISSUED_CHANGE,
+    "See a fresh value once more",
+    answer=shapes.Handed,
+    status=201,
+    example={**examples.HANDED, "run": None},
+    sends={"version": examples.SECRET["version"]},
+    problems=(404,),
+    secret=True,
+)
+def reveal(it: Caller, credential: str, body: Reveal) -> Response:
+    """Within ten minutes of its making, and for whoever asked for it. Journaled."""
+    found = _one(it, credential)
+    secret = next((s for s in found.secrets if s.version_id == body.version), None)
+    if secret is None:
+        raise InvalidInput("this credential has no such version", field="version")
+    value = issued.reveal(it.hub, secret.version_id, who=it.who.login)
+    answer = {
+        "name": found.connection.name,
+        "kind": found.kind,
+        "version": secret.version_id,
+        "slot": secret.slot,
+        "client_id": found.client_id,
+        "value": value.reveal(),
+        "until": None,
+        "run": None,
+    }
+    return JSONResponse(answer, 201, NO_STORE)

@@ -1,0 +1,101 @@
+"""What people are asked to do: the list, one task, claiming it, and handing in what cannot be read back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Query
+
+from keyturn.api import examples, shapes, shown
+from keyturn.api.calls import Body, Caller, Calls
+from keyturn.api.connections import Values
+from keyturn.api.paging import After, Limit, page
+from keyturn.operations import tasks
+from keyturn.operations.rights import Operation
+
+calls = Calls("tasks")
+
+
+class HandIn(Body):
+    """The task's fields. Sealed as they come; nothing gives them back."""
+
+    values: Values = {}
+
+
+@calls.get(
+    "/tasks",
+    Operation.TASK_READ,
+    "What people should do now, most urgent first",
+    answer=shapes.Page[shapes.Task],
+    example=examples.page(examples.TASK),
+    problems=(404,),
+)
+def every(
+    it: Caller,
+    connection: Annotated[str, Query(max_length=80, description="Of this connection")] = "",
+    after: After = "",
+    limit: Limit = 100,
+) -> dict[str, Any]:
+    """Those that are open, claimed, or were given back."""
+    chosen = it.connection(connection).id if connection else ""
+    mine: dict[str, bool] = {}
+    found = [
+        task
+        for task in tasks.waiting(it.hub)
+        if (not chosen or task.connection_id == chosen)
+        and mine.setdefault(task.connection_id, it.sees(task.connection_id))
+    ]
+    return page(
+        it.hub,
+        ["tasks", chosen],
+        found,
+        lambda task: (task.due_at, task.id),
+        after,
+        limit,
+        lambda task: shown.task(it.hub, task),
+    )
+
+
+@calls.get(
+    "/tasks/{task}",
+    Operation.TASK_READ,
+    "One task",
+    answer=shapes.Task,
+    example=examples.TASK,
+    problems=(404,),
+)
+def one(it: Caller, task: str) -> dict[str, Any]:
+    """What to do, where, and which fields to hand in. Nothing that was handed in."""
+    return shown.task(it.hub, it.task(task))
+
+
+@calls.post(
+    "/tasks/{task}/claim",
+    Operation.TASK_DO,
+    "Say that one works on it",
+    answer=shapes.Task,
+    example={**examples.TASK, "state": "claimed", "claimed_by": "deployer"},
+    problems=(404,),
+)
+def claim(it: Caller, task: str) -> dict[str, Any]:
+    """For half an hour. 409 while somebody else does."""
+    found = tasks.claim(it.hub, it.task(task).id)
+    it.done(found.connection_id, task=found.id, verb="claim")
+    return shown.task(it.hub, found)
+
+
+@calls.post(
+    "/tasks/{task}/submit",
+    Operation.TASK_DO,
+    "Hand in",
+    answer=shapes.Task,
+    status=202,
+    example={**examples.TASK, "state": "submitted", "result": "SUBMITTED", "said": "It is sealed."},
+    sends={"values": {"api_key": "..."}},
+    problems=(404,),
+)
+def submit(it: Caller, task: str, body: HandIn) -> dict[str, Any]:
+    """Sealed, then tested with the vendor: `result` becomes DONE, or RETURNED with the reason."""
+    found = tasks.submit(it.hub, it.task(task).id, body.values)
+    it.done(found.connection_id, task=found.id, verb="submit")
+    return shown.task(it.hub, found)
