@@ -44,4 +44,4 @@ serve: setup  ## starts the hub
 	@.venv/bin/keyturn serve
 
 clean:
-	rm -rf .venv .lab .demo lab/oidc/node_modules .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .lab .demo lab/oidc/node_modules tests/issued/node/node_modules .mypy_cache .ruff_cache .pytest_cache

@@ -250,6 +250,9 @@ def _audit(environment: Mapping[str, str]) -> bool:
     return done.returncode == 0
 
 
+_STATES = {"complete_with_debt": "complete*"}
+
+
 def _print(report: Mapping[str, Any], world: Mapping[str, Any]) -> None:
     print()
     head = f"{'row':<25} {'connection':<25} {'by':<3} {'state':<10} {'gap':<4} {'logins':>7} {'refused':>8} {'proof':<6} {'time':>7}"
@@ -257,12 +260,16 @@ def _print(report: Mapping[str, Any], world: Mapping[str, Any]) -> None:
     print("-" * len(head))
     for row in report["rows"]:
         print(
-            f"{row['system'] + '/' + row['method']:<25} {row['name']:<25} {row['strategy']:<3} {row['state']:<10}"
+            f"{row['system'] + '/' + row['method']:<25} {row['name']:<25} {row['strategy']:<3} {_STATES.get(row['state'], row['state']):<10}"
             f" {row['gap_class']:<4} {row['consumer_logins']:>7} {row['consumer_failures']:>8} {row['proof']:<6}"
-            f" {row['seconds']:>6.1f}s" + (f"  {row['waiting_for']}" if row["state"] != "complete" else "")
+            f" {row['seconds']:>6.1f}s"
+            + (f"  {row['waiting_for']}" if not row["state"].startswith("complete") else "")
         )
     print("-" * len(head))
-    done = sum(row["state"] == "complete" for row in report["rows"])
+    done = sum(row["state"].startswith("complete") for row in report["rows"])
+    owed = [row["name"] for row in report["rows"] if row["state"] == "complete_with_debt"]
+    if owed:
+        print(f"* {', '.join(owed)}: the vendor cannot end the old one alone. It is owed: keyturn debts")
     print(
         f"{done} of {len(report['rows'])} complete, audit trail {'verified' if report['audit_ok'] else 'BROKEN'},"
         f" {report['seconds']:.0f} s"

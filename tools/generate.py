@@ -75,7 +75,10 @@ POLICY = {
     "retention_s": "how long the ciphertext of a dead version is kept",
     "task_days": "how long a person has for a task",
     "drop_principal": "whether a disconnect also deletes the remote user or client",
-    "max_age_days": "after this age the hub shows a rotation as due",
+    "max_age_days": "after this age a rotation is due",
+    "approve": "goals that a second person approves here, besides those that the hub asks for",
+    "approval_days": "how long a run waits to be approved",
+    "automatic": "whether the hub rotates by itself when it is due; else it only shows it",
     "settle_create_s": "how long a new one may still be refused at this account",
     "settle_revoke_s": "how long a dead one may still be accepted at this account",
     "apply_lag_s": "how much later an unanswered call may still take effect",
@@ -457,9 +460,12 @@ def policy_rows() -> list[tuple[str, str, str]]:
     """The policy's keys. A new key without words here is a KeyError: say what it means first."""
     rows = []
     for name, default in vars(Policy()).items():
-        words = (
-            "the card's" if default is None or default == "" else "no" if default is False else f"{default:g}"
-        )
+        if default is None or default == "":
+            words = "the card's"
+        elif default is False or default == ():
+            words = "no" if default is False else "none"
+        else:
+            words = f"{default:g}"
         rows.append((f"`{name}`", POLICY[name], words))
     return rows
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes everything `make` needs below the project's root: .venv with the locked packages, lab/oidc/node_modules.
+# Makes everything `make` needs below the project's root: .venv with the locked packages, and node_modules in lab/oidc
+# and tests/issued/node.
 # Running it again costs nothing until a lock file changes. Index and proxy settings are the environment's own.
 # KEYTURN_NO_APT=1 keeps it from installing system packages.
 set -eu
@@ -19,6 +20,7 @@ has_mariadb() {
   done
 }
 has_node() { has node && has npm; }
+has_chromium() { has chromium || has chromium-browser || has google-chrome; }
 
 digest() {
   if has sha256sum; then sha256sum; elif has shasum; then shasum -a 256; else cksum; fi
@@ -29,19 +31,21 @@ fingerprint() {
     has_postgres && echo postgres
     has_mariadb && echo mariadb
     has_node && echo node
-    cat requirements/dev.lock lab/oidc/package-lock.json pyproject.toml lab/pyproject.toml tools/setup.sh
+    has_chromium && echo chromium
+    cat requirements/dev.lock lab/oidc/package-lock.json tests/issued/node/package-lock.json pyproject.toml lab/pyproject.toml tools/setup.sh
   } | digest
 }
 
 stamp=.venv/.setup-stamp
 if [ -x .venv/bin/python ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ]; then exit 0; fi
 
-# ---- system packages: three that are neither on PyPI nor npm --------------------------------------------------------
+# ---- system packages: four that are neither on PyPI nor npm --------------------------------------------------------
 
 missing=
 has_postgres || missing="$missing postgresql"
 has_mariadb || missing="$missing mariadb-server"
 has_node || missing="$missing nodejs npm"
+has_chromium || missing="$missing chromium"
 if [ -n "$missing" ] && [ -z "${KEYTURN_NO_APT:-}" ] && has apt-get; then
   as_root=
   if [ "$(id -u)" != 0 ]; then as_root="sudo -n"; fi
@@ -103,10 +107,14 @@ install --no-deps --no-build-isolation -e . -e ./lab
 
 complete=yes
 if has_node; then
-  say "installing the OAuth server's packages"
+  say "installing the packages of the OAuth server and of the OAuth clients"
   (cd lab/oidc && npm ci --silent --no-audit --no-fund --ignore-scripts) || {
     complete=no
     say "npm ci failed in lab/oidc: the OAuth parts of the lab will be missing until it succeeds"
+  }
+  (cd tests/issued/node && npm ci --silent --no-audit --no-fund --ignore-scripts) || {
+    complete=no
+    say "npm ci failed in tests/issued/node: the tests with OAuth clients on Node are left out until it succeeds"
   }
 fi
 has_postgres || warn_missing "PostgreSQL server binaries" "postgresql" \
@@ -114,6 +122,7 @@ has_postgres || warn_missing "PostgreSQL server binaries" "postgresql" \
 has_mariadb || warn_missing "MariaDB server binaries" "mariadb-server" \
   "MySQL and MariaDB parts of the demo and the tests are left out"
 has_node || warn_missing "Node.js and npm" "nodejs npm" "OAuth parts of the demo and the tests are left out"
+has_chromium || warn_missing "Chromium" "chromium" "the tests of the pages in a browser are left out"
 
 if [ "$complete" = yes ]; then fingerprint >"$stamp"; fi
 say "ready"

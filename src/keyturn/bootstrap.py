@@ -89,6 +89,9 @@ def open_hub(
     def wake(run_id: str, at: float) -> None:
         engine.wake(run_id, at)
 
+    def import_spool() -> None:
+        sweep.import_spool()
+
     def attempt(debt: Debt) -> None:
         if try_debt is not None:
             try_debt(whole, debt)
@@ -105,7 +108,7 @@ def open_hub(
         patience=settings.patience,
         spool=str(settings.home / "spool"),
         spool_key=roots.spool_public,
-        import_spool=lambda: sweep.import_spool(),
+        import_spool=import_spool,
         wake=wake,
     )
     sweep = Sweep(

@@ -82,7 +82,7 @@ def test_a_scope_too_few_is_403(client, key):
         "/api/v1/leases", json={"connection": "warehouse", "consumer": "etl"}, headers=key("read")
     )
     is_problem(answer, 403, "cred.scope")
-    assert 'error="insufficient_scope", scope="lease:warehouse"' in answer.headers["www-authenticate"]
+    assert 'error="insufficient_scope", scope="lease"' in answer.headers["www-authenticate"]
 
 
 def test_a_forbidden_address_is_403(client, key):

@@ -104,7 +104,9 @@ def test_a_wrong_kind_of_content_is_415(client, key, hub, kind, extra, body):
 @pytest.mark.parametrize("name", ["..%2Fx", "A", "a.db", "a%20b", "x" * 64, "-a"])
 def test_a_dataset_name_is_never_a_path(client, key, hub, name):
     """Small letters, digits, _ and - alone."""
-    answer = client.post(f"/api/v1/bulk/{name}", content=b"a\n1\n", headers={**key(), "Content-Type": "text/csv"})
+    answer = client.post(
+        f"/api/v1/bulk/{name}", content=b"a\n1\n", headers={**key(), "Content-Type": "text/csv"}
+    )
     assert answer.status_code in {404, 422}
     assert datasets.uploads(hub).ids() == []
 
@@ -156,7 +158,11 @@ def test_an_upload_in_pieces(client, key):
     last = {**piece, "Upload-Offset": "9", "Upload-Complete": "?1"}
     assert client.patch(path, content=data[9:], headers=last).status_code == 202
     assert settled(client, headers, made.json()["id"])["accepted"] == 3
-    is_problem(client.patch(path, content=b"x", headers={**last, "Upload-Offset": str(len(data))}), 409, "bulk.offset")
+    is_problem(
+        client.patch(path, content=b"x", headers={**last, "Upload-Offset": str(len(data))}),
+        409,
+        "bulk.offset",
+    )
 
 
 @pytest.mark.parametrize("offset", [None, "-1", "x", "1e3", "٣", "9" * 30])
@@ -182,7 +188,9 @@ def test_the_same_idempotency_key_is_the_same_load(client, key):
 def test_giving_up(client, key, hub):
     """Nothing of a cancelled load is seen; a done one stays."""
     headers = {**key(), "Content-Type": "text/csv"}
-    made = client.post("/api/v1/bulk/d", content=b"a\n1\n", headers={**headers, "Upload-Complete": "?0"}).json()
+    made = client.post(
+        "/api/v1/bulk/d", content=b"a\n1\n", headers={**headers, "Upload-Complete": "?0"}
+    ).json()
     path = f"/api/v1/bulk/loads/{made['id']}"
     assert client.delete(path, headers=headers).json()["state"] == "cancelled"
     assert client.delete(path, headers=headers).json()["state"] == "cancelled"

@@ -26,8 +26,18 @@ def file_of(rows, name="x" * 20):
 
 
 def child(folder, place, times):
-    argv = [sys.executable, "-m", "tests.datasets.child", str(folder), stores.url(folder / "home"), place, str(times)]
-    return subprocess.run(argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, check=False)
+    argv = [
+        sys.executable,
+        "-m",
+        "tests.datasets.child",
+        str(folder),
+        stores.url(folder / "home"),
+        place,
+        str(times),
+    ]
+    return subprocess.run(
+        argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, check=False
+    )
 
 
 def ids(hub, name="d"):
@@ -153,7 +163,9 @@ def test_a_served_load_survives_a_kill_and_a_reissue(tmp_path):
         server.start()
         assert server.call("HEAD", path, headers, None).headers["Upload-Offset"] == str(half)
         new = issued.reissue(hub, "etl", 0.0, force=True).value.reveal()
-        server.call("PATCH", path, {**piece, "Upload-Offset": str(half), "Upload-Complete": "?1"}, data[half:])
+        server.call(
+            "PATCH", path, {**piece, "Upload-Offset": str(half), "Upload-Complete": "?1"}, data[half:]
+        )
         wait_for(lambda: 0 < datasets.loads(hub)[0].accepted < rows, 30)
         server.kill()
         server.start()
@@ -203,7 +215,5 @@ class _Server:
         self._process.wait()
 
     def call(self, method, path, headers, data):
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._port}{path}", data, headers, method=method
-        )
+        request = urllib.request.Request(f"http://127.0.0.1:{self._port}{path}", data, headers, method=method)
         return urllib.request.urlopen(request, timeout=30)

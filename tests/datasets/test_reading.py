@@ -71,7 +71,9 @@ def test_a_quote_open_at_the_end():
     assert [(r.line, r.last_line, r.why) for r in rejects] == [(3, 4, "ends inside quotes")]
 
 
-@pytest.mark.parametrize("head", [b"", b"\n1,2\n", b"a,,b\n", b"a,a\n", b"\xff\n", b",".join([b"x%d" % n for n in range(600)])])
+@pytest.mark.parametrize(
+    "head", [b"", b"\n1,2\n", b"a,,b\n", b"a,a\n", b"\xff\n", b",".join([b"x%d" % n for n in range(600)])]
+)
 def test_no_header_no_load(head):
     """A CSV file without usable column names is no data at all."""
     with pytest.raises(InvalidInput):

@@ -30,6 +30,11 @@ class Subject:
     by_person: bool = False  # a person makes the calls at the vendor
 
     @property
+    def sends_people(self) -> bool:
+        """Whether a person ends the old one at the vendor, told to by the hub."""
+        return self.by_person or self.goal is Goal.MIGRATE
+
+    @property
     def ends_all(self) -> bool:
         """Whether nothing may be left: a farewell."""
         return self.goal in {Goal.DISCONNECT, Goal.REVOKE}
@@ -66,6 +71,7 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject("two_slots", "two_slots", "S1", "", goal=Goal.RECONNECT),
     Subject("many_ids", "many_ids", "S2", "", goal=Goal.RECONNECT),
     Subject("grant", "grant", "S7", "exchange", goal=Goal.RECONNECT, options=_GRANT),
+    Subject("by_hand", "by_hand", "S6 to S2", "issue", goal=Goal.MIGRATE),
 )
 REGENERATED = frozenset({"regenerate", "regenerate_admin", "regenerate_person"})
 ONE_SLOT = frozenset({"one_slot", "one_slot_self"}) | REGENERATED
@@ -137,11 +143,28 @@ FAULTS: tuple[Fault, ...] = (
         "second change inside the vendor's grace",
     ),
     Fault("gullible", "accept_everything", "login", what="a login proves nothing"),
-    Fault("siblings.after", "", "person", what="what serves is ended at the vendor before the old one is proven dead"),
-    Fault("store_refuses.receipt", "", "store", what="our store refuses the commit that holds the vendor's answer"),
+    Fault(
+        "siblings.after",
+        "",
+        "person",
+        what="what serves is ended at the vendor before the old one is proven dead",
+    ),
+    Fault(
+        "store_refuses.receipt",
+        "",
+        "store",
+        what="our store refuses the commit that holds the vendor's answer",
+    ),
     Fault("store_refuses.lands", "", "store", what="that commit lands, and our store says that it did not"),
-    Fault("store_refuses.book", "", "book", what="our store refuses the commit that opens the door for the new one"),
-    Fault("store_refuses.book_lands", "", "book", what="that commit lands, and our store says that it did not"),
+    Fault(
+        "store_refuses.book",
+        "",
+        "book",
+        what="our store refuses the commit that opens the door for the new one",
+    ),
+    Fault(
+        "store_refuses.book_lands", "", "book", what="that commit lands, and our store says that it did not"
+    ),
     Fault("late", "", "book", what="nobody looks at a new value within its ten minutes"),
     Fault("never_used", "", "book", what="the new one is not used for a long time"),
     Fault("forced", "", "book", what="the same, and the old one's end was ordered all the same"),
@@ -171,11 +194,17 @@ def applies(subject: Subject, fault: Fault) -> bool:
     if fault.where == "person":
         return goal is Goal.ROTATE and fault.name in _PERSONS.get(name, ())
     if fault.where == "store":
-        return goal in {Goal.ROTATE, Goal.REFRESH} and subject.stage in {"issue", "regenerate", "exchange", "refresh"} and not subject.by_person
+        return (
+            goal in {Goal.ROTATE, Goal.REFRESH}
+            and subject.stage in {"issue", "regenerate", "exchange", "refresh"}
+            and not subject.by_person
+        )
     if not kind:
         return True
     if goal not in {Goal.ROTATE, Goal.REFRESH} and not fault.name.startswith(("answer_lost", "error")):
         return False
+    if goal is Goal.REVOKE and fault.name != "answer_lost.end":
+        return False  # the steps of a disconnect, and another word at the end
     if fault.op(subject) is None:
         return False
     if kind == "value_refused":

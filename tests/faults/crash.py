@@ -222,7 +222,11 @@ def _store(hub: Keyturn, case: Case, folder: Path) -> Callable[[str], None]:
             is_meant = True
         elif is_meant and place == when and not mark.exists():
             mark.touch()
-            raise psycopg.errors.DiskFull if hub.store.dialect == "postgresql" else sqlite3.OperationalError("full")
+            raise (
+                psycopg.errors.DiskFull
+                if hub.store.dialect == "postgresql"
+                else sqlite3.OperationalError("full")
+            )
         elif place == "commit:after":
             is_meant = False
 

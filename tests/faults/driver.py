@@ -13,7 +13,7 @@ from keyturn.bootstrap import Keyturn
 from keyturn.executor.executor import Executor
 from keyturn.model.plan import Goal
 from keyturn.model.run import TERMINAL, Run, RunState, Task, TaskState
-from keyturn.operations import runs, tasks
+from keyturn.operations import migrating, runs, tasks
 from keyturn.operations.connections import find
 from keyturn_lab.vendors.shapes import Client
 from tests.faults import invariants
@@ -40,14 +40,26 @@ class Driver:
 
     def go(self, check: Callable[[str], None] = lambda _: None) -> str:
         """The case's run, from its start or from where a crash left it; words when it comes to no rest."""
-        goal = self.case.subject.goal
-        made = runs.start(self.hub, principal_name(self.case), goal, trigger=self.case.name)
+        name, goal = principal_name(self.case), self.case.subject.goal
+        if goal is not Goal.MIGRATE:
+            made = runs.start(self.hub, name, goal, trigger=self.case.name)
+        elif latest := runs.recent(self.hub, name, 1):
+            made = latest[
+                0
+            ]  # after the switch the connection is of the new method: there is nowhere to move to
+        else:
+            made = migrating.start(self.hub, name, "many_ids", {}, trigger=self.case.name)
         return self.drive(made.id, check)
 
     def once_more(self) -> str:
         """The same goal again; after a farewell the way back, and after that a rotation."""
         subject = self.case.subject
-        after = {Goal.RECONNECT: Goal.ROTATE, Goal.DISCONNECT: Goal.RECONNECT, Goal.REVOKE: Goal.RECONNECT}
+        after = {
+            Goal.MIGRATE: Goal.ROTATE,
+            Goal.RECONNECT: Goal.ROTATE,
+            Goal.DISCONNECT: Goal.RECONNECT,
+            Goal.REVOKE: Goal.RECONNECT,
+        }
         goal = after.get(subject.goal, subject.goal)
         made = runs.start(self.hub, principal_name(self.case), goal, trigger="once more")
         self.answered = 0
@@ -65,7 +77,9 @@ class Driver:
                 continue
             wait = made.due_at - self.bench.clock.now()
             if made.state is RunState.WAITING_HUMAN and self.answered >= PATIENCE:
-                wait = max(wait, 86400.0)  # the run looks every few seconds at what a person may have ended
+                wait = max(
+                    wait, 5 * 86400.0
+                )  # the run looks every few seconds at what a person may have ended
             if made.state in invariants.WAITS and wait > 60:
                 stuck[made.state] += 1
                 if stuck[made.state] > STUCK:

@@ -74,7 +74,7 @@ EXCUSES: tuple[Excuse, ...] = (
         "made in another account, or shown later than the card says, and the answer lost with the process: "
         "no inventory of ours showed it; the weekly look at the inventory finds the latter",
     ),
-    Excuse("I6", REGENERATED, ("",), "class Z2: a gap until the cut-over"),
+    Excuse("I6", frozenset({"regenerate", "regenerate_admin"}), ("",), "class Z2: a gap until the cut-over"),
     Excuse(
         "I6", frozenset(), ("siblings",), "the vendor ended what serves; excused while the run has not ended"
     ),
@@ -249,15 +249,15 @@ def _ended_while_held(seen: Seen) -> str:
     """A farewell ends what serves, but only after the gate was looked at and found open."""
     opened = [x.at for x in seen.lines if x.facts.get("what") == "gate" and x.run_id == _id(seen.run)]
     for entry in seen.history:
-        if entry["op"] in _ENDS and entry["changed"] and entry["id"] == seen.start.serving:
-            if not any(at <= entry["at"] for at in opened):
-                return f"{entry['op']} ended {entry['id']} before anybody looked whether it is in use"
+        ends = entry["op"] in _ENDS and entry["changed"] and entry["id"] == seen.start.serving
+        if ends and not any(at <= entry["at"] for at in opened):
+            return f"{entry['op']} ended {entry['id']} before anybody looked whether it is in use"
     return ""
 
 
 def _by_order(by: str, seen: Seen) -> bool:
     """By the hub itself, or by the person it sent."""
-    return str(by).startswith("hub") or (by == "person" and seen.case.subject.by_person)
+    return str(by).startswith("hub") or (by == "person" and seen.case.subject.sends_people)
 
 
 def _id(run: Run | None) -> str:
@@ -286,8 +286,8 @@ def i6_consumers_work(watcher: Watcher, seen: Seen) -> str:
     try:
         held = leases.resolve(watcher.hub, watcher.start.name)
     except Conflict as error:
-        if error.facts.get("paused") and not seen.is_over and excuse("I6", seen.case):
-            return ""  # told to wait instead of being handed a value that is refused
+        if error.facts.get("paused") and not seen.is_over and seen.case.subject.name in REGENERATED:
+            return ""  # class Z2: told to wait instead of being handed a value that is refused
         return f"nothing is served: {error.message}"
     values = [_value(held.material)]
     if seen.card.gap_class.value != "Z0" and held.other is not None:
@@ -354,6 +354,7 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
     "grant": ("grant_id", "access_token", "refresh_token"),
     "many_ids": ("key_id", "secret"),
     "supplied": ("key_id", "secret"),
+    "by_hand": ("key_id", "secret"),
 }
 
 
@@ -427,7 +428,9 @@ def i1_receipts_are_read(sealed: Iterable[Mapping[str, Any]], seen: Seen) -> str
     return f"{', '.join(lost)} was in a sealed answer and is not used" if lost else ""
 
 
-def at_rest(watcher: Watcher, answered: Iterable[Mapping[str, Any]], seen: Seen, stopped: str) -> Iterable[tuple[str, str]]:
+def at_rest(
+    watcher: Watcher, answered: Iterable[Mapping[str, Any]], seen: Seen, stopped: str
+) -> Iterable[tuple[str, str]]:
     """What must hold when the case has come to rest; `answered` is what `in_receipts` found at the crash."""
     yield "END", ends_well(seen, stopped)
     yield "I1", i1_ends_working(watcher, seen)

@@ -228,9 +228,7 @@ def _versions(hub: Keyturn, name: str) -> list[Version]:
 
 # -- the reader -----------------------------------------------------------------------------------------------------
 
-_ROWS = (
-    "SELECT version_id, connection_id, slot, hash, hint, created_at, state, ends_at, first_used_at FROM issued_secret"
-)
+_ROWS = "SELECT version_id, connection_id, slot, hash, hint, created_at, state, ends_at, first_used_at FROM issued_secret"
 _FIXED = 7  # columns that nothing but an end changes, the state included
 
 
@@ -334,7 +332,9 @@ class BookWatcher:
         run, known, lines, owed, table, every = hub.store.read(work)
         sealed = {row: hub.secrets.keyring.open(bytes(body), row) for row, body, _ in every}
         shown = tuple(
-            sealed[row].decode() for row, _, until in every if row.startswith("reveal:") and (until or 0) > now
+            sealed[row].decode()
+            for row, _, until in every
+            if row.startswith("reveal:") and (until or 0) > now
         )
         memory = self.driver.memory()
         ever = tuple(memory.get("ever", []))
@@ -398,7 +398,9 @@ class BookWatcher:
 
     def journal(self, seen: BookSeen) -> str:
         """For people."""
-        lines = [f"{x.number:3} {x.run_id[-4:]} {x.step:10} {x.kind.value:8} {dict(x.facts)}" for x in seen.lines]
+        lines = [
+            f"{x.number:3} {x.run_id[-4:]} {x.step:10} {x.kind.value:8} {dict(x.facts)}" for x in seen.lines
+        ]
         states = [f"version {v.number} {v.state.value} {v.id}" for v in seen.versions]
         return "\n".join([*lines, *states, *(json.dumps(row.__dict__) for row in seen.rows)])
 

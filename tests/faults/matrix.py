@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import zip_longest
 from pathlib import Path
 
 from keyturn.model.plan import Goal
@@ -25,7 +26,9 @@ from tests.faults.crash import Result, run
 FULL = frozenset(
     {"none", "answer_lost.stage"}
 )  # faults under which the hub dies around every journal line as well
-ROUTINE = frozenset({Goal.ROTATE, Goal.REFRESH})  # other goals are made of the same steps: they are full without a fault
+ROUTINE = frozenset(
+    {Goal.ROTATE, Goal.REFRESH}
+)  # other goals are made of the same steps: they are full without a fault
 ROUNDS = 2  # a polling loop is the same from its second round on
 _EFFECTS = ("commit:", "call:", "probe:", "spool:")
 
@@ -86,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--show", type=int, default=20, help="print at most this many violations")
     chosen = parser.parse_args(argv)
     if chosen.case:
-        return show(chosen.case)
+        with _server() if chosen.postgres else nullcontext("") as server:
+            return show(chosen.case, server)
     since = time.monotonic()
     with _server() if chosen.postgres else nullcontext("") as server:
         results = matrix(chosen.only, chosen.sample, chosen.seed, chosen.workers, server)
@@ -119,11 +123,11 @@ def matrix(
     calm = [case for case in (Case(s, f) for s, f in pairs()) if group in case.group or only in case.name]
     chance = random.Random(seed)
     if sample:
-        calm = chance.sample(calm, min(len(calm), max(1, sample // 6)))
+        calm = _spread(chance, calm, max(1, sample // 4))
     pool.run_all(calm, workers, results.append, server)
     cases = [case for case in plan(sorted(results, key=lambda r: r.name)) if only in case.name]
     if sample:
-        cases = chance.sample(cases, min(len(cases), max(0, sample - len(calm))))
+        cases = _spread(chance, cases, max(0, sample - len(calm)))
     else:
         cases.sort(key=lambda case: hashlib.sha256(case.name.encode()).digest())  # an even load to the end
     total = len(results) + len(cases)
@@ -134,6 +138,15 @@ def matrix(
         say(f"{len(again)} cases with two")
         pool.run_all(again, workers, results.append, server)
     return sorted(results, key=lambda r: r.name)
+
+
+def _spread(chance: random.Random, cases: Sequence[Case], most: int) -> list[Case]:
+    """So many by chance, from every subject and goal in turn: a sample that leaves one out would not notice it broken."""
+    columns: dict[str, list[Case]] = {}
+    for case in chance.sample(cases, len(cases)):
+        columns.setdefault(f"{case.subject.name}/{case.subject.goal.value}", []).append(case)
+    turns = zip_longest(*chance.sample(list(columns.values()), len(columns)))
+    return [case for turn in turns for case in turn if case is not None][:most]
 
 
 @contextmanager
@@ -150,10 +163,10 @@ def _next(results: list[Result], result: Result, total: int) -> None:
         sys.stderr.write(f"{len(results)} of {total}\n")
 
 
-def show(names: Sequence[str]) -> int:
+def show(names: Sequence[str], server: str = "") -> int:
     """One case after another, with the journal."""
     bad = 0
-    with pool.bench() as tools:
+    with pool.bench(server) as tools:
         for name in names:
             found = run(tools, Case.parse(name), verbose=True, thorough=True)
             say(f"{found.name}: {found.state} {found.waiting_for}\n{found.text}")

@@ -8,10 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keyturn import boundary
+from keyturn.consumers import gate
+from keyturn.engine.sweep import Sweep
 from keyturn.executor import executor as machine
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Done, Wait
-from keyturn.executor.steps import STEPS, check, make, retire
+from keyturn.executor.steps import STEPS, bring, check, make, retire
+from keyturn.issued import book, reveal
+from keyturn.issued.capabilities import Own
 from keyturn.model.credential import State
 from keyturn.model.plan import Goal, Kind
 from keyturn.model.run import LineKind
@@ -20,6 +24,7 @@ from keyturn.operations import leases
 from keyturn.planner import plans, shapes
 from keyturn.storage import journal, principals
 from keyturn.storage import versions as version_rows
+from keyturn.storage.issued import SecretState
 from keyturn.vault.secrets import Secrets
 from tests.faults import pool
 from tests.faults.cases import Case
@@ -243,6 +248,44 @@ def _the_candidate_is_thrown_away() -> None:
     make._resolve_set = resolve
 
 
+def _never_used_is_enough() -> None:
+    gate._issued_closed = lambda look, version, live, declared: None
+
+
+def _ended_is_let_in() -> None:
+    book.ACCEPTED = frozenset(SecretState)
+
+
+def _value_beside_its_digest() -> None:
+    whole = Own.make
+
+    def keep(self: Own, access: Any, slot: Any) -> Any:
+        made = whole(self, access, slot)
+        value = reveal.find(self._secrets, made.material["digest"], made.expires_at or 0.0)
+        return replace(made, material=made.material.replacing(value=value or ""))
+
+    Own.make = keep  # type: ignore[method-assign]
+
+
+def _spool_is_not_read() -> None:
+    Sweep.import_spool = lambda self: 0  # type: ignore[method-assign]
+
+
+def _consumers_are_not_paused() -> None:
+    def ask(ctx: Context, step: Any) -> Any:
+        return bring.ask(ctx, replace(step, params={}))
+
+    machine.STEPS = {**STEPS, Kind.ASK: ask}  # type: ignore[attr-defined]
+
+
+def _farewell_without_an_end() -> None:
+    machine.STEPS = {**STEPS, Kind.REVOKE: lambda ctx, step: Done()}  # type: ignore[attr-defined]
+
+
+def _farewell_without_a_look() -> None:
+    machine.STEPS = {**STEPS, Kind.DRAIN: lambda ctx, step: Done()}  # type: ignore[attr-defined]
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "I1",
@@ -257,6 +300,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         _the_candidate_is_thrown_away,
         ("one_slot_self/rotate/answer_lost.stage",),
     ),
+    Mutation("I1", "the spool is not read", _spool_is_not_read, ("grant/rotate/store_refuses.receipt",)),
     Mutation("I2", "debts are forgotten", _debts_are_forgotten, ("grant/rotate/answer_lost.stage",)),
     Mutation(
         "I2",
@@ -265,6 +309,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("many_ids/rotate/answer_lost.stage",),
     ),
     Mutation("I2", "dead without a proof", _dead_without_a_proof, ("two_slots/rotate/none",)),
+    Mutation("I2", "an ended key is let in", _ended_is_let_in, ("issued/rotate/none",)),
+    Mutation("I2", "disconnected and nothing ended", _farewell_without_an_end, ("many_ids/disconnect/none",)),
     Mutation(
         "I3",
         "the identity is not checked",
@@ -273,6 +319,15 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation("I3", "switched without a test", _switched_unproven, ("two_slots/rotate/none",)),
     Mutation("I4", "revoked before the cut-over", _revoked_before_cutover, ("two_slots/rotate/none",)),
+    Mutation(
+        "I4",
+        "retired although the new one was never used",
+        _never_used_is_enough,
+        ("issued/rotate/never_used",),
+    ),
+    Mutation(
+        "I4", "ended without a look at the gate", _farewell_without_a_look, ("two_slots/disconnect/none",)
+    ),
     Mutation(
         "I5",
         "the oldest is ended, not our orphan",
@@ -287,10 +342,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation("I6", "no second value while one slot changes", _nobody_reads_twice, ("one_slot/rotate/none",)),
     Mutation("I6", "served before it settles", _served_before_it_settles, ("two_slots/rotate/lag.stage",)),
+    Mutation(
+        "I6",
+        "consumers go on while a person resets",
+        _consumers_are_not_paused,
+        ("regenerate_person/rotate/none",),
+    ),
     Mutation("I7", "the lock-out budget is ignored", _budget_is_ignored, ("one_slot_self/rotate/lag.stage",)),
     Mutation("I8", "the epoch is not checked", _epoch_is_not_checked, ("two workers",)),
     Mutation("I9", "a value in a journal line", _secret_in_a_journal_line, ("many_ids/rotate/none",)),
     Mutation("I9", "a value on standard output", _secret_on_standard_output, ("two_slots/rotate/none",)),
+    Mutation("I9", "a value beside its digest", _value_beside_its_digest, ("issued/rotate/none",)),
     Mutation("I10", "facts are not hashed", _facts_are_not_hashed, ("two_slots/rotate/none",)),
     Mutation(
         "I11", "a part is not sealed", _a_part_is_not_sealed, ("grant/rotate/none", "many_ids/rotate/none")

@@ -78,12 +78,17 @@ class Seen:
         """Whether something has to serve now: not once a farewell has begun to end it, nor on the way back from one."""
         if self.case.subject.goal is Goal.RECONNECT:
             back = self.run is not None and self.run.goal is Goal.RECONNECT
-            return back and self.run is not None and self.run.state in {RunState.COMPLETE, RunState.COMPLETE_WITH_DEBT}
+            return (
+                back
+                and self.run is not None
+                and self.run.state in {RunState.COMPLETE, RunState.COMPLETE_WITH_DEBT}
+            )
         if not self.case.subject.ends_all or self.run is None:
             return True
-        return not any(
-            line.run_id == self.run.id and line.kind is LineKind.INTENT for line in self.lines
-        ) and not self.is_over
+        return (
+            not any(line.run_id == self.run.id and line.kind is LineKind.INTENT for line in self.lines)
+            and not self.is_over
+        )
 
     @property
     def ours(self) -> list[Mapping[str, Any]]:

@@ -66,6 +66,7 @@ SHAPES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "regenerate": ("regenerate", {}),
     "regenerate_person": ("regenerate", {}),
     "supplied": ("supplied", {"cap": 0}),
+    "by_hand": ("many_ids", {"cap": CAP}),
     "grant": ("grant", {}),
 }
 
@@ -90,6 +91,7 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
         "regenerate": Capabilities(Login(), issuer=slots, dropper=Principal()),
         "regenerate_person": Capabilities(Login(), dropper=Principal()),
         "supplied": Capabilities(Login(), lister=keys),
+        "by_hand": Capabilities(Login(), lister=keys),
         "grant": Capabilities(Login(), revoker=grants, authorizer=grants),
     }.get(method)
     if found is None:
@@ -185,6 +187,9 @@ _CARDS: Mapping[str, Card] = {
     "supplied": Card(
         Strategy.SUPPLIED, Hands.GUIDED, GapClass.Z0, Proof.D2, slots=None, inventory=True, last_used=True
     ),
+    "by_hand": Card(
+        Strategy.SUPPLIED, Hands.GUIDED, GapClass.Z0, Proof.D2, slots=None, inventory=True, last_used=True
+    ),
     "grant": Card(Strategy.CONSENT, Hands.AUTOMATIC, GapClass.Z0, Proof.D2, slots=None),
 }
 
@@ -209,8 +214,12 @@ def _method(name: str, card: Card) -> Method:
     )
 
 
-_PASTED = {"supplied": ("key_id", "secret"), "regenerate_person": ("secret",)}
-_HANDLES = dict.fromkeys(("many_ids", "supplied", "grant"), "${retiring.key_id}")
+_PASTED = {
+    "supplied": ("key_id", "secret"),
+    "by_hand": ("key_id", "secret"),
+    "regenerate_person": ("secret",),
+}
+_HANDLES = dict.fromkeys(("many_ids", "supplied", "by_hand", "grant"), "${retiring.key_id}")
 
 
 def _variants(name: str, card: Card) -> tuple[Variant, ...]:
@@ -243,7 +252,7 @@ def _parts(name: str) -> tuple[Field, ...]:
             Field("access_token", "Access token", secret=True, required=False),
             Field("refresh_token", "Refresh token", secret=True, required=False),
         )
-    if name in {"many_ids", "supplied"}:
+    if name in {"many_ids", "supplied", "by_hand"}:
         return (Field("key_id", "Key id", part=True), secret)
     slot = Field("slot", "Slot", part=True)
     if name in {"one_slot", "regenerate"}:

@@ -47,7 +47,8 @@ def test_of_the_same_event_at_once_one_is_taken(hub, key):
     with ThreadPoolExecutor(8) as pool:
         said = list(
             pool.map(
-                lambda _: intake.take(hub, found.connection.id, found.secrets[0].version_id, sent)[0].taken, range(20)
+                lambda _: intake.take(hub, found.connection.id, found.secrets[0].version_id, sent)[0].taken,
+                range(20),
             )
         )
     assert sorted(said) == ["accepted"] + ["duplicate"] * 19
@@ -87,7 +88,9 @@ def test_sizes(client, key, hub):
 
 def test_a_wrong_content_type_is_415(client, key):
     """With what is taken instead."""
-    assert "accept-post" in is_problem(post(client, key(), EVENT, kind="text/plain"), 415, "event.kind").headers
+    assert (
+        "accept-post" in is_problem(post(client, key(), EVENT, kind="text/plain"), 415, "event.kind").headers
+    )
 
 
 def test_an_event_key_reads_nothing_and_a_reader_sends_nothing(client, key):
@@ -129,7 +132,7 @@ def test_a_batch_is_answered_event_by_event(client, key, hub, kind):
 
 def test_a_batch_is_bounded(client, key):
     """500 events, and each counts as a call."""
-    headers = key()
+    headers = key(rate_per_minute="600")
     many = json.dumps([{"id": str(n), "type": "t"} for n in range(501)]).encode()
     is_problem(post(client, headers, many, "/api/v1/events/batch"), 422, "event.malformed")
     is_problem(post(client, headers, b"[]", "/api/v1/events/batch"), 422, "event.malformed")
@@ -242,7 +245,9 @@ def test_the_standards_own_example():
     body = b'{"test": 2432232314}'
     wanted = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     assert webhooks.sign(value, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body) == wanted
-    assert webhooks.signed_by([value], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body, f"v1,x {wanted}") == 0
+    assert (
+        webhooks.signed_by([value], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body, f"v1,x {wanted}") == 0
+    )
 
 
 def test_a_secret_is_what_any_library_takes():
@@ -346,7 +351,9 @@ def test_a_segment_key_can_do_nothing_else(client, segment):
     assert segment["accessKey"].startswith("ktnw_")
     is_problem(client.get("/api/v1/events", headers=segment), 403, "cred.scope")
     is_problem(
-        client.post("/api/v1/bulk/d", content=b"a\n", headers={**segment, "Content-Type": "text/csv"}), 403, "cred.scope"
+        client.post("/api/v1/bulk/d", content=b"a\n", headers={**segment, "Content-Type": "text/csv"}),
+        403,
+        "cred.scope",
     )
 
 

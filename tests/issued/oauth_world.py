@@ -81,7 +81,9 @@ class Browser:
 
     def _ask(self, method, url, **more):
         whole = url if url.startswith("http") else self.base + url
-        stay = {"follow_redirects": False} if isinstance(self.http, TestClient) else {"allow_redirects": False}
+        stay = (
+            {"follow_redirects": False} if isinstance(self.http, TestClient) else {"allow_redirects": False}
+        )
         return self.http.request(method, whole, **more, **stay)
 
     def sign_in(self, login, to="/sign-in"):
@@ -116,7 +118,11 @@ class World:
         self.hub, self.http, self.base = hub, http, base
 
     def browser(self):
-        fresh = TestClient(self.http.app, base_url=self.base) if isinstance(self.http, TestClient) else requests.Session()
+        fresh = (
+            TestClient(self.http.app, base_url=self.base)
+            if isinstance(self.http, TestClient)
+            else requests.Session()
+        )
         return Browser(fresh, self.base)
 
     def post(self, path, data=None, headers=None, **more):
@@ -133,8 +139,10 @@ class World:
         return self.post("/oauth/introspect", {"token": token}, client.basic)
 
     def revoke(self, client, token):
-        return self.post("/oauth/revoke", {"token": token}, client.basic if client.secret else None) if client.secret else self.post(
-            "/oauth/revoke", {"token": token, "client_id": client.id}
+        return (
+            self.post("/oauth/revoke", {"token": token}, client.basic if client.secret else None)
+            if client.secret
+            else self.post("/oauth/revoke", {"token": token, "client_id": client.id})
         )
 
     def ask(self, client, scope="read", state="st-1", redirect_uri=CALLBACK, **more):
@@ -160,7 +168,12 @@ class World:
         return sent["code"][0], verifier
 
     def redeem(self, client, code, verifier, redirect_uri=CALLBACK):
-        data = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier, "redirect_uri": redirect_uri}
+        data = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "code_verifier": verifier,
+            "redirect_uri": redirect_uri,
+        }
         return self.post("/oauth/token", {**data, **client.posted})
 
     def signed_up(self, client, login="eve", **more):
@@ -170,7 +183,9 @@ class World:
         return answer.json()
 
     def refresh(self, client, token, **more):
-        return self.post("/oauth/token", {"grant_type": "refresh_token", "refresh_token": token, **client.posted, **more})
+        return self.post(
+            "/oauth/token", {"grant_type": "refresh_token", "refresh_token": token, **client.posted, **more}
+        )
 
 
 @pytest.fixture
@@ -178,7 +193,9 @@ def world(tmp_path):
     """In-process, with the engine running."""
     hub = open_test_hub(tmp_path)
     hub.engine.start()
-    with TestClient(create_app(hub), base_url=hub.settings.public_url, raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(hub), base_url=hub.settings.public_url, raise_server_exceptions=False
+    ) as client:
         yield World(hub, client, hub.settings.public_url)
     hub.close()
 
@@ -203,4 +220,15 @@ def served(tmp_path):
     hub.close()
 
 
-__all__ = ["CALLBACK", "LOCAL", "Browser", "Registered", "World", "_quick_hashes", "person", "register", "served", "world"]
+__all__ = [
+    "CALLBACK",
+    "LOCAL",
+    "Browser",
+    "Registered",
+    "World",
+    "_quick_hashes",
+    "person",
+    "register",
+    "served",
+    "world",
+]

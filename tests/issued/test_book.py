@@ -232,6 +232,6 @@ def test_names_and_kinds(idle):
     make(idle)
     with pytest.raises(Conflict):
         make(idle)
-    with pytest.raises(NotFound, match="issues no m2m"):
-        kinds.named("m2m")
+    with pytest.raises(NotFound, match="issues no saml"):
+        kinds.named("saml")
     assert find(idle, "crm").identity["principal"] == find(idle, "crm").id

@@ -1,3 +1,4 @@
+# ruff: noqa: F811 - fixtures are imported
 """OAuth clients for programs: tokens for a secret, what they may do, and that they die with it."""
 
 import base64
@@ -106,10 +107,16 @@ def test_errors_of_the_token_endpoint(world):
     post = world.post
     is_error(post("/oauth/token", {}, client.basic), 400, "invalid_request")
     is_error(post("/oauth/token", {"grant_type": "", "scope": "read"}, client.basic), 400, "invalid_request")
-    is_error(post("/oauth/token", {"grant_type": "password", "username": "hunter2"}, client.basic), 400, "unsupported_grant_type")
+    is_error(
+        post("/oauth/token", {"grant_type": "password", "username": "hunter2"}, client.basic),
+        400,
+        "unsupported_grant_type",
+    )
     is_error(post("/oauth/token", {"grant_type": "implicit"}, client.basic), 400, "unsupported_grant_type")
     is_error(post("/oauth/token", good, app.basic), 400, "unauthorized_client")
-    is_error(post("/oauth/token", {"grant_type": "authorization_code"}, client.basic), 400, "unauthorized_client")
+    is_error(
+        post("/oauth/token", {"grant_type": "authorization_code"}, client.basic), 400, "unauthorized_client"
+    )
     is_error(post("/oauth/token", {"grant_type": "refresh_token"}, client.basic), 400, "unauthorized_client")
     is_error(post("/oauth/token", {"grant_type": "authorization_code"}, app.basic), 400, "invalid_request")
     is_error(post("/oauth/token", {"grant_type": "refresh_token"}, app.basic), 400, "invalid_request")
@@ -160,7 +167,10 @@ def test_unknown_and_wrong_take_the_same_way(world, monkeypatch):
     monkeypatch.setattr(type(world.hub.store), "read", lambda *a: seen.append("read") or real(*a))
     monkeypatch.setattr(type(world.hub.roots), "token_digest", lambda *a: seen.append("digest") or digest(*a))
     traces = []
-    for pair in (Registered(client.id, passwords.token("s"), ""), Registered(passwords.client_id(), passwords.token("s"), "")):
+    for pair in (
+        Registered(client.id, passwords.token("s"), ""),
+        Registered(passwords.client_id(), passwords.token("s"), ""),
+    ):
         seen.clear()
         is_error(world.token(pair), 401, "invalid_client")
         traces.append(list(seen))
@@ -399,9 +409,11 @@ def test_what_is_kept_is_no_value(world, tmp_path):
     tables = [
         row[0]
         for row in world.hub.store.read(
-            lambda tx: tx.all("SELECT DISTINCT name FROM sqlite_master WHERE type = 'table'")
-            if world.hub.store.dialect == "sqlite"
-            else tx.all("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            lambda tx: (
+                tx.all("SELECT DISTINCT name FROM sqlite_master WHERE type = 'table'")
+                if world.hub.store.dialect == "sqlite"
+                else tx.all("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            )
         )
     ]
     text = str([world.hub.store.read(lambda tx, t=t: tx.all(f"SELECT * FROM {t}")) for t in tables])

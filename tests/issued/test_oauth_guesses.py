@@ -1,3 +1,4 @@
+# ruff: noqa: F811 - fixtures are imported
 """Ten thousand tokens that were never issued, or were changed after: none is accepted anywhere."""
 
 import random
@@ -41,7 +42,9 @@ def mutated(rng, value):
         return passwords.token(rng.choice("kbwestr"))
     if way == 7:
         return "".join(rng.choice(string.printable) for _ in range(rng.randrange(80)))
-    return rng.choice([value.upper(), value.lower(), value + value, value[::-1], f" {value} x", value[:-1], "", value + "="])
+    return rng.choice(
+        [value.upper(), value.lower(), value + value, value[::-1], f" {value} x", value[:-1], "", value + "="]
+    )
 
 
 def test_ten_thousand_guesses(world):

@@ -1,3 +1,4 @@
+# ruff: noqa: F811 - fixtures are imported
 """Unmodified clients of others complete every flow against the running server: requests-oauthlib, Authlib's client,
 oauth4webapi and openid-client."""
 
@@ -86,7 +87,9 @@ def test_requests_oauthlib_authorization_code(served, insecure):
     session = OAuth2Session(client.id, redirect_uri=CALLBACK, scope=["read"], pkce="S256")
     url, _ = session.authorization_url(f"{served.base}/oauth/authorize")
     back = served.browser().consent(url, "eve")
-    session.fetch_token(f"{served.base}/oauth/token", authorization_response=back, client_secret=client.secret)
+    session.fetch_token(
+        f"{served.base}/oauth/token", authorization_response=back, client_secret=client.secret
+    )
     assert session.get(f"{served.base}/api/v1/whoami").json()["credential"] == "portal"
     first = session.token["refresh_token"]
     session.refresh_token(f"{served.base}/oauth/token", client_id=client.id, client_secret=client.secret)
@@ -100,10 +103,14 @@ def test_authlib_client(served):
     program = register(served.hub)
     with AuthlibSession(program.id, program.secret) as session:
         token = session.fetch_token(f"{served.base}/oauth/token", grant_type="client_credentials")
-        assert session.introspect_token(f"{served.base}/oauth/introspect", token["access_token"]).json()["active"]
+        assert session.introspect_token(f"{served.base}/oauth/introspect", token["access_token"]).json()[
+            "active"
+        ]
         answer = session.revoke_token(f"{served.base}/oauth/revoke", token["access_token"], "access_token")
         assert answer.status_code == 200
-        assert session.introspect_token(f"{served.base}/oauth/introspect", token["access_token"]).json() == {"active": False}
+        assert session.introspect_token(f"{served.base}/oauth/introspect", token["access_token"]).json() == {
+            "active": False
+        }
     client = register(served.hub, "oauth-app", "portal")
     with AuthlibSession(
         client.id, client.secret, redirect_uri=CALLBACK, scope="read", code_challenge_method="S256"
@@ -177,7 +184,13 @@ def test_a_refusal_reaches_the_client(served, judge):
     """Node's client reads the error, with state and issuer checked."""
     person(served.hub)
     client = register(served.hub, "oauth-app", "portal")
-    it = {"issuer": served.base, "client_id": client.id, "redirect_uri": CALLBACK, "scope": "read", "secret": client.secret}
+    it = {
+        "issuer": served.base,
+        "client_id": client.id,
+        "redirect_uri": CALLBACK,
+        "scope": "read",
+        "secret": client.secret,
+    }
     judge.ok("discover", **it)
     url = judge.ok("begin", **it)["url"]
     back = served.browser().consent(url, "eve", "refuse")

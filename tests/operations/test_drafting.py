@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +13,6 @@ from keyturn.definitions.check import check
 from keyturn.errors import Conflict, InvalidInput, KeyturnError
 from keyturn.model.card import GapClass, Hands, Strategy
 from keyturn.operations import drafting
-from tests.faces.conftest import *  # noqa: F403 - the command line of a hub
 
 BASE = {
     "title": "Acme Notes",
@@ -58,7 +56,7 @@ def every():
         yield pytest.param(said, hub, beside, id=f"{auth}-{'hub' if hub else 'person'}-{beside}-{more}")
 
 
-@pytest.mark.parametrize(("said", "hub", "beside"), every())
+@pytest.mark.parametrize(("said", "hub", "beside"), list(every()))
 def test_every_kind_of_answer_makes_a_document_that_passes(said, hub, beside):
     """And its card says what was answered."""
     text, report = drafting.draft(said)
@@ -153,54 +151,3 @@ def test_a_file_is_written_whole_and_not_over_another(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["notes.yaml"]
     with pytest.raises(InvalidInput):
         drafting.write(tmp_path / "nowhere" / "x.yaml", "x")
-
-
-# -- by the command ------------------------------------------------------------------------------------------------------
-
-
-def options(said):
-    return [each for name, value in said.items() for each in (f"--{name.replace('_', '-')}", value)]
-
-
-def test_the_command_takes_everything_by_options(bare, tmp_path):
-    path = tmp_path / "notes.yaml"
-    said = json.loads(
-        bare("definitions", "new", str(path), *options({**BASE, **BY_HUB, **LISTED}), "--json").stdout
-    )
-    assert (said["file"], said["id"]) == (str(path), "acme-notes")
-    bare("definitions", "check", str(path))
-    again = bare("definitions", "new", str(path), *options({**BASE, **BY_HUB}), code=2)
-    assert "there already" in again.stderr
-    bare("definitions", "new", str(path), *options({**BASE, **BY_HUB}), "--force")
-
-
-def test_without_a_terminal_nothing_is_asked(bare, tmp_path):
-    refused = bare("definitions", "new", str(tmp_path / "x.yaml"), "--title", "Acme", code=2)
-    assert "--address" in refused.stderr
-    assert list(tmp_path.glob("*.yaml")) == []
-
-
-def test_a_person_is_asked_and_a_wrong_answer_is_asked_again(bare, tmp_path, monkeypatch):
-    """Enter takes the default; what an option answers is not asked."""
-    monkeypatch.setattr("keyturn.cli.terminal.is_interactive", lambda: True)
-    path = tmp_path / "notes.yaml"
-    typed = [
-        "",
-        "",
-        "acme.example",
-        "https://api.acme.example",
-        "",
-        "header",
-        "X-Key",
-        "/me",
-        "$.id",
-        "",
-        "person",
-        "no",
-    ]
-    typed += ["Press reset", "", ""]
-    said = bare("definitions", "new", str(path), "--title", "Acme Notes", typed="\n".join(typed) + "\n")
-    assert "What is the system called" not in said.stderr
-    assert "an absolute address is needed" in said.stderr
-    assert "connect custom-rest token" in said.stdout
-    assert check(path.read_text(), "x").usable

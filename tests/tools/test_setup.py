@@ -15,11 +15,20 @@ WORDS = ("sh", "cat", "dirname", "sha256sum", "env", "true")
 def machine(tmp_path):
     """`machine(user=0, sudo=False, has=[...])` runs the script up to its search for Python; answers what was said."""
     binaries, project, sbin = tmp_path / "bin", tmp_path / "project", tmp_path / "sbin"
-    for folder in (binaries, project / "tools", project / "requirements", project / "lab" / "oidc", sbin):
+    judge = project / "tests" / "issued" / "node"
+    for folder in (
+        binaries,
+        project / "tools",
+        project / "requirements",
+        project / "lab" / "oidc",
+        judge,
+        sbin,
+    ):
         folder.mkdir(parents=True)
     for name in (
         "requirements/dev.lock",
         "lab/oidc/package-lock.json",
+        "tests/issued/node/package-lock.json",
         "pyproject.toml",
         "lab/pyproject.toml",
     ):
@@ -59,25 +68,25 @@ def machine(tmp_path):
 
 @pytest.mark.parametrize("who", [{"user": 0}, {"user": 1000, "sudo": True}])
 def test_what_is_missing_is_installed_in_one_go(machine, who):
-    """As root, or by a sudo that asks nothing, both database servers and Node.js come in one call without questions."""
+    """As root, or by a sudo that asks nothing, both database servers, Node.js and a browser come in one call without questions."""
     asked, said = machine(**who)
     assert (
-        "noninteractive install -y -q --no-install-recommends postgresql mariadb-server nodejs npm" in asked
+        "noninteractive install -y -q --no-install-recommends postgresql mariadb-server nodejs npm chromium" in asked
     )
-    assert "installing system packages: postgresql mariadb-server nodejs npm" in said
+    assert "installing system packages: postgresql mariadb-server nodejs npm chromium" in said
 
 
 def test_mariadb_is_found_on_the_path_or_beside_it(machine):
     """A server that is there is not asked for: on PATH, or where Debian puts it and unprivileged users do not look."""
     (machine.sbin / "mariadbd").write_text("#!/bin/sh\n")
     (machine.sbin / "mariadbd").chmod(0o755)
-    asked, _ = machine(has=["postgres", "node", "npm", "mariadb-install-db"])
+    asked, _ = machine(has=["postgres", "node", "npm", "mariadb-install-db", "chromium"])
     assert asked == ""
 
 
 def test_half_a_mariadb_is_none(machine):
     """The server without the program that makes its tables cannot be started."""
-    asked, _ = machine(has=["postgres", "node", "npm", "mariadbd"])
+    asked, _ = machine(has=["postgres", "node", "npm", "mariadbd", "chromium"])
     assert "--no-install-recommends mariadb-server\n" in asked
 
 

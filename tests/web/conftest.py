@@ -14,6 +14,7 @@ from tests.faults import world
 from tests.issued.conftest import open_test_hub, wait_for
 
 from keyturn.api.app import create_app
+from keyturn.errors import VendorUnavailable
 from keyturn.operations import connections, passwords, people, projects, rights
 from keyturn.operations.rights import Role
 from keyturn_lab.vendors.shapes.running import Shapes
@@ -57,7 +58,16 @@ def connect(idle, vendor, request):
 
     def make(method="two_slots", name="orders", project="", **options):
         login = f"{name}-{abs(hash(request.node.name)) % 10**8}"
-        world.connect(idle, vendor.client, method, login, **options)
+        for attempt in range(
+            3
+        ):  # the vendor has a tenth of a second for an answer, and the machine may be busy
+            try:
+                world.connect(idle, vendor.client, method, f"{login}-{attempt}", **options)
+                break
+            except VendorUnavailable:
+                if attempt == 2:
+                    raise
+        login = f"{login}-{attempt}"
         made = connections.find(idle, login)
         idle.store.write(lambda tx: tx.run("UPDATE connection SET name = ? WHERE id = ?", name, made.id))
         if project:

@@ -29,6 +29,9 @@ EXPECTED = {
     "run.steer": {OP, AD},
     "task.read": {VI, OP, AP, AD},
     "task.do": {OP, AD},
+    "approval.read": {VI, OP, AP, AD},
+    "run.approve": {AP, AD},
+    "task.share": {OP, AD},
     "debt.read": {VI, OP, AP, AD},
     "debt.try": {OP, AD},
     "debt.close": {AP, AD},
@@ -148,7 +151,7 @@ def test_only_the_door_is_open(app):
 def test_every_call_of_the_api(app, browser, idle):
     """Without a credential 401; with a token that has another scope 403, and the refusal is on record."""
     robot = people.add_service(idle, LOCAL, "robot", "", [("admin", "")])
-    _, value = people.make_token(idle, LOCAL, robot.id, "x", ["audit"])
+    _, value = people.make_token(idle, LOCAL, robot.id, "x", ["lease:nothing"])
     headers = {"Authorization": f"Bearer {value.reveal()}"}
     calls = [
         (method.upper(), path)

@@ -97,7 +97,7 @@ def test_menus_offer_what_can_be_done(it, connect, browser, person):
     """By method, state and role."""
     plain, grant = connect(name="plain"), connect("grant", name="grant")
     page = it.get("/connections")
-    assert entries(page, plain) == ["Test", "Plan", "Rotate", "Disconnect", "Contain a leak", "History"]
+    assert entries(page, plain) == ["Test", "Plan", "Rotate", "Disconnect", "Contain a leak", "Edit", "History"]
     assert entries(page, grant) == [
         "Test",
         "Plan",
@@ -106,6 +106,7 @@ def test_menus_offer_what_can_be_done(it, connect, browser, person):
         "Revoke authorization",
         "Disconnect",
         "Contain a leak",
+        "Edit",
         "History",
     ]
     viewer = browser(person(Role.VIEWER))

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from keyturn.api import callback, intake, leases, oauth, problems, reading
+from keyturn.api import callback, intake, managing, oauth, problems
 from keyturn.api.document import described
 from keyturn.api.door import open_door
 from keyturn.api.shield import Shield
@@ -24,19 +24,6 @@ from keyturn.web.app import Pages
 _SECURITY: list[dict[str, list[str]]] = [{"AccessKey": []}, {"Bearer": []}]
 _WHOAMI = "/api/v1/whoami"
 _OPEN = ("/healthz", callback.PATH, *oauth.PATHS, oauth.METADATA)
-CALLS = (
-    systems.calls,
-    systems.own,
-    connections.calls,
-    runs.calls,
-    tasks.calls,
-    debts.calls,
-    leases.calls,
-    issued.calls,
-    audit.calls,
-    people.calls,
-    hub_calls.calls,
-)
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -88,9 +75,7 @@ def create_app(hub: Keyturn) -> FastAPI:
         return JSONResponse(body, headers=headers)
 
     app.add_route(_WHOAMI, whoami, methods=["GET"])  # not a FastAPI route: half the time per call
-    app.state.hub, app.state.door = hub, door
-    for each in CALLS:
-        app.include_router(each.router)
+    managing.add_routes(app, hub, door)
     loader = intake.add_routes(app, hub, door)
     app.include_router(callback.routes(hub, door))
     oauth.add_routes(app, hub, door, book)

@@ -98,7 +98,8 @@ def routes(hub: Keyturn, door: Door, loader: Loader) -> APIRouter:
         found = await run_in_threadpool(datasets.loads, hub, connection_id)
         return JSONResponse({"items": [_page(each) for each in found]}, headers=_NO_STORE)
 
-    @router.api_route("/bulk/loads/{load_id}", methods=["GET", "HEAD"], summary="How far a load is")
+    @router.head("/bulk/loads/{load_id}", include_in_schema=False)
+    @router.get("/bulk/loads/{load_id}", summary="How far a load is")
     async def status(request: Request, load_id: str) -> Response:
         """`Upload-Offset` is where an upload goes on."""
         _, connection_id = await _enter(request, load_id)

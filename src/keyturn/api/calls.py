@@ -5,6 +5,7 @@ A call cannot be written without the operation it needs. The caller is judged be
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -217,7 +218,9 @@ async def _once(
     is_secret: bool,
 ) -> Response:
     """The call with its key. What made nothing frees the key; what made something is answered the same for a day."""
-    call = f"{request.method} {request.scope['path']}?{request.scope.get('query_string', b'').decode('latin-1')}"
+    call = (
+        f"{request.method} {request.scope['path']}?{request.scope.get('query_string', b'').decode('latin-1')}"
+    )
     body = await request.body()
     try:
         found = await run_in_threadpool(repeats.begin, hub, visit.who.id, call, key, body)
@@ -279,12 +282,14 @@ class Calls:
             "x-problems": sorted({*_ALWAYS, *problems, *({409} if method == "POST" else ())}),
         }
         if sends is not None:
-            extra["requestBody"] = {"content": {"application/json": {"example": sends}}}
+            extra["x-sends"] = json.dumps(sends)
+        if example is not None:
+            extra["x-example"] = json.dumps([str(status), media, example])
         if method == "POST":
             extra["parameters"] = [_KEY_PARAMETER]
         told: dict[int | str, dict[str, Any]] = {422: {"description": "Not understood"}}
-        if status != 204:
-            told[status] = {"content": {media: {"example": example} if example is not None else {}}}
+        if status != 204 and media != "application/json":
+            told[status] = {"content": {media: {"schema": {"type": "string"}}}}
         told.update(also or {})
         self.router.add_api_route(
             path,

@@ -36,7 +36,7 @@ class Connect(Body):
     name: Name
     values: Values
     owner: Annotated[str, Field(max_length=120)] = ""
-    policy: Policy = {}
+    policy: Policy = Field(default_factory=dict)
     project: Annotated[str, Field(max_length=80)] = ""
     definition: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
 
@@ -65,7 +65,7 @@ class Move(Body):
     """Where `migrate` goes: a method of the same system, and the fields it needs beyond those that are known."""
 
     to: Word
-    values: Values = {}
+    values: Values = Field(default_factory=dict)
 
 
 @calls.get(
@@ -223,9 +223,7 @@ def one(it: Caller, connection: str) -> dict[str, Any]:
 def edit(it: Caller, connection: str, body: Edit) -> dict[str, Any]:
     """With other settings, what serves now is tested before anything is saved, and must be the same account."""
     found = it.connection(connection)
-    if body.project is not None and not it.may(
-        Operation.CONNECTION_CHANGE, " ".join(body.project.split())
-    ):
+    if body.project is not None and not it.may(Operation.CONNECTION_CHANGE, " ".join(body.project.split())):
         raise InvalidInput("you may not move it to this project", field="project")
     editing.edit(it.hub, found.id, owner=body.owner, policy=body.policy, values=body.values)
     if body.project is not None:

@@ -91,7 +91,12 @@ def attempt(it: Caller, debt: str) -> dict[str, Any]:
     Operation.DEBT_CLOSE,
     "Close a debt on one's word",
     answer=shapes.Debt,
-    example={**examples.DEBT, "closed": "2026-11-24T10:00:00.000Z", "closed_by": "kim", "closed_why": "deleted"},
+    example={
+        **examples.DEBT,
+        "closed": "2026-11-24T10:00:00.000Z",
+        "closed_by": "kim",
+        "closed_why": "deleted",
+    },
     sends={"reason": "deleted by hand at the vendor, seen by Kim"},
     problems=(404,),
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from keyturn.api import shapes
 
+_FRAMEWORKS = "HTTPValidationError"
 _SAYS = {
     "400": "More than one credential, or one in the URL",
     "401": "No credential, or one that opens nothing",
@@ -43,11 +45,26 @@ def described(found: dict[str, Any]) -> None:
             extra = operation.pop("x-problems", None)
             for internal in ("x-hub-wide", "x-secret"):
                 operation.pop(internal, None)
-            for status in [*map(str, extra or ()), *(["413"] if "requestBody" in operation and extra else [])]:
+            _examples(operation)
+            for status in [
+                *map(str, extra or ()),
+                *(["413"] if "requestBody" in operation and extra else []),
+            ]:
                 operation["responses"][status] = {"$ref": f"#/components/responses/Problem{status}"}
-    for name in ("HTTPValidationError", "ValidationError"):
-        if f'"#/components/schemas/{name}"' not in repr(found["paths"]).replace("'", '"'):
-            schemas.pop(name, None)
+            if _FRAMEWORKS in repr(operation["responses"].get("422")):  # every error of ours is a problem
+                operation["responses"]["422"] = {"$ref": "#/components/responses/Problem422"}
+    for name in (_FRAMEWORKS, "ValidationError"):
+        schemas.pop(name, None)
+
+
+def _examples(operation: dict[str, Any]) -> None:
+    """Put in last, because the framework drops what is null from everything it is given."""
+    sends, gets = operation.pop("x-sends", None), operation.pop("x-example", None)
+    if sends is not None:
+        operation["requestBody"]["content"]["application/json"]["example"] = json.loads(sends)
+    if gets is not None:
+        status, media, example = json.loads(gets)
+        operation["responses"][status]["content"][media]["example"] = example
 
 
 def _example(status: int, says: str) -> dict[str, Any]:

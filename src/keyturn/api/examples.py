@@ -28,7 +28,9 @@ SYSTEM: dict[str, Any] = {
     "title": "PostgreSQL",
     "summary": "A database server.",
     "docs": ["https://www.postgresql.org/docs/current/"],
-    "methods": [{"system": "postgresql", "method": "password", "fields": [{"name": "host", "label": "Host"}]}],
+    "methods": [
+        {"system": "postgresql", "method": "password", "fields": [{"name": "host", "label": "Host"}]}
+    ],
 }
 LINE: dict[str, Any] = {
     "id": _CON,
@@ -72,7 +74,11 @@ CONSUMER: dict[str, Any] = {
     "seen": _AT,
 }
 CONNECTION: dict[str, Any] = {
-    **{k: LINE[k] for k in LINE if k not in {"health", "created_at", "run", "goal", "run_state", "debts", "tasks"}},
+    **{
+        k: LINE[k]
+        for k in LINE
+        if k not in {"health", "created_at", "run", "goal", "run_state", "debts", "tasks"}
+    },
     "title": "user name and password",
     **_CARD,
     "identity": {"principal": "orders_b", "tenant": "orders"},
@@ -118,7 +124,12 @@ JOURNAL: dict[str, Any] = {
     "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
 HISTORY: dict[str, Any] = {"versions": [VERSION], "journal": [JOURNAL]}
-_STEP: dict[str, Any] = {"key": "prove", "kind": "prove", "title": "Log in with the new password", "who": "hub"}
+_STEP: dict[str, Any] = {
+    "key": "prove",
+    "kind": "prove",
+    "title": "Log in with the new password",
+    "who": "hub",
+}
 _FROZEN: dict[str, Any] = {
     "goal": "rotate",
     "system": "postgresql",
@@ -250,12 +261,23 @@ HANDED: dict[str, Any] = {
     "until": _LATER,
     "run": _RUN,
 }
-DEFINITION: dict[str, Any] = {"hash": PLAN["digest"], "name": "billing", "added_at": _AT, "connections": ["crm"]}
+DEFINITION: dict[str, Any] = {
+    "hash": PLAN["digest"],
+    "name": "billing",
+    "added_at": _AT,
+    "connections": ["crm"],
+}
 TEXT: dict[str, Any] = {"name": "billing.yaml", "text": "schema: rest-credential/v1\nid: billing\n"}
 REPORT: dict[str, Any] = {
     "usable": False,
     "findings": [
-        {"level": "refuse", "line": 1, "field": "verify", "message": "is missing", "fix": "Say how it is tested."}
+        {
+            "level": "refuse",
+            "line": 1,
+            "field": "verify",
+            "message": "is missing",
+            "fix": "Say how it is tested.",
+        }
     ],
 }
 TODAY: dict[str, Any] = {

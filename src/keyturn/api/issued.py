@@ -28,9 +28,9 @@ class Issue(Body):
 
     kind: Word
     name: Name
-    values: Values = {}
+    values: Values = Field(default_factory=dict)
     owner: Annotated[str, Field(max_length=120)] = ""
-    policy: Policy = {}
+    policy: Policy = Field(default_factory=dict)
 
 
 class Reissue(Body):

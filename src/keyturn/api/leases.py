@@ -75,7 +75,9 @@ def take(it: Caller, wanted: Wanted) -> Response:
     try:
         connection = connections.find(it.hub, wanted.connection)
     except NotFound:
-        raise NotFound("there is no such connection", hint="Its name is asked for.", field="connection") from None
+        raise NotFound(
+            "there is no such connection", hint="Its name is asked for.", field="connection"
+        ) from None
     events.require(it.site, it.who, it.operation, projects.of(it.hub, connection.id), connection.name)
     _scoped(it, connection.name)  # by id it is the same connection
     if it.hub.catalog.method(connection.system, connection.method).direction == "inbound":

@@ -24,7 +24,13 @@ from keyturn.operations.issued import IssuedBook
 from keyturn.operations.oauth import Answer, Caller
 
 _HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-_METHODS = ["POST", "GET", "PUT", "PATCH", "DELETE"]  # all but the first are refused here, not by the pages behind
+_METHODS = [
+    "POST",
+    "GET",
+    "PUT",
+    "PATCH",
+    "DELETE",
+]  # all but the first are refused here, not by the pages behind
 _FORM = "application/x-www-form-urlencoded"
 _MALFORMED = Answer(
     400, {"error": "invalid_request", "error_description": "not a form, or sent in the wrong place"}

@@ -50,7 +50,9 @@ class NewToken(Body):
     """`scopes` limit it further than its identity's roles; `days` null never ends."""
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
-    scopes: Annotated[list[Annotated[str, Field(min_length=1, max_length=120)]], Field(min_length=1, max_length=50)]
+    scopes: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=120)]], Field(min_length=1, max_length=50)
+    ]
     days: Annotated[float, Field(gt=0, le=3650)] | None = 90
 
 
@@ -218,7 +220,13 @@ def add_service(it: Caller, body: Account) -> dict[str, Any]:
     "Make a token for a service identity",
     answer=shapes.NewToken,
     status=201,
-    example={"id": examples.TOKEN["id"], "name": "ci", "scopes": ["read"], "ends": None, "value": "shown once"},
+    example={
+        "id": examples.TOKEN["id"],
+        "name": "ci",
+        "scopes": ["read"],
+        "ends": None,
+        "value": "shown once",
+    },
     sends={"name": "ci", "scopes": ["read", "operate"], "days": 90},
     problems=(404,),
     hub_wide=True,

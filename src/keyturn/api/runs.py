@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import Field
@@ -17,7 +17,7 @@ from keyturn.errors import Conflict, KeyturnError
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
 from keyturn.model.plan import Goal, Plan
-from keyturn.model.run import Run
+from keyturn.model.run import Run, RunState
 from keyturn.operations import migrating, runs
 from keyturn.operations.rights import Operation
 
@@ -25,20 +25,6 @@ calls = Calls("runs")
 MOST_AT_ONCE = 500
 Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Reason = Annotated[str, Field(max_length=300)]
-_STATES = Literal[
-    "queued",
-    "running",
-    "resolving",
-    "waiting",
-    "waiting_human",
-    "blocked",
-    "lost",
-    "complete",
-    "complete_with_debt",
-    "aborted_clean",
-    "aborted_with_debt",
-]
-_GOALS = Literal["rotate", "reauthorize", "refresh", "revoke", "disconnect", "reconnect", "contain", "migrate"]
 _SAYS = {
     Goal.ROTATE: "Replace the credential and prove the old one dead",
     Goal.REAUTHORIZE: "Ask a person for a fresh consent",
@@ -53,11 +39,12 @@ _ROTATES = frozenset({Goal.ROTATE, Goal.REAUTHORIZE, Goal.REFRESH, Goal.CONTAIN}
 
 class Start(Body):
     """`dry_run` answers the plan and starts nothing. With `plan`, a plan's digest, the run starts only while the plan is
-    still that one."""
+    still that one. `emergency` is a reason not to wait for a second person, who looks at it afterwards."""
 
     reason: Reason = ""
     dry_run: bool = False
     plan: Digest = ""
+    emergency: Reason = ""
 
 
 class StartDropping(Start):
@@ -70,7 +57,7 @@ class StartMove(Start):
     """Moving to another method of the same system. `values` are fields of that method."""
 
     to: Word
-    values: Values = {}
+    values: Values = Field(default_factory=dict)
 
 
 class StartSeveral(Body):
@@ -82,6 +69,7 @@ class StartSeveral(Body):
     ]
     reason: Reason = ""
     dry_run: bool = False
+    emergency: Reason = ""
 
 
 def _operation(goal: Goal) -> Operation:
@@ -115,6 +103,8 @@ def _starting(goal: Goal) -> None:
             trigger=it.trigger,
             drop=drop,
             shape=_as_shown(asked.plan),
+            emergency=asked.emergency,
+            address=it.who.address,
         )
         it.done(found.name, run=made.id)
         return shown.run(it.hub, made)
@@ -138,7 +128,9 @@ def _starting(goal: Goal) -> None:
         "The plan is frozen into a queued run; the same idempotency key again gives the same run. 409 while another run"
         " of the connection has not ended."
     )
-    several.__doc__ = "One answer per connection, in the order asked: a run (or its plan), or why there is none."
+    several.__doc__ = (
+        "One answer per connection, in the order asked: a run (or its plan), or why there is none."
+    )
     calls.add(
         "POST",
         f"/connections/{{connection}}/{goal.value}",
@@ -168,7 +160,8 @@ def _not_ours(it: Visit, found: Connection) -> None:
     """Raises: Conflict for a credential of this hub: its new value would be seen by nobody."""
     if it.hub.catalog.method(found.system, found.method).direction == "inbound":
         raise Conflict(
-            f"{found.name} was issued by this hub", hint="Reissue it, so that its new value is shown; or revoke it."
+            f"{found.name} was issued by this hub",
+            hint="Reissue it, so that its new value is shown; or revoke it.",
         )
 
 
@@ -179,7 +172,16 @@ def _one(it: Visit, goal: Goal, named: str, body: StartSeveral, base: str) -> di
         if body.dry_run:
             made = runs.plan(it.hub, found.id, goal)
             return {"connection": found.name, "plan": shown.plan(found.name, made)}
-        run = runs.start(it.hub, found.id, goal, reason=body.reason, trigger=f"{base}/{found.id}")
+        run = runs.start(
+            it.hub,
+            found.id,
+            goal,
+            reason=body.reason,
+            trigger=f"{base}/{found.id}",
+            emergency=body.emergency,
+            many=len(set(body.connections)),
+            address=it.who.address,
+        )
     except KeyturnError as error:
         status, title = status_of(error)
         code = slug(type(error))
@@ -220,7 +222,16 @@ def migrate(it: Caller, connection: str, body: StartMove) -> Any:
     _as_shown(body.plan)(made)
     if body.dry_run:
         return as_plan(shown.plan(found.name, made))
-    run = migrating.start(it.hub, found.id, body.to, body.values, reason=body.reason, trigger=it.trigger)
+    run = migrating.start(
+        it.hub,
+        found.id,
+        body.to,
+        body.values,
+        reason=body.reason,
+        trigger=it.trigger,
+        emergency=body.emergency,
+        address=it.who.address,
+    )
     it.done(found.name, run=run.id)
     return shown.run(it.hub, run)
 
@@ -236,21 +247,22 @@ def migrate(it: Caller, connection: str, body: StartMove) -> Any:
 def every(
     it: Caller,
     connection: Annotated[str, Query(max_length=80, description="Of this connection, by name or id")] = "",
-    state: Annotated[list[_STATES] | None, Query(description="In one of these states")] = None,
-    goal: _GOALS | None = None,
+    state: Annotated[list[RunState] | None, Query(description="In one of these states")] = None,
+    goal: Goal | None = None,
     after: After = "",
     limit: Limit = 50,
 ) -> dict[str, Any]:
     """A page at a time; runs that begin meanwhile do not move the pages behind."""
     chosen = it.connection(connection).id if connection else ""
-    states = sorted(set(state or ()))
-    of = ["runs", chosen, states, goal]
+    states = sorted({each.value for each in state or ()})
+    wanted = goal.value if goal else ""
+    of = ["runs", chosen, states, wanted]
     begin = place(it.hub, of, after)
     found = runs.listed(
         it.hub,
         connection_id=chosen,
         states=states,
-        goal=goal or "",
+        goal=wanted,
         projects=it.projects(),
         before=(begin[0], begin[1]) if begin else None,
         limit=limit + 1,

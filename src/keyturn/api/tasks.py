@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Query
+from pydantic import Field
 
 from keyturn.api import examples, shapes, shown
 from keyturn.api.calls import Body, Caller, Calls
@@ -19,7 +20,7 @@ calls = Calls("tasks")
 class HandIn(Body):
     """The task's fields. Sealed as they come; nothing gives them back."""
 
-    values: Values = {}
+    values: Values = Field(default_factory=dict)
 
 
 @calls.get(

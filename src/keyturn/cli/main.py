@@ -35,6 +35,8 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "discover": ("connections", "What the credential can see at the vendor"),
         "history": ("connections", "Versions and journal of a connection"),
         "use": ("connections", "Declare who uses a connection"),
+        "project": ("projects", "Projects and their objects"),
+        "source": ("projects", "Which object reads what through which connection"),
         "job": ("jobs", "Small reads through a connection, on a schedule or now"),
         "lease": ("lease", "Run a program with the credential in its environment"),
     },
@@ -57,6 +59,9 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "People": {
         "tasks": ("tasks", "What people should do now"),
         "task": ("tasks", "One task: instructions, claim, submit"),
+        "approvals": ("approvals", "What waits for a second person"),
+        "approve": ("approvals", "Let a run begin that waits for approval"),
+        "refuse": ("approvals", "End a run that waits for approval"),
         "debts": ("debts", "What is still alive or unproven"),
         "debt": ("debts", "One debt: look, try again, close"),
     },
@@ -66,6 +71,11 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "reissue": ("issued", "Issue a second one beside the first"),
         "revoke-issued": ("issued", "End an issued credential"),
         "grants": ("issued", "What people allowed OAuth applications"),
+        "holders": ("intake", "Where an issued credential is, and who uses it"),
+        "handover": ("intake", "A link that shows an issued credential once"),
+        "leaked": ("intake", "Find leaked credentials in a text and stop them"),
+        "datasets": ("intake", "What was loaded by bulk"),
+        "events": ("intake", "Events that others sent; replay refused ones"),
     },
 }
 _ALL = {name: said for section in COMMANDS.values() for name, said in section.items()}

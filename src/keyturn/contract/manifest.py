@@ -117,6 +117,7 @@ class Method:
     recovery_steps: tuple[GuideStep, ...] = ()
     paste_fields: tuple[str, ...] = ()
     requires_pause: bool = False
+    handover: bool = False  # another party puts every new one in its place: a person has to tell them
     permissions: tuple[Permission, ...] = ()
     sources: tuple[Source, ...] = ()
     unsupported: Mapping[str, str] = field(default_factory=dict)

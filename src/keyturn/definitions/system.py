@@ -52,7 +52,7 @@ _FIELD = (
     "source",
 )
 _KINDS = ("text", "integer", "boolean", "choice", "file")
-_GUIDE = ("create", "revoke", "recovery", "paste_fields", "requires_pause")
+_GUIDE = ("create", "revoke", "recovery", "paste_fields", "requires_pause", "handover")
 _CAPABILITIES = (
     "verify",
     "list",
@@ -157,6 +157,7 @@ def _method(name: str, at: Cursor, system: str) -> Method:
         or (manual.recovery_steps if manual else ()),
         paste_fields=(guide.texts("paste_fields") if guide else ())
         or (manual.paste_fields if manual else ()),
+        handover=guide.flag("handover") if guide is not None else False,
         requires_pause=guide.flag("requires_pause", bool(manual and manual.requires_pause))
         if guide
         else bool(manual and manual.requires_pause),

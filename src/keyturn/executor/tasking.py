@@ -129,7 +129,7 @@ def return_task(ctx: Context, step: Step, why: str) -> None:
 
 
 def _fields(ctx: Context, kind: str, *, whole: bool = False) -> list[dict[str, Any]]:
-    if kind == "delete":
+    if kind in {"delete", "handover"}:
         return []
     if kind == "consent":
         return [

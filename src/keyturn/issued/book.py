@@ -13,9 +13,10 @@ from keyturn.errors import Conflict, InvalidInput, StoreUnavailable
 from keyturn.issued import grants
 from keyturn.issued.grants import Grants
 from keyturn.keymaking import passwords
+from keyturn.keymaking.passwords import PREFIX
 from keyturn.model.ids import ConnectionId, VersionId
 from keyturn.model.run import LineKind
-from keyturn.storage import bulk, issued, journal, oauth, runs
+from keyturn.storage import bulk, issued, journal, oauth, register, runs
 from keyturn.storage.database import Store, Tx
 from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState, Use
 from keyturn.vault.roots import Roots
@@ -25,6 +26,7 @@ TELL_AGAIN_S = (
     3600.0  # a caller who still presents an ended secret is put on record this often, not at every call
 )
 SLOTS = ("A", "B")
+MOST_CALLERS = 1000  # told apart within one flush
 # kinds of value that open the door by themselves; a client secret opens the token endpoint only
 KEYS = frozenset("kbw")
 _TOKENS = "t"
@@ -75,7 +77,7 @@ class IssuedBook:
     def __init__(self, store: Store, roots: Roots, clock: Callable[[], float] = time.time) -> None:
         self.store, self.roots, self._clock = store, roots, clock
         self._lock = threading.Lock()
-        self._uses: dict[VersionId, Use] = {}
+        self._uses: dict[tuple[VersionId, str, str], Use] = {}  # by secret, address and agent
         self._refused: dict[VersionId, tuple[CheckResult, Use]] = {}
         self._told: dict[VersionId, float] = {}
         self._flusher: threading.Thread | None = None
@@ -115,7 +117,14 @@ class IssuedBook:
         token, now = found.token, self._clock()
         allowed = replace(grants.of_text(found.settings), scopes=frozenset(token.scopes.split()))
         result = CheckResult(
-            Code.OK, None, found.name, allowed.scopes, scope, token=token, subject=found.subject
+            Code.OK,
+            None,
+            found.name,
+            allowed.scopes,
+            scope,
+            rate=allowed.rate,
+            token=token,
+            subject=found.subject,
         )
         if token.revoked_at is not None or not found.stands:
             return replace(result, code=Code.REVOKED)
@@ -181,8 +190,13 @@ class IssuedBook:
 
     def _count(self, use: Use) -> None:
         with self._lock:
-            before = self._uses.get(use.version_id)
-            self._uses[use.version_id] = replace(use, count=use.count + before.count) if before else use
+            if len(self._uses) >= MOST_CALLERS:
+                use = replace(use, agent="(many)")
+            key = (use.version_id, use.address, use.agent)
+            before = self._uses.get(key)
+            if before is not None:
+                use = Use(use.version_id, use.count + before.count, use.at, use.address, use.agent)
+            self._uses[key] = use
             self._start()
 
     def _count_refused(self, found: CheckResult, use: Use) -> None:
@@ -223,6 +237,7 @@ class IssuedBook:
         def work(tx: Tx) -> None:
             for use in uses.values():
                 issued.used(tx, use)
+                register.seen(tx, use)
             for key, found, use in told:
                 if found.code is Code.EXPIRED:  # final from here on, also when a clock is set back
                     issued.move(tx, key, SecretState.EXPIRED)
@@ -336,4 +351,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 def _plain(text: str) -> str:
     """What a caller says about itself, fit for a row: short, printable, and without a token pasted in the wrong header."""
-    return _TOKEN.sub("(token)", _UNPRINTABLE.sub("?", text[:200]))
+    text = text[:200]
+    if not (text.isascii() and text.isprintable()):
+        text = _UNPRINTABLE.sub("?", text)
+    return _TOKEN.sub("(token)", text) if PREFIX in text else text

@@ -20,7 +20,6 @@ class Kind:
     letter: str
     flows: tuple[str, ...] = ()
     signs: bool = False  # its holder signs with it instead of showing it, so the hub has to keep the value, sealed
-    outside: bool = False  # its holder is another party: a person has to tell them of every new one
 
 
 CLIENT_CREDENTIALS = ("client_credentials",)
@@ -32,7 +31,7 @@ KINDS = (
     Kind("bulk", "bulk-api", "oauth", "s", CLIENT_CREDENTIALS),
     Kind("events", "event-stream", "oauth", "s", CLIENT_CREDENTIALS),
     Kind("webhook", "hub-webhook", "signing_secret", "e", signs=True),
-    Kind("hub-segment", "segment", "access_key", "w", outside=True),
+    Kind("hub-segment", "segment", "access_key", "w"),
 )
 
 _BY_ROW: Mapping[tuple[str, str], Kind] = {(kind.system, kind.method): kind for kind in KINDS}

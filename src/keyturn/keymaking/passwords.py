@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from keyturn.errors import InvalidInput
 
@@ -79,6 +80,7 @@ def checksum(body: str) -> str:
     return text
 
 
+@cache
 def pattern(prefix: str = PREFIX) -> re.Pattern[str]:
     """Finds tokens in any text: for log filters and secret scanners."""
     return re.compile(rf"\b{re.escape(prefix)}[{''.join(KINDS)}]_[0-9A-Za-z]{{49}}\b")

@@ -28,7 +28,7 @@ class ApprovalState(StrEnum):
 @dataclass(frozen=True)
 class Approval:
     """A question to a second person about one run. `why` says which rule asks; `asked_why` what the requester gave as
-    reason; `generation` and `seen` tell the connection as it was when the plan was frozen; `ends_at` None: an emergency's review, which
+    reason; `generation` and `seen` (a digest) tell the connection and its plan as they were when it was frozen; `ends_at` None: an emergency's review, which
     waits until somebody looks.
     """
 
@@ -73,12 +73,16 @@ class Rules:
             return cls()
         if said in {Mode.ON.value, Mode.OFF.value}:
             return cls(Mode(said))
-        return cls(Mode.ON, frozenset(read_goals([each.strip() for each in said.split(",")], "KEYTURN_APPROVALS")))
+        return cls(
+            Mode.ON, frozenset(read_goals([each.strip() for each in said.split(",")], "KEYTURN_APPROVALS"))
+        )
 
 
 def read_goals(names: Collection[object], field: str) -> tuple[Goal, ...]:
     """Goals by name, each once, in the order of `Goal`; a refresh waits for nobody. Raises: InvalidInput."""
-    known = {goal.value: goal for goal in Goal if goal is not Goal.REFRESH}  # tokens end, whoever is on holiday
+    known = {
+        goal.value: goal for goal in Goal if goal is not Goal.REFRESH
+    }  # tokens end, whoever is on holiday
     for name in names:
         if name not in known:
             raise InvalidInput(
@@ -112,7 +116,11 @@ def why_needed(
         return "it ends the authorization"
     if goal is Goal.MIGRATE:
         return "it changes how the connection authenticates"
-    if goal is Goal.DISCONNECT and plan is not None and any(step.target == "principal" for step in plan.steps):
+    if (
+        goal is Goal.DISCONNECT
+        and plan is not None
+        and any(step.target == "principal" for step in plan.steps)
+    ):
         return "it deletes the account at the vendor"
     if goal is Goal.CONTAIN and many > 1:
         return f"it replaces the credentials of {many} connections at once"

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     PROVE = "prove"
     CUTOVER = "cutover"
     JOBS = "jobs"  # the connection's own reads, with the new one
+    HANDOVER = "handover"  # another party is told of the new one; its first use, or their word, goes on
     DRAIN = "drain"
     DISABLE = "disable"
     SOAK = "soak"

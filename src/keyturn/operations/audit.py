@@ -14,8 +14,7 @@ from keyturn.bootstrap import Keyturn
 from keyturn.errors import InvalidInput
 from keyturn.model.run import Line, LineKind
 from keyturn.operations.connections import find
-from keyturn.storage import connections, journal, people
-from keyturn.storage.database import Tx
+from keyturn.storage import journal
 from keyturn.storage.journal import Chain, Head
 from keyturn.vault import roots
 
@@ -55,7 +54,6 @@ def search(
     hub: Keyturn,
     *,
     connection: str = "",
-    projects: frozenset[str] | None = None,
     run_id: str = "",
     kind: str = "",
     since: float | None = None,
@@ -64,22 +62,13 @@ def search(
     before: tuple[float, str, int] | None = None,
     limit: int = 100,
 ) -> list[Line]:
-    """The lines that fit, newest first, of every chain or of one connection's (`hub` is the hub's own). Limited to
-    `projects` the hub's own lines are left out. Raises: NotFound."""
-    chosen: list[str] | None = None
-    if connection == journal.HUB:
-        chosen = [] if projects is not None else [journal.HUB]
-    elif connection:
-        chosen = [find(hub, connection).id]
-
-    def work(tx: Tx) -> list[Line]:
-        mine = chosen
-        if projects is not None:
-            seen = [c.id for c in connections.every(tx) if people.project_of(tx, c.id) in projects]
-            mine = seen if mine is None else [each for each in mine if each in seen]
-        return journal.search(
+    """The lines that fit, newest first, of every chain or of one connection's (`hub` is the hub's own); those before a
+    line's (at, chain, number). `words` must all be in what a line says. Raises: NotFound."""
+    chain = connection if connection in {"", journal.HUB} else find(hub, connection).id
+    return hub.store.read(
+        lambda tx: journal.search(
             tx,
-            connection_ids=mine,
+            chain=chain,
             run_id=run_id,
             kind=kind,
             since=since,
@@ -88,8 +77,7 @@ def search(
             before=before,
             limit=limit,
         )
-
-    return hub.store.read(work)
+    )
 
 
 def export(hub: Keyturn, path: Path) -> Exported:

@@ -21,7 +21,7 @@ from keyturn.model.run import LineKind
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict, mismatch
 from keyturn.operations.forms import read_form
-from keyturn.storage import connections, journal, principals, sealed, versions
+from keyturn.storage import connections, journal, principals, projects, sealed, versions
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row, version_row
 
@@ -362,7 +362,7 @@ def discover(hub: Keyturn, name: str) -> tuple[Found, ...]:
 def forget(hub: Keyturn, name: str) -> None:
     """Deletes a connection's stored secrets once nothing of it is alive. Its history stays.
 
-    Raises: Conflict while anything may still be alive at the vendor.
+    Raises: Conflict while anything may still be alive at the vendor, or naming the sources that read through it.
     """
     connection = find(hub, name)
     known = hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
@@ -374,6 +374,14 @@ def forget(hub: Keyturn, name: str) -> None:
         )
 
     def work(tx: Tx) -> None:
+        tx.lock("SELECT generation FROM connection WHERE id = ?", connection.id)
+        left = projects.labels_of(tx, connection.id)
+        if left:
+            raise Conflict(
+                f"{name} is used by {', '.join(left)}",
+                hint=f"`keyturn source edit {left[0]} --connection OTHER`, or `keyturn source remove {left[0]}`.",
+                sources=left,
+            )
         for version in known:
             sealed.destroy(tx, version_row(version.id))
         sealed.destroy(tx, admin_row(connection.id))

@@ -430,6 +430,13 @@ def every(hub: Keyturn) -> list[Summary]:
     return [found.summary(name) for name in found.names()]
 
 
+def drop(hub: Keyturn, name: str) -> None:
+    """Deletes a dataset. Raises: NotFound, Conflict while a load into it runs."""
+    if any(load.dataset == name for load in hub.store.read(bulk.open_loads)):
+        raise Conflict(f"a load into {name} is running", hint="Wait for it, or give it up first.")
+    shelf(hub).drop(name)
+
+
 def export(hub: Keyturn, name: str, form: str) -> Iterator[bytes]:
     """A dataset as CSV or NDJSON, from one view, a piece at a time. Raises: NotFound, InvalidInput, before the first.
 
@@ -491,6 +498,7 @@ __all__ = [
     "begin",
     "cancel",
     "cancel_received",
+    "drop",
     "every",
     "export",
     "get",

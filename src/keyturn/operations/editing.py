@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,6 +24,7 @@ from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row
 
 _LONGEST = 120
+_PLACE = re.compile(r"(?:^|_)(?:url|uri|host|port|endpoint|address|server|domain)$")
 
 
 def edit(
@@ -110,8 +112,8 @@ def _settings(
             raise InvalidInput(f"{connection.name} has no field {name}", hint=f"Fields: {known}.", field=name)
         if not _may_change(method, field):
             hint = (
-                "Connect the other account beside it, and disconnect this one."
-                if name in method.principal
+                "Connect the other account or place beside it, and disconnect this one."
+                if name in method.principal or not (field.secret or field.part)
                 else f"Use `keyturn rotate {connection.name}`."
             )
             raise InvalidInput(f"{name} cannot be edited", hint=hint, field=name)
@@ -126,10 +128,19 @@ def _settings(
     return settings, admin
 
 
+def fields(hub: Keyturn, connection: Connection) -> list[Field]:
+    """The fields of a connection that `edit` takes."""
+    method = hub.catalog.row_of(connection).method
+    return [field for field in method.fields if _may_change(method, field)]
+
+
 def _may_change(method: Method, field: Field) -> bool:
-    """What names the account or is the credential itself is not edited."""
+    """What names the account or is the credential itself is not edited. Nor is where it is sent: whoever may edit could
+    have a credential that nobody may read sent to a place of their own."""
     is_credential = (field.secret or field.part) and field.group != "admin"
-    return not is_credential and field.name not in method.principal
+    says_where = bool(_PLACE.search(field.name)) or "://" in f"{field.example} {field.default}"
+    is_place = says_where and method.direction == "outbound"
+    return not is_credential and not is_place and field.name not in {*method.principal, "definition"}
 
 
 def _test(hub: Keyturn, before: Connection, settings: Mapping[str, Any], admin: Material | None) -> None:

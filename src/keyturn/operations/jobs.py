@@ -93,11 +93,7 @@ def _new(
         raise InvalidInput(
             "a job's name has 1 to 60 letters, digits or _ . -, starting with a letter or digit", field="name"
         )
-    what = what.strip()
-    if len(what) > _LONGEST_WHAT or not what.isprintable():
-        raise InvalidInput(
-            f"what is read has at most {_LONGEST_WHAT} characters, all printable", field="what"
-        )
+    what = check_what(what)
     if not 1 <= most <= MOST:
         raise InvalidInput(
             f"a job reads between 1 and {MOST} items: it shows that reading works, it moves no data",
@@ -122,6 +118,21 @@ def _new(
         created_at=now,
         created_by=hub.settings.actor,
     )
+
+
+def check_what(what: str) -> str:
+    """What is read, in its one spelling. Raises: InvalidInput."""
+    what = what.strip()
+    if len(what) > _LONGEST_WHAT or not what.isprintable():
+        raise InvalidInput(
+            f"what is read has at most {_LONGEST_WHAT} characters, all printable", field="what"
+        )
+    return what
+
+
+def must_read(hub: Keyturn, connection: Connection, what: str) -> None:
+    """One item of `what`, read now. Raises: as `add`, when it cannot be read."""
+    _tried(hub, connection, _new(hub, connection, "once", what, "", 1, after_rotation=False))
 
 
 def _taken(name: str) -> Conflict:
@@ -227,7 +238,8 @@ def run(hub: Keyturn, name: str, *, cause: Cause = Cause.DEMAND) -> JobResult:
     connection = find(hub, job.connection_id)
     token = f"{hub.hub.worker}/{new_id('jbc')}"
     until = now + _longest_s(hub, connection)
-    if not hub.store.write(lambda tx: jobs.claim(tx, job.id, token, now, until)):
+    due_by = None if cause is Cause.DEMAND else now
+    if not hub.store.write(lambda tx: jobs.claim(tx, job.id, token, now, until, due_by)):
         raise Conflict(f"{job.name} is being run already", hint="Wait a moment, then look at its results.")
     try:
         result = _read(hub, connection, job, cause)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from keyturn.bootstrap import Keyturn
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.executor.hub import RowOf
 from keyturn.model.credential import Connection, ConnectionState
+from keyturn.model.ids import RunId
 from keyturn.model.plan import Goal, Plan
 from keyturn.model.run import Run
 from keyturn.model.secret import Material
@@ -53,22 +55,22 @@ def start(
     reason: str = "",
     trigger: str = "",
     who: str = "",
+    emergency: str = "",
+    address: str = "",
 ) -> Run:
     """Freezes the plan into a queued run. `values` are fields of the method it goes to; what both methods have is taken
-    over. Programs keep the connection's name; the pointer and the method change in one local transaction.
+    over. Programs keep the connection's name; the pointer and the method change in one local transaction. While it waits
+    for approval, `values` are kept sealed and nothing of the connection is changed.
 
     Raises: InvalidInput naming the field; Conflict when the account is connected by that method already, or a run of
     the connection has not ended.
     """
     connection = find(hub, name)
     move, now = _move(hub, connection, to, values), time.time()
-    seal = _seal(hub, connection, move, now)
 
-    def also(tx: Tx, _: Connection) -> None:
-        connections.change(tx, connection.id, settings=dict(move.settings))
-        versions.mark_method(tx, connection.id, connection.method)
-        if seal is not None:
-            seal(tx)
+    def hold(run_id: RunId) -> Callable[[Tx], None]:
+        body = json.dumps({"to": to, "values": dict(values)}).encode()
+        return hub.secrets.sealing(runs.held_row(run_id), body, now)
 
     return runs.start(
         hub,
@@ -78,9 +80,39 @@ def start(
         trigger=trigger,
         who=who,
         view=_view(connection, move),
-        also=also,
+        also=_also(hub, connection, move, now),
+        hold=hold,
+        emergency=emergency,
+        address=address,
         to=to,
     )
+
+
+@dataclass(frozen=True)
+class Held:
+    """A migration that waits for approval: how its plan is made, and what begins with it."""
+
+    view: Callable[[Situation], Situation]
+    also: Callable[[Tx, Connection], None]
+
+
+def held(hub: Keyturn, run: Run) -> Held:
+    """What was kept of a migration that waits. Raises: as `start`, when it does not fit any more."""
+    connection, kept = find(hub, run.connection_id), json.loads(hub.secrets.get(runs.held_row(run.id)))
+    move = _move(hub, connection, str(kept["to"]), kept["values"])
+    return Held(_view(connection, move), _also(hub, connection, move, time.time()))
+
+
+def _also(hub: Keyturn, connection: Connection, move: _Move, now: float) -> Callable[[Tx, Connection], None]:
+    seal = _seal(hub, connection, move, now)
+
+    def also(tx: Tx, _: Connection) -> None:
+        connections.change(tx, connection.id, settings=dict(move.settings))
+        versions.mark_method(tx, connection.id, connection.method)
+        if seal is not None:
+            seal(tx)
+
+    return also
 
 
 def _move(hub: Keyturn, connection: Connection, to: str, values: Mapping[str, str]) -> _Move:

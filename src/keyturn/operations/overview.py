@@ -11,7 +11,7 @@ from typing import Any
 from keyturn.bootstrap import Keyturn
 from keyturn.model.policy import Policy
 from keyturn.model.run import TERMINAL, Debt, Run, RunState, Task
-from keyturn.operations import debts, runs, tasks
+from keyturn.operations import approvals, debts, runs, tasks
 from keyturn.storage import listing
 from keyturn.storage.database import Row, Tx
 from keyturn.storage.rows import load
@@ -51,7 +51,7 @@ class Line:
         if self.state == "needs_reauth":
             return "needs_reauth"
         if self.run_state:
-            return "waits" if self.tasks or self.run_state == "waiting_human" else "running"
+            return "waits" if self.tasks or self.run_state in _FOR_PEOPLE else "running"
         if self.state in _GONE:
             return self.state
         now = time.time()
@@ -66,6 +66,7 @@ class Line:
         return "paused" if self.state == "paused" else "good"
 
 
+_FOR_PEOPLE = frozenset({"waiting_human", "waiting_approval"})
 HEALTH: Mapping[str, str] = {
     "lost": "Lost: no known credential works",
     "blocked": "Blocked",
@@ -208,12 +209,14 @@ class Today:
     running: list[Line]
     connections: int
     names: Mapping[str, str] = field(default_factory=dict)
+    approvals: list[approvals.Item] = field(default_factory=list)
 
     @property
     def is_quiet(self) -> bool:
         """Whether nobody has to do anything."""
         return not any(
             (
+                self.approvals,
                 self.tasks,
                 self.stuck,
                 self.expired,
@@ -251,6 +254,7 @@ def today(hub: Keyturn, projects: frozenset[str] | None = None) -> Today:
         running=[line for line in every if line.health == "running"],
         connections=len(every),
         names=names,
+        approvals=approvals.waiting(hub, projects),
     )
 
 

@@ -24,7 +24,7 @@ class Role(StrEnum):
 SAYS: Mapping[Role, str] = {
     Role.VIEWER: "sees connections, runs, tasks and debts; changes nothing",
     Role.OPERATOR: "tests, rotates, authorizes and does tasks",
-    Role.APPROVER: "sees everything and the audit trail, and accepts debts with a reason",
+    Role.APPROVER: "sees everything and the audit trail, approves runs, and accepts debts with a reason",
     Role.ADMIN: "connects, edits, disconnects, issues, and manages people",
 }
 
@@ -44,8 +44,11 @@ class Operation(StrEnum):
     RUN_ROTATE = "run.rotate"
     RUN_END = "run.end"
     RUN_STEER = "run.steer"
+    APPROVAL_READ = "approval.read"
+    RUN_APPROVE = "run.approve"
     TASK_READ = "task.read"
     TASK_DO = "task.do"
+    TASK_SHARE = "task.share"
     DEBT_READ = "debt.read"
     DEBT_TRY = "debt.try"
     DEBT_CLOSE = "debt.close"
@@ -97,7 +100,7 @@ TABLE: Mapping[Operation, Right] = {
     Operation.PLAN_READ: Right("see what would happen", _ALL, "read", ("plan",)),
     Operation.RUN_READ: Right("see runs", _ALL, "read", ("runs", "run")),
     Operation.RUN_ROTATE: Right(
-        "rotate and authorize", _OPERATORS, "operate", ("rotate", "reauthorize", "refresh", "contain")
+        "rotate and authorize", _OPERATORS, "operate", ("rotate", "reauthorize", "refresh", "contain", "leaked")
     ),
     Operation.RUN_END: Right(
         "revoke, disconnect, reconnect and migrate",
@@ -108,14 +111,20 @@ TABLE: Mapping[Operation, Right] = {
     Operation.RUN_STEER: Right(
         "retry, cancel and roll back runs", _OPERATORS, "operate", ("retry", "cancel", "rollback")
     ),
+    Operation.APPROVAL_READ: Right("see what waits for a second person", _ALL, "read", ("approvals",)),
+    # a second person's word: no token speaks for one
+    Operation.RUN_APPROVE: Right("approve and refuse runs", _ANSWERABLE, "", ("approve", "refuse")),
     Operation.TASK_READ: Right("see tasks", _ALL, "read", ("tasks",)),
     Operation.TASK_DO: Right("claim and hand in tasks", _OPERATORS, "task", ("task",)),
+    Operation.TASK_SHARE: Right("hand a task to somebody outside", _OPERATORS, "task", ("task",)),
     Operation.DEBT_READ: Right("see debts", _ALL, "read", ("debts",)),
     Operation.DEBT_TRY: Right("try a debt again", _OPERATORS, "operate", ("debt",)),
     Operation.DEBT_CLOSE: Right("close a debt on one's word", _ANSWERABLE, "close", ("debt",)),
-    Operation.ISSUED_READ: Right("see what this hub issued", _ALL, "read", ("issued",)),
+    Operation.ISSUED_READ: Right(
+        "see what this hub issued", _ALL, "read", ("issued", "holders", "datasets", "events")
+    ),
     Operation.ISSUED_CHANGE: Right(
-        "issue and end credentials", _ADMINS, "issue", ("issue", "reissue", "revoke-issued", "grants")
+        "issue and end credentials", _ADMINS, "issue", ("issue", "reissue", "revoke-issued", "grants", "handover")
     ),
     Operation.AUDIT_READ: Right("read the audit trail", _ANSWERABLE, "audit", ("audit",), hub_wide=True),
     Operation.PEOPLE_READ: Right("see people and service identities", _ADMINS, "people", hub_wide=True),

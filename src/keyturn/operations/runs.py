@@ -110,9 +110,10 @@ def start(
     view: Callable[[Situation], Situation] = lambda seen: seen,
     shape: Callable[[Plan], Plan] = lambda made: made,
     also: Callable[[Tx, Connection], None] = lambda _tx, _connection: None,
-    hold: Callable[[Tx, RunId], None] = lambda _tx, _run_id: None,
+    hold: Callable[[RunId], Callable[[Tx], None]] | None = None,
     emergency: str = "",
     many: int = 1,
+    address: str = "",
     **facts: Any,
 ) -> Run:
     """Freezes a plan into a queued run. The same trigger again returns the same run.
@@ -121,8 +122,8 @@ def start(
     the connection otherwise than it is, `shape` change the plan, `also` write beside it; `facts` go into the journal.
 
     A plan that needs a second person (`model/approval.py`; `many` connections were asked for at once) waits as
-    `waiting_approval` and is never due; `hold` then keeps, instead of `also`, what is needed once it is approved. With
-    `emergency`, a reason, it begins at once and somebody looks at it afterwards.
+    `waiting_approval` and is never due; `hold`, where given, then keeps what `also` would have changed until it is
+    approved. With `emergency`, a reason, it begins at once and somebody looks at it afterwards.
 
     Raises: Conflict when another run of this connection has not ended, or one with this goal waits for approval
     (`facts['run']`).
@@ -133,8 +134,13 @@ def start(
     emergency = " ".join(emergency.split())
     reason = reason or emergency
     said = {"decision": "started", "goal": goal.value, "by": by, "reason": reason, **facts}
+    if address:
+        said["address"] = address
 
-    def why(tx: Tx, as_is: Connection, made: Plan | None) -> str:
+    keep = hold(run_id) if hold is not None else None
+
+    def why(tx: Tx, made: Plan | None) -> str:
+        as_is = connections.by_id(tx, connection.id) or connection
         policy, rules = Policy.read(as_is.policy).approve, hub.settings.approvals
         return why_needed(rules, policy, goal, made, many=many, has_accounts=people.are_there(tx))
 
@@ -145,11 +151,14 @@ def start(
         again = runs.by_trigger(tx, connection.id, trigger)
         if again is not None:
             return again
-        _one_question(tx, hub, connection, goal, now, by, is_emergency=bool(emergency))
+        _one_question(tx, connection, goal, now, by, is_emergency=bool(emergency))
         unfinished = runs.unfinished_of(tx, connection.id)
-        hurries = goal is Goal.CONTAIN and (bool(emergency) or not why(tx, connection, None))
+        needed = why(tx, None) if goal is Goal.CONTAIN else ""
+        hurries = goal is Goal.CONTAIN and (bool(emergency) or not needed)
         if unfinished is not None and hurries and unfinished.goal in _ROUTINE:
             if _goes_on(unfinished):
+                if needed:
+                    _ask(tx, connection.id, unfinished, needed, now, by, address, emergency)
                 return _hurry(tx, unfinished, now, by, reason)
             _give_way(tx, hub, unfinished, name, now, by)
         elif unfinished is not None:
@@ -160,21 +169,22 @@ def start(
             )
         seen = view(_situation(tx, connection.id, row, drop=drop))
         run = replace(_queued(seen.connection, shape(make_plan(seen, goal)), trigger, reason, now), id=run_id)
-        as_is = connections.by_id(tx, connection.id) or connection
-        needed = why(tx, as_is, run.plan)
-        if needed and not emergency:
+        needed = why(tx, run.plan)
+        waits = bool(needed) and not emergency
+        if waits:
             run = replace(run, state=RunState.WAITING_APPROVAL, due_at=0.0, waiting_for=f"approval: {needed}")
-            hold(tx, run.id)
-        question = _question(as_is, run, needed, by, str(facts.get("address", "")), emergency) if needed else None
-        if run.state is RunState.QUEUED:
+        if waits and keep is not None:
+            keep(tx)
+        else:
             also(tx, seen.connection)
         runs.add(tx, run)
-        began = {**said, "decision": "started" if run.state is RunState.QUEUED else "requested"}
-        lines = [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, began)]
-        if question is not None:
-            approvals.add(tx, question)
-            lines.append(journal.Entry(now, run.id, "approval", LineKind.DECISION, 0, _asked(question)))
-        journal.append(tx, connection.id, lines)
+        began = {**said, "decision": "requested" if waits else "started"}
+        journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, began)])
+        if needed:
+            as_planned = (
+                make_plan(view(_situation(tx, connection.id, row, drop=drop)), goal) if waits else None
+            )
+            _ask(tx, connection.id, run, needed, now, by, address, emergency, as_planned)
         return run
 
     made = hub.store.write(work)
@@ -216,43 +226,74 @@ def held_row(run_id: str) -> str:
     return f"approval:{run_id}"
 
 
-def as_seen(connection: Connection) -> str:
-    """What of a connection a frozen plan rests on besides its generation, as a digest."""
-    rests_on = [connection.settings, connection.policy, connection.method, connection.definition_hash]
-    return hashlib.sha256(dump([*rests_on, connection.principal_id, connection.state.value]).encode()).hexdigest()
+def as_seen(tx: Tx, connection_id: ConnectionId, planned: Plan) -> tuple[int, str]:
+    """A connection's generation, and a digest of what a frozen plan rests on besides: settings, policy, method and the
+    plan itself as it would be made now. Which sources use the credential may change meanwhile."""
+    as_is = connections.by_id(tx, connection_id)
+    if as_is is None:
+        raise NotFound("the connection is gone")
+    rests_on = [as_is.settings, as_is.policy, as_is.method, as_is.definition_hash, as_is.principal_id]
+    said = dump([*rests_on, as_is.state.value, replace(planned, used_by=()).as_json()])
+    return as_is.generation, hashlib.sha256(said.encode()).hexdigest()
 
 
-def _question(as_is: Connection, run: Run, why: str, by: str, address: str, emergency: str) -> Approval:
-    days = Policy.read(as_is.policy).approval_days
-    return Approval(
+def still_fits(
+    tx: Tx, run: Run, seen: str, row: RowOf, view: Callable[[Situation], Situation] = lambda found: found
+) -> bool:
+    """Whether connection and plan are still what they were when the plan was frozen; the generation apart.
+
+    Raises: Conflict, InvalidInput when the goal makes no sense any more.
+    """
+    plans = (
+        make_plan(view(_situation(tx, run.connection_id, row, drop=drop)), run.goal) for drop in (False, True)
+    )
+    return any(as_seen(tx, run.connection_id, each)[1] == seen for each in plans)
+
+
+def _ask(
+    tx: Tx,
+    connection_id: ConnectionId,
+    run: Run,
+    rule: str,
+    now: float,
+    by: str,
+    address: str,
+    emergency: str,
+    planned: Plan | None = None,
+) -> None:
+    """Puts the question to a second person on record: before the run, or after an emergency."""
+    as_is = connections.by_id(tx, connection_id)
+    days = Policy.read(as_is.policy).approval_days if as_is else 0.0
+    generation, seen = as_seen(tx, connection_id, planned) if planned else (0, "")
+    question = Approval(
         run_id=run.id,
-        connection_id=run.connection_id,
+        connection_id=connection_id,
         goal=run.goal,
         state=ApprovalState.REVIEW if emergency else ApprovalState.WAITING,
-        why=why,
+        why=rule,
         asked_by=by,
         asked_from=address,
         asked_why=emergency or run.reason,
-        asked_at=run.created_at,
-        generation=as_is.generation,
-        seen=as_seen(as_is),
-        ends_at=None if emergency else run.created_at + days * 86400.0,
+        asked_at=now,
+        generation=generation,
+        seen=seen,
+        ends_at=None if emergency else now + days * 86400.0,
         decided_by="",
         decided_from="",
         decided_why="",
         decided_at=None,
     )
-
-
-def _asked(question: Approval) -> dict[str, Any]:
-    facts: dict[str, Any] = {"by": question.asked_by, "from": question.asked_from, "rule": question.why}
-    if question.state is ApprovalState.REVIEW:
-        return {"decision": "approval_skipped", **facts, "why": question.asked_why}
-    return {"decision": "approval_asked", **facts, "until": question.ends_at}
+    approvals.add(tx, question)
+    facts: dict[str, Any] = {"by": by, "from": address, "rule": rule}
+    if emergency:
+        facts = {"decision": "approval_skipped", **facts, "why": emergency}
+    else:
+        facts = {"decision": "approval_asked", **facts, "until": question.ends_at}
+    journal.append(tx, connection_id, [journal.Entry(now, run.id, "approval", LineKind.DECISION, 0, facts)])
 
 
 def _one_question(
-    tx: Tx, hub: Keyturn, connection: Connection, goal: Goal, now: float, by: str, *, is_emergency: bool
+    tx: Tx, connection: Connection, goal: Goal, now: float, by: str, *, is_emergency: bool
 ) -> None:
     """Of one connection and goal only one run waits for approval. Raises: Conflict."""
     asked = approvals.waiting_for(tx, connection.id, goal)

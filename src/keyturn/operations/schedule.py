@@ -9,7 +9,7 @@ from keyturn.errors import KeyturnError
 from keyturn.model.credential import Connection, ConnectionState, Version
 from keyturn.model.plan import Goal
 from keyturn.model.policy import Policy
-from keyturn.operations import runs
+from keyturn.operations import approvals, runs
 from keyturn.storage import connections, versions
 from keyturn.storage.database import Tx
 
@@ -24,6 +24,7 @@ def start_due(hub: Keyturn) -> int:
     """Begins refreshes and rotations whose time has come; how many. Several workers begin each once: the trigger names
     version and hour. One that cannot begin (another run is going on, a plan that is refused) keeps no other back.
     """
+    approvals.expire_due(hub)
     now, begun = time.time(), 0
     refresh, rotate = hub.store.read(lambda tx: (_refreshes(tx, now), _rotations(tx, now)))
     for goal, found, why in (

@@ -493,6 +493,8 @@ def next_action(
         steps = hub.catalog.row_of(connection).method.recovery_steps
         first = f" First: {steps[0].text}" if steps else ""
         return f"No known credential works. Follow the recovery steps of `keyturn systems {connection.system}`.{first}"
+    if run.state is RunState.WAITING_APPROVAL:
+        return f"Somebody else uses `keyturn approve {run.id}` or `keyturn refuse {run.id} --reason TEXT`."
     if open_tasks:
         return " ".join(f"`keyturn task {t.id}`." for t in open_tasks)
     if run.state is RunState.BLOCKED:

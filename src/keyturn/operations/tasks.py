@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from keyturn.bootstrap import Keyturn
@@ -59,8 +59,15 @@ def claim(hub: Keyturn, task_id: str, who: str = "") -> Task:
     return get(hub, task_id)
 
 
-def submit(hub: Keyturn, task_id: str, values: Mapping[str, str], who: str = "") -> Task:
+def submit(
+    hub: Keyturn,
+    task_id: str,
+    values: Mapping[str, str],
+    who: str = "",
+    also: Callable[[Tx], None] = lambda _tx: None,
+) -> Task:
     """Takes a person's answer: checked for shape and for being the old value, sealed, then the machine check follows.
+    `also` is written in the same commit.
 
     Raises: InvalidInput naming the field; the task stays open and nothing is stored.
     """
@@ -82,6 +89,7 @@ def submit(hub: Keyturn, task_id: str, values: Mapping[str, str], who: str = "")
         now_is = tasks.by_id(tx, task.id)
         if now_is is None or now_is.state not in tasks.OPEN_STATES:
             raise Conflict(f"{task_id} was answered by somebody else meanwhile")
+        also(tx)
         seal(tx)
         tasks.change(tx, task.id, state=TaskState.SUBMITTED.value, claimed_by=who, why="")
         journal.append(

@@ -122,7 +122,9 @@ def _refresh(situation: Situation, goal: Goal) -> Plan:
 
 
 def _contain(situation: Situation, goal: Goal) -> Plan:
-    retire = tuple(step for step in shapes.retire(situation) if step.kind not in {Kind.DRAIN, Kind.SOAK})
+    waits = {Kind.DRAIN, Kind.SOAK, Kind.HANDOVER}
+    retire = tuple(step for step in shapes.retire(situation) if step.kind not in waits)
+    told = (shapes.handover(),) if situation.method.handover else ()  # afterwards: nobody is waited for
     steps = (
         Step("preflight", Kind.PREFLIGHT, "Look at what is alive", params={"lenient": True}),
         *shapes.stage(situation),
@@ -130,6 +132,7 @@ def _contain(situation: Situation, goal: Goal) -> Plan:
         *retire,
         *shapes.other_doors(situation),
         *shapes.jobs(situation, holds=False),
+        *told,
     )
     return _make(situation, goal, steps)
 

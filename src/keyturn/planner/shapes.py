@@ -168,6 +168,7 @@ def retire(situation: Situation) -> tuple[Step, ...]:
     if card.strategy in ONE_SLOT:
         return (dead,)  # the new value killed it
     drain = Step("drain", Kind.DRAIN, "Wait until nobody uses the old one", who="consumer", target="old")
+    told = (handover(),) if situation.method.handover else ()
     if card.strategy is Strategy.CONSENT and (
         card.revoke_scope is not RevokeScope.CREDENTIAL
         or ("revoker" not in situation.can and not card.own_client)
@@ -177,7 +178,7 @@ def retire(situation: Situation) -> tuple[Step, ...]:
                 dead, title="Account for the old one, which shares its grant with the new one", call=""
             )
         return (drain, dead)
-    steps = [drain]
+    steps = [*told, drain]
     if card.disable_first and "disabler" in situation.can:
         steps.append(
             Step(
@@ -213,6 +214,12 @@ def retire(situation: Situation) -> tuple[Step, ...]:
             )
         )
     return (*steps, dead)
+
+
+def handover() -> Step:
+    """Another party holds this one: somebody tells them, and they put the new one in its place."""
+    title = "A person hands the new one over; its first use, or their word, goes on"
+    return Step("handover", Kind.HANDOVER, title, who="person")
 
 
 def leave(situation: Situation) -> tuple[Step, ...]:
@@ -376,6 +383,8 @@ def warnings(situation: Situation, goal: Goal) -> tuple[str, ...]:
         said.append("The whole grant is ended, the new consent with it: the person consents twice.")
     if goal in {Goal.REVOKE, Goal.DISCONNECT}:
         said.append("Jobs on this connection fail from then on, until it is reconnected.")
+        if situation.sources:
+            said.append(f"These sources get nothing from then on: {', '.join(situation.sources)}.")
     if goal is Goal.DISCONNECT and situation.policy.drop_principal and not situation.has_admin:
         said.append("The remote identity stays: deleting it needs an administrator's credential.")
     lost = [v for v in situation.versions if v.state is State.ORPHAN]

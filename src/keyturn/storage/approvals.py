@@ -14,20 +14,21 @@ _COLUMNS = (
 
 
 def _read(row: Row) -> Approval:
-    return Approval(
-        RunId(row[0]), ConnectionId(row[1]), Goal(row[2]), ApprovalState(row[3]), *row[4:]
-    )
+    return Approval(RunId(row[0]), ConnectionId(row[1]), Goal(row[2]), ApprovalState(row[3]), *row[4:])
 
 
 def add(tx: Tx, approval: Approval) -> None:
     """Inserts a question."""
-    values = [each.value if isinstance(each, Goal | ApprovalState) else each for each in vars(approval).values()]
+    values = [
+        each.value if isinstance(each, Goal | ApprovalState) else each for each in vars(approval).values()
+    ]
     tx.run(f"INSERT INTO approval ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", *values)
 
 
 def of_run(tx: Tx, run_id: RunId) -> Approval | None:
-    """The question about a run."""
-    row = tx.one(f"SELECT {_COLUMNS} FROM approval WHERE run_id = ?", run_id)
+    """The latest question about a run: one that was approved may be turned into an emergency afterwards."""
+    sql = f"SELECT {_COLUMNS} FROM approval WHERE run_id = ? ORDER BY asked_at DESC LIMIT 1"
+    row = tx.one(sql, run_id)
     return _read(row) if row else None
 
 

@@ -119,14 +119,21 @@ def unheld(tx: Tx, now: float) -> list[JobId]:
     return [JobId(row[0]) for row in rows]
 
 
-def claim(tx: Tx, job_id: JobId, by: str, now: float, until: float) -> bool:
-    """Takes a job for one run of it. False while somebody else has it; a claim of the dead runs out by itself."""
+def claim(
+    tx: Tx, job_id: JobId, by: str, now: float, until: float, due_by: float | None = None
+) -> bool:
+    """Takes a job for one run of it. False while somebody else has it; a claim of the dead runs out by itself.
+
+    With `due_by` only while it is still due then: whoever saw it due may come when somebody else has just run it.
+    """
+    still = "" if due_by is None else " AND due_at IS NOT NULL AND due_at <= ? AND paused_at IS NULL"
     return 1 == tx.run(
-        "UPDATE job SET claimed_by = ?, claimed_until = ? WHERE id = ? AND claimed_until < ?",
+        f"UPDATE job SET claimed_by = ?, claimed_until = ? WHERE id = ? AND claimed_until < ?{still}",
         by,
         until,
         job_id,
         now,
+        *(() if due_by is None else (due_by,)),
     )
 
 

@@ -115,7 +115,7 @@ def latest(tx: Tx, connection_id: str, limit: int, before: int = 0) -> list[Line
 def search(
     tx: Tx,
     *,
-    connection_ids: Sequence[str] | None = None,
+    chain: str = "",
     run_id: str = "",
     kind: str = "",
     since: float | None = None,
@@ -125,10 +125,11 @@ def search(
     limit: int = 100,
 ) -> list[Line]:
     """The lines that fit, newest first; those before a line's (at, connection id, number). `words` must all be in what
-    the line says. Lines of every chain without `connection_ids`."""
+    the line says. Lines of every chain when none is named."""
     wanted: list[str] = []
     values: list[Any] = []
     for sql, value in (
+        ("connection_id = ?", chain or None),
         ("run_id = ?", run_id or None),
         ("kind = ?", kind or None),
         ("at >= ?", since),
@@ -137,9 +138,6 @@ def search(
         if value is not None:
             wanted.append(sql)
             values.append(value)
-    if connection_ids is not None:
-        wanted.append(f"connection_id IN ({','.join('?' * len(connection_ids)) or 'NULL'})")
-        values += connection_ids
     for word in words:
         wanted.append("facts LIKE ? ESCAPE '!'")
         values.append("%" + word.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%")

@@ -131,6 +131,12 @@ def page(
     return [_read(row) for row in tx.all(sql, *values, limit)]
 
 
+def since(tx: Tx, connection_id: ConnectionId, at: float) -> list[Run]:
+    """A connection's runs that were begun since then, oldest first."""
+    sql = f"SELECT {_COLUMNS} FROM run WHERE connection_id = ? AND created_at >= ? ORDER BY created_at, id"
+    return [_read(row) for row in tx.all(sql, connection_id, at)]
+
+
 def unfinished_of(tx: Tx, connection_id: ConnectionId) -> Run | None:
     """The one run of a connection that has begun, or is about to, and has not ended."""
     sql = (

@@ -13,14 +13,33 @@ from keyturn.bootstrap import Keyturn
 from keyturn.operations.rights import Operation
 from keyturn.web.guard import Guard
 from keyturn.web.live import Live
-from keyturn.web.pages import account, connect, connections, consent, door, home, people, plans, runs, tasks
+from keyturn.web.pages import (
+    account,
+    approvals,
+    audit,
+    connect,
+    connections,
+    consent,
+    debts,
+    door,
+    editing,
+    health,
+    helping,
+    home,
+    people,
+    plans,
+    runs,
+    systems,
+    tasks,
+)
 from keyturn.web.site import Page, Site
 
 _YEAR = "public, max-age=31536000, immutable"
 
 
 def site_map(live: Live) -> tuple[Page, ...]:
-    """Every page. None as operation: open to everybody; there are only those of the door."""
+    """Every page. None as operation: open to everybody; there are only those of the door, and
+    one for outside helpers, who come with a link that works once."""
     own, look, change = Operation.ACCOUNT_OWN, Operation.PEOPLE_READ, Operation.PEOPLE_CHANGE
     return (
         Page("GET", "/setup", door.setup_form, None),
@@ -34,6 +53,9 @@ def site_map(live: Live) -> tuple[Page, ...]:
         Page("POST", "/sign-in/passkey", door.by_passkey, None),
         Page("GET", "/sign-in/sso", door.sso, None),
         Page("GET", "/sign-in/sso/back", door.sso_back, None),
+        Page("GET", "/help", helping.show, None),
+        Page("POST", "/help", helping.open_, None),
+        Page("POST", "/help/hand-in", helping.hand_in, None),
         Page("POST", "/sign-out", door.sign_out, own),
         Page("GET", "/account", account.show, own),
         Page("POST", "/account/password", account.change_password, own),
@@ -74,18 +96,43 @@ def site_map(live: Live) -> tuple[Page, ...]:
         Page("GET", "/connections", connections.every, Operation.CONNECTION_READ),
         Page("GET", "/connections/{connection_id}", connections.one, Operation.CONNECTION_READ),
         Page("GET", "/connections/{connection_id}/history", connections.history, Operation.CONNECTION_READ),
+        Page("GET", "/connections/{connection_id}/edit", editing.show, Operation.CONNECTION_CHANGE),
+        Page("POST", "/connections/{connection_id}/edit/about", editing.about, Operation.CONNECTION_CHANGE),
+        Page("POST", "/connections/{connection_id}/edit/policy", editing.set_policy, Operation.CONNECTION_CHANGE),
+        Page(
+            "POST",
+            "/connections/{connection_id}/edit/settings",
+            editing.set_settings,
+            Operation.CONNECTION_CHANGE,
+            files=8,
+        ),
+        Page("POST", "/connections/{connection_id}/edit/forget", editing.forget, Operation.CONNECTION_CHANGE),
         Page("POST", "/connections/{connection_id}/test", connections.test, Operation.CONNECTION_TEST),
         Page("GET", "/connections/{connection_id}/plan/{goal}", plans.show, Operation.PLAN_READ),
         Page("POST", "/connections/{connection_id}/start/{goal}", plans.rotate, Operation.RUN_ROTATE),
         Page("POST", "/connections/{connection_id}/end/{goal}", plans.end, Operation.RUN_END),
         Page("GET", "/runs/{run_id}", runs.show, Operation.RUN_READ),
+        Page("GET", "/approvals", approvals.every, Operation.APPROVAL_READ),
+        Page("POST", "/runs/{run_id}/approve", approvals.approve, Operation.RUN_APPROVE),
+        Page("POST", "/runs/{run_id}/refuse", approvals.refuse, Operation.RUN_APPROVE),
         Page("POST", "/runs/{run_id}/retry", runs.retry, Operation.RUN_STEER),
         Page("POST", "/runs/{run_id}/cancel", runs.cancel, Operation.RUN_STEER),
         Page("POST", "/runs/{run_id}/rollback", runs.rollback, Operation.RUN_STEER),
         Page("GET", "/tasks", tasks.every, Operation.TASK_READ),
         Page("GET", "/tasks/{task_id}", tasks.one, Operation.TASK_READ),
+        Page("POST", "/tasks/{task_id}/link", tasks.share, Operation.TASK_SHARE),
         Page("POST", "/tasks/{task_id}/claim", tasks.claim, Operation.TASK_DO),
         Page("POST", "/tasks/{task_id}", tasks.submit, Operation.TASK_DO),
+        Page("GET", "/debts", debts.every, Operation.DEBT_READ),
+        Page("GET", "/debts/{debt_id}", debts.one, Operation.DEBT_READ),
+        Page("POST", "/debts/{debt_id}/try", debts.try_again, Operation.DEBT_TRY),
+        Page("POST", "/debts/{debt_id}/close", debts.close, Operation.DEBT_CLOSE),
+        Page("GET", "/systems", systems.every, Operation.SYSTEM_READ),
+        Page("GET", "/systems/{system}", systems.one, Operation.SYSTEM_READ),
+        Page("GET", "/audit", audit.show, Operation.AUDIT_READ),
+        Page("POST", "/audit/check", audit.check, Operation.AUDIT_READ),
+        Page("POST", "/audit/export", audit.export, Operation.AUDIT_READ),
+        Page("GET", "/health", health.show, Operation.HUB_CHECK),
         Page("GET", "/live", live.hub, Operation.HUB_READ),
         Page("GET", "/live/runs/{run_id}", live.run, Operation.RUN_READ),
     )

@@ -97,12 +97,7 @@ def sections(method: Method) -> Sections:
     for field in method.fields:
         if field.group == "admin":
             admin.append(field)
-        elif (
-            field.name in chosen
-            or field.secret
-            or field.part
-            or (field.required and field.default is None)
-        ):
+        elif field.name in chosen or field.secret or field.part or (field.required and field.default is None):
             main.append(field)
         else:
             more.append(field)

@@ -28,8 +28,8 @@ from keyturn import errors
 from keyturn.bootstrap import Keyturn
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
-from keyturn.model.run import Run, Task
-from keyturn.operations import connections, events, passwords, people, projects, rights, runs, sessions, tasks
+from keyturn.model.run import Debt, Run, Task
+from keyturn.operations import connections, debts, events, passwords, people, projects, rights, runs, sessions, tasks
 from keyturn.operations.rights import Operation, Who
 from keyturn.storage.people import Account, Session
 from keyturn.web import words
@@ -81,7 +81,12 @@ NAVIGATION = (
     Entry("Home", "/", "home", Operation.HUB_READ),
     Entry("Connections", "/connections", "plug", Operation.CONNECTION_READ, ("/runs", "/connect")),
     Entry("Tasks", "/tasks", "task", Operation.TASK_READ),
+    Entry("Approvals", "/approvals", "done", Operation.APPROVAL_READ),
+    Entry("Debts", "/debts", "debt", Operation.DEBT_READ),
+    Entry("Systems", "/systems", "grid", Operation.SYSTEM_READ),
+    Entry("Audit", "/audit", "audit", Operation.AUDIT_READ),
     Entry("People", "/people", "people", Operation.PEOPLE_READ),
+    Entry("Health", "/health", "gear", Operation.HUB_CHECK),
 )
 
 
@@ -126,7 +131,10 @@ class Site:
                 )
             except HTTPException as error:
                 return await run_in_threadpool(self._failed, request, error)
-            return await run_in_threadpool(self._serve, page, request, form)
+            try:
+                return await run_in_threadpool(self._serve, page, request, form)
+            finally:
+                await form.close()
 
         return Route(page.path, endpoint, methods=[page.method])
 
@@ -309,6 +317,11 @@ class Visit:
     def task(self, task_id: str) -> tuple[Task, Connection, str]:
         """A task, its connection and project, by the same rule."""
         found = tasks.get(self.hub, task_id)
+        return (found, *self.connection(found.connection_id))
+
+    def debt(self, debt_id: str) -> tuple[Debt, Connection, str]:
+        """A debt, its connection and project, by the same rule."""
+        found = debts.get(self.hub, debt_id)
         return (found, *self.connection(found.connection_id))
 
     def done(self, operation: Operation, on: str, **facts: Any) -> None:

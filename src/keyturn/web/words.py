@@ -12,8 +12,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from markupsafe import Markup, escape
 
 from keyturn.model.plan import Goal
+from keyturn.model.run import Line
 
 RUN_STATES: Mapping[str, tuple[str, str]] = {
+    "waiting_approval": ("Waiting for approval", "warn"),
     "queued": ("Queued", "calm"),
     "running": ("Running", "busy"),
     "resolving": ("Checking what happened", "busy"),
@@ -110,6 +112,15 @@ _COMMAND = re.compile(r"[^.;:]*`[^`]*keyturn [^`]*`[^.;]*[.;]?")
 def line_kind(kind: str) -> str:
     """A kind of journal line, for people."""
     return _LINES.get(kind, kind)
+
+
+def said_line(line: Line) -> str:
+    """A journal line in a few words: what was decided, or what kind of line it is, at which step."""
+    decided = str(line.facts.get("decision", "")).replace("_", " ")
+    step = line.step.replace("_", " ")
+    if decided:
+        return decided[:1].upper() + decided[1:]
+    return f"{line_kind(line.kind.value)} ({step})" if step else line_kind(line.kind.value)
 
 
 def hint(text: str) -> str:
@@ -232,3 +243,24 @@ def at_field(message: str, name: str, label: str) -> str:
     if message.startswith(f"{name} is missing"):
         return "This is needed."
     return sentence(message.replace(f"{name} ", f"{label} ", 1) if message.startswith(f"{name} ") else message)
+
+
+GAPS: Mapping[str, tuple[str, str]] = {
+    "Z0": ("No gap", "good"),
+    "Z1": ("One retry at most", "calm"),
+    "Z2": ("A short gap", "warn"),
+    "Z3": ("A gap", "bad"),
+}
+DEBTS: Mapping[str, tuple[str, str]] = {
+    "alive": ("Still alive", "It should be dead and is still accepted. End it at the vendor, or let the hub try again."),
+    "not_deleted": ("Not deleted", "It does not work any more, but is still there. Delete it at the vendor."),
+    "orphan": ("Nobody's", "It exists at the vendor and its value is known to nobody. Delete it there when it is not used."),
+    "proves_nothing": ("Nothing proven", "A test could not tell right from wrong, so it proves nothing. Look at the vendor's page."),
+    "revoke_refused": ("End refused", "The vendor refused to end it. Find out why, then try again."),
+    "sibling_died": ("Another one died too", "Ending this one ended another as well. Look at what else used it."),
+    "unproven": ("Death not proven", "It was ended, but no proof was seen. Look at the vendor's page, or try again."),
+    "unrevocable_grant": ("A grant that cannot be ended alone", "Ending it would end more than itself. Remove it in the vendor's settings when nothing else uses it."),
+    "unwanted": ("Not wanted", "It was made and is not used. Delete it at the vendor."),
+    "unknown_grant": ("A grant nobody can name", "A consent was answered and the answer lost. Look at the vendor's list of connected applications."),
+    "weak_proof": ("Weaker proof than wanted", "It was proven less well than the policy asks. Confirm it by other means."),
+}

@@ -40,7 +40,7 @@ def plan_command(
     GOAL is what for: rotate when left out. A run freezes exactly this plan.
     """
     from keyturn.model.plan import Goal
-    from keyturn.operations import migrating, runs
+    from keyturn.operations import approvals, migrating, runs
 
     with session.hub() as hub:
         connection = inputs.connection(hub, name)
@@ -49,10 +49,14 @@ def plan_command(
             made = migrating.plan(hub, connection.name, to, values)
         else:
             made = runs.plan(hub, connection.name, Goal(goal))
+        second = approvals.needed(hub, connection, made)
     if as_json:
-        terminal.emit({"connection": name, **made.as_json(), "point_of_no_return": made.point_of_no_return()})
+        terminal.emit({"connection": name, **made.as_json(), "point_of_no_return": made.point_of_no_return(), "approval": second})
         return
     show(name, made)
+    if second:
+        terminal.say()
+        terminal.say(terminal.style(f"  It waits until a second person approves it: {second}.", "yellow"))
 
 
 def show(name: str, plan: Plan) -> None:
@@ -67,6 +71,7 @@ def show(name: str, plan: Plan) -> None:
         [
             ("Consumers notice", f"{plan.gap_class.value}: {systems.GAPS[plan.gap_class]}"),
             ("Proof of death", f"{plan.proof.value}: {systems.PROOFS[plan.proof]}"),
+            ("Used by", ", ".join(plan.used_by)),
         ],
         "  ",
     )

@@ -28,6 +28,12 @@ def _options(command: C) -> C:
             "--timeout", type=inputs.length, metavar="LENGTH", help="Follow no longer than this, e.g. 10m."
         ),
         click.option("--reason", default="", help="Why, for the audit trail."),
+        click.option(
+            "--emergency",
+            default="",
+            metavar="REASON",
+            help="Do not wait for a second person's approval; somebody looks at it afterwards.",
+        ),
         click.option("--no-wait", is_flag=True, help="Start and return; serve or worker does the rest."),
         click.option("--yes", is_flag=True, help="Do not ask."),
     ):
@@ -151,7 +157,9 @@ def migrate_command(
         values = inputs.values_of(hub, connection.system, to, plain, secret)
         made = {connection.name: migrating.plan(hub, connection.name, to, values)}
         _ask(made, Goal.MIGRATE, options["yes"])
-        run = migrating.start(hub, connection.name, to, values, reason=options["reason"])
+        run = migrating.start(
+            hub, connection.name, to, values, reason=options["reason"], emergency=options["emergency"]
+        )
         if options["no_wait"]:
             code = follow.conclude(hub, [run], as_json=options["as_json"])
         else:
@@ -190,6 +198,7 @@ def _start(
     reason: str,
     timeout: float | None,
     as_json: bool,
+    emergency: str,
     drop: bool = False,
 ) -> None:
     """Plans everything before anything is started; a run that cannot start does not keep the others back."""
@@ -200,7 +209,7 @@ def _start(
         plans = {name: runs.plan(hub, name, goal, drop=drop) for name in chosen}
         if goal in _FINAL:
             _ask(plans, goal, yes)
-        started, codes = _begin(hub, chosen, goal, reason, drop)
+        started, codes = _begin(hub, chosen, goal, reason, drop, emergency)
         if no_wait:
             found = [runs.get(hub, run.id) for run in started]
             follow.conclude(hub, found, as_json=as_json)
@@ -214,7 +223,7 @@ def _start(
 
 
 def _begin(
-    hub: Keyturn, names: Sequence[str], goal: Goal, reason: str, drop: bool
+    hub: Keyturn, names: Sequence[str], goal: Goal, reason: str, drop: bool, emergency: str
 ) -> tuple[list[Run], list[Exit]]:
     from keyturn.operations import runs
 
@@ -222,7 +231,8 @@ def _begin(
     codes: list[Exit] = []
     for name in names:
         try:
-            started.append(runs.start(hub, name, goal, reason=reason, drop=drop))
+            run = runs.start(hub, name, goal, reason=reason, drop=drop, emergency=emergency, many=len(names))
+            started.append(run)
         except Conflict as error:
             if len(names) == 1:
                 raise

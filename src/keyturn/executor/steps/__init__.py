@@ -9,6 +9,7 @@ from keyturn.executor.moves import Move
 from keyturn.executor.steps.bring import ask, consent
 from keyturn.executor.steps.check import preflight, prove
 from keyturn.executor.steps.death import prove_dead
+from keyturn.executor.steps.handover import handover
 from keyturn.executor.steps.jobs import run_jobs
 from keyturn.executor.steps.make import issue, refresh, set_value
 from keyturn.executor.steps.retire import disable, drain, revoke, soak, tell
@@ -25,6 +26,7 @@ STEPS: Mapping[Kind, Callable[[Context, Step], Move]] = {
     Kind.PROVE: prove,
     Kind.CUTOVER: cutover,
     Kind.JOBS: run_jobs,
+    Kind.HANDOVER: handover,
     Kind.DRAIN: drain,
     Kind.DISABLE: disable,
     Kind.SOAK: soak,

@@ -5,7 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from keyturn.consumers.gate import why_closed
-from keyturn.errors import CredentialRejected, KeyturnError, OutcomeUnknown, VendorThrottled, VendorUnavailable
+from keyturn.errors import (
+    CredentialRejected,
+    KeyturnError,
+    OutcomeUnknown,
+    VendorThrottled,
+    VendorUnavailable,
+)
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Done, Move, Wait
 from keyturn.executor.steps.make import settle_forward

@@ -1,5 +1,5 @@
 CREATE TABLE approval (
-  run_id TEXT PRIMARY KEY REFERENCES run (id),
+  run_id TEXT NOT NULL REFERENCES run (id),
   connection_id TEXT NOT NULL,
   goal TEXT NOT NULL,
   state TEXT NOT NULL,
@@ -14,7 +14,8 @@ CREATE TABLE approval (
   decided_by TEXT NOT NULL,
   decided_from TEXT NOT NULL,
   decided_why TEXT NOT NULL,
-  decided_at {real}
+  decided_at {real},
+  PRIMARY KEY (run_id, asked_at)
 );
 CREATE INDEX approval_open ON approval (state, asked_at) WHERE decided_at IS NULL;
 CREATE INDEX approval_connection ON approval (connection_id) WHERE decided_at IS NULL;
@@ -28,8 +29,7 @@ CREATE TABLE task_link (
   ends_at {real} NOT NULL,
   ticket TEXT NOT NULL,
   opened_at {real},
-  used_at {real},
-  voided_at {real}
+  ended_at {real}
 );
 CREATE INDEX task_link_task ON task_link (task_id);
 CREATE INDEX task_link_ticket ON task_link (ticket) WHERE ticket <> '';

@@ -167,7 +167,9 @@ def save(it: Visit, system: str, method: str) -> Response:
     account = made.probe.identity.get("principal_label") or made.probe.identity.get("principal", "")
     said = f"{connection.name} is connected" + (f", as {account}." if account else ".")
     if made.negative_control == "refused":
-        return it.redirect(f"/connections/{connection.id}", f"{said} A made-up credential was refused, as it must be.")
+        return it.redirect(
+            f"/connections/{connection.id}", f"{said} A made-up credential was refused, as it must be."
+        )
     if made.negative_control == "unclear":
         said += " It is not clear that a wrong credential is refused, so a proof of death will be weaker."
         return it.redirect(f"/connections/{connection.id}", said, "warn")

@@ -57,6 +57,8 @@ def acts(it: Visit, line: overview.Line) -> list[Act]:
                 found.append(Act("Disconnect", f"{base}/plan/disconnect", is_end=True))
         if not is_gone and it.may(Operation.RUN_ROTATE, project):
             found.append(Act("Contain a leak", f"{base}/plan/contain", is_end=True))
+    if it.may(Operation.CONNECTION_CHANGE, project):
+        found.append(Act("Edit", f"{base}/edit"))
     found.append(Act("History", f"{base}/history"))
     return found
 

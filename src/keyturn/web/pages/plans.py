@@ -10,7 +10,8 @@ from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotFound
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
 from keyturn.model.plan import Goal, Plan
-from keyturn.operations import events, runs, systems
+from keyturn.model.run import RunState
+from keyturn.operations import approvals, events, runs, systems
 from keyturn.operations.rights import Operation
 from keyturn.storage.rows import dump
 from keyturn.web import words
@@ -43,7 +44,11 @@ def _show(
         made = runs.plan(it.hub, connection.id, goal)
     except (Conflict, InvalidInput) as error:
         why, hint = error.message, words.hint(error.hint)
-    open_run = next((run for run in runs.recent(it.hub, connection.id, 1) if run.ended_at is None), None)
+    unfinished = [run for run in runs.recent(it.hub, connection.id, 20) if run.ended_at is None]
+    open_run = next((run for run in unfinished if run.state is not RunState.WAITING_APPROVAL), None)
+    asked_run = next(
+        (r for r in unfinished if r.state is RunState.WAITING_APPROVAL and r.goal is goal), None
+    )
     operation = Operation.RUN_ROTATE if goal in _ROTATES else Operation.RUN_END
     is_inbound = it.hub.catalog.method(connection.system, connection.method).direction == "inbound"
     return it.render(
@@ -56,6 +61,9 @@ def _show(
         hint=hint,
         wrong=wrong,
         open_run=open_run,
+        asked_run=asked_run,
+        second=approvals.needed(it.hub, connection, made) if made else "",
+        emergency=it.text("emergency"),
         may_start=it.may(operation, project)
         and not is_inbound
         and (open_run is None or goal is Goal.CONTAIN),
@@ -119,6 +127,7 @@ def _start(it: Visit, connection_id: str, goal: Goal) -> Response:
             reason=" ".join(it.text("reason").split())[:300],
             trigger=it.text("trigger")[:60],
             shape=as_shown,
+            emergency=" ".join(it.text("emergency").split())[:300],
             address=it.address,
         )
     except _Another:

@@ -7,8 +7,9 @@ from typing import Any
 
 from starlette.responses import Response
 
+from keyturn.model.approval import ApprovalState
 from keyturn.model.run import Line, LineKind, Run, RunState
-from keyturn.operations import overview, progress, runs, systems
+from keyturn.operations import approvals, overview, progress, runs, systems
 from keyturn.operations.rights import Operation
 from keyturn.web.site import Visit
 
@@ -24,6 +25,8 @@ def show(it: Visit, run_id: str) -> Response:
     page = systems.run_page(it.hub, run)
     _, left = runs.left_behind(it.hub, run.id)
     may_steer = it.may(Operation.RUN_STEER, project)
+    asked = approvals.of_run(it.hub, run.id)
+    is_asked = asked is not None and asked.decided_at is None
     return it.render(
         "run.html",
         run=run,
@@ -38,6 +41,10 @@ def show(it: Visit, run_id: str) -> Response:
         is_still=progress.is_still(run),
         has_ended=overview.has_ended(run),
         ways=runs.ways_out(it.hub, run) if may_steer else frozenset(),
+        asked=asked,
+        is_asked=is_asked,
+        is_review=asked is not None and asked.state is ApprovalState.REVIEW,
+        why_not=approvals.why_not(it.who, asked, project) if asked is not None and is_asked else "",
         debts=left,
         lines=lines[-_SHOWN:][::-1],
         evidence=_evidence(lines),
@@ -86,6 +93,8 @@ def _advice(run: Run, page: dict[str, Any]) -> str:
         )
     if run.state is RunState.LOST:
         return "No known credential works. Follow the recovery steps below, as the vendor's administrator."
+    if run.state is RunState.WAITING_APPROVAL:
+        return "Nothing was done yet, and nothing is before somebody else approves it."
     if page["tasks"]:
         return "Somebody does its task; the run goes on by itself afterwards."
     if run.state is RunState.BLOCKED:

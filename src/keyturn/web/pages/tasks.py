@@ -10,11 +10,11 @@ from starlette.responses import Response
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.model.credential import Connection
 from keyturn.model.run import Task
-from keyturn.operations import overview, progress, runs, tasks
+from keyturn.operations import connections, links, overview, progress, runs, tasks
 from keyturn.operations.rights import Operation
 from keyturn.web.site import Visit
 
-_STEP = {"text": "", "ui_path": (), "button": "", "url": "", "warning": "", "hint": "", "who": ""}
+STEP = {"text": "", "ui_path": (), "button": "", "url": "", "warning": "", "hint": "", "who": ""}
 OPEN = frozenset({"open", "claimed", "returned"})
 
 
@@ -46,7 +46,7 @@ def _one(
         "task.html",
         status,
         task=task,
-        steps=[{**_STEP, **each} for each in task.instructions],
+        steps=[{**STEP, **each} for each in task.instructions],
         connection=connection,
         pinned=_account(connection),
         run=run,
@@ -55,7 +55,8 @@ def _one(
         is_open=task.state.value in OPEN,
         has_ended=overview.has_ended(run),
         may_do=it.may(Operation.TASK_DO, project),
-        fields=_fields(it, task, connection),
+        fields=fields_of(it, task),
+        may_share=it.may(Operation.TASK_SHARE, project),
         typed={str(f["name"]): it.text(f"field-{f['name']}") for f in task.fields if not f.get("secret")},
         error=error,
         wrong=field,
@@ -71,8 +72,9 @@ def _account(connection: Connection) -> str:
     return f"{who} at {where}" if who and where else who
 
 
-def _fields(it: Visit, task: Task, connection: Connection) -> list[dict[str, Any]]:
+def fields_of(it: Visit, task: Task) -> list[dict[str, Any]]:
     """The task's fields; whole files are pasted into an area, where line ends survive."""
+    connection = connections.find(it.hub, task.connection_id)
     method = it.hub.catalog.row_of(connection).method
     return [
         {
@@ -110,3 +112,11 @@ def submit(it: Visit, task_id: str) -> Response:
     return it.redirect(
         f"/runs/{task.run_id}", "Handed in. It is sealed, and is being checked with the vendor now."
     )
+
+
+def share(it: Visit, task_id: str) -> Response:
+    """Makes a link for somebody outside, shown this once."""
+    task, connection, project = it.task(task_id)
+    made = links.make(it.site.hub, it.who, task.id, it.text("for"))
+    it.done(Operation.TASK_SHARE, connection.name, task=task.id, verb="link")
+    return it.render("help_link.html", task=task, url=made.url.reveal(), ends_at=made.ends_at)

@@ -1,0 +1,221 @@
+"""What lies behind the hub's keys: `python -m bench.intake` prints JSON.
+
+`whoami` is measured against a bare route of the same server that answers as many bytes and asks nobody who calls; the
+two take turns. `bulk` sends a CSV file over HTTP and waits until readers see its rows; memory is the server's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from keyturn.bootstrap import Keyturn, open_hub
+from keyturn.contract.values import NetworkPolicy
+from keyturn.operations import issued
+from keyturn.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+BARE = "/bare"
+
+
+def settings(home: Path) -> Settings:
+    return Settings(
+        home=home,
+        database=f"sqlite:///{home / 'keyturn.db'}",
+        kek=f"file:{home.with_name(home.name + '-config') / 'kek'}",
+        network=NetworkPolicy(),
+        actor="bench",
+    )
+
+
+def serve(home: Path, port: int) -> None:
+    """The hub's own application, and the bare route beside it."""
+    import uvicorn
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    from keyturn.api.app import create_app
+
+    hub = open_hub(settings(home))
+    app = create_app(hub)
+
+    async def bare(_: Request) -> Response:
+        body = {"credential": "bench", "slot": "A", "state": "live", "scopes": ["bulk", "read"], "expires_at": None}
+        return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+    app.router.routes.insert(0, Route(BARE, bare))
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, access_log=False, log_level="warning", server_header=False)
+    uvicorn.Server(config).run()
+
+
+class Server:
+    def __init__(self, home: Path, process: subprocess.Popen[bytes], port: int, hub: Keyturn) -> None:
+        self.home, self.port, self.hub, self._process = home, port, hub, process
+
+    def peak_mb(self) -> float:
+        with open(f"/proc/{self._process.pid}/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+@contextmanager
+def served() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        home = Path(folder) / "home"
+        hub = open_hub(settings(home), create=True)
+        argv = [sys.executable, "-m", "bench.intake", "--serve", str(home), str(port)]
+        process = subprocess.Popen(argv, cwd=ROOT)
+        try:
+            until = time.monotonic() + 30
+            while True:
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1):
+                        break
+                except OSError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(0.05)
+            yield Server(home, process, port, hub)
+        finally:
+            process.terminate()
+            process.wait()
+            hub.close()
+
+
+def _calls(port: int, path: str, headers: dict[str, str], seconds: float, clients: int) -> tuple[float, float]:
+    """Requests a second and the 99th percentile in ms, over kept connections."""
+    took: list[list[float]] = [[] for _ in range(clients)]
+
+    def client(mine: list[float]) -> None:
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        until = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < until:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200, answer.status
+            mine.append(time.perf_counter() - began)
+        connection.close()
+
+    threads = [threading.Thread(target=client, args=(each,)) for each in took]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    every = sorted(1000 * one for each in took for one in each)
+    return len(every) / seconds, every[int(len(every) * 0.99)]
+
+
+def whoami(rounds: int = 5, seconds: float = 2.0, clients: int = 4) -> dict[str, Any]:
+    """Authenticated against bare, turn by turn; the ratio is taken within a round before the median."""
+    with served() as server:
+        value = issued.issue(server.hub, "api-key", "bench", {"scopes": "read bulk", "rate_per_minute": "0"}).value
+        headers = {"AccessKey": value.reveal()}
+        _calls(server.port, "/api/v1/whoami", headers, 0.5, clients)
+        found: dict[str, list[tuple[float, float]]] = {"bare": [], "whoami": []}
+        turns = [("bare", BARE, {}), ("whoami", "/api/v1/whoami", headers)]
+        for number in range(rounds):
+            for name, path, said in turns if number % 2 == 0 else turns[::-1]:
+                found[name].append(_calls(server.port, path, said, seconds, clients))
+        ratios = [ours[0] / bare[0] for ours, bare in zip(found["whoami"], found["bare"], strict=True)]
+        return {
+            "per_s": {name: round(statistics.median(each[0] for each in all_)) for name, all_ in found.items()},
+            "p99_ms": {name: round(statistics.median(each[1] for each in all_), 2) for name, all_ in found.items()},
+            "ratio": round(statistics.median(ratios), 3),
+            "wanted_ratio": 0.70,
+        }
+
+
+def bulk(rows: int = 1_000_000) -> dict[str, Any]:
+    """One CSV file of six columns, about 70 bytes a row."""
+    with served() as server, tempfile.TemporaryFile() as file:
+        value = issued.issue(server.hub, "api-key", "bench", {"scopes": "read bulk", "rate_per_minute": "0"}).value
+        headers = {"AccessKey": value.reveal()}
+        file.write(b"id,name,email,country,amount,note\n")
+        for start in range(0, rows, 10_000):
+            file.write(
+                b"".join(
+                    b'%d,customer %d,c%d@customers.example,DE,%d.%02d,"said ""yes"", twice"\n' % (n, n, n, n % 997, n % 100)
+                    for n in range(start, min(rows, start + 10_000))
+                )
+            )
+        size = file.tell()
+        file.seek(0)
+        idle_mb = server.peak_mb()
+        began = time.perf_counter()
+        url = f"http://127.0.0.1:{server.port}/api/v1/bulk/customers"
+        request = urllib.request.Request(
+            url, file, {**headers, "Content-Type": "text/csv", "Content-Length": str(size)}, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            load = json.loads(answer.read())
+        received_s = time.perf_counter() - began
+        while True:
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{server.port}/api/v1/bulk/loads/{load['id']}", headers=headers
+            )
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                page = json.loads(answer.read())
+            if page["ended_at"]:
+                break
+            time.sleep(0.1)
+        took = time.perf_counter() - began
+        assert (page["state"], page["accepted"], page["rejected"]) == ("done", rows, 0), page
+        began = time.perf_counter()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{server.port}/api/v1/datasets/customers/export", headers=headers
+        )
+        lines = 0
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            while piece := answer.read(1 << 20):
+                lines += piece.count(b"\n")
+        assert lines == rows, lines
+        return {
+            "rows": rows,
+            "mb": round(size / 1e6, 1),
+            "received_s": round(received_s, 2),
+            "seconds": round(took, 2),
+            "rows_per_s": round(rows / took),
+            "idle_mb": round(idle_mb, 1),
+            "peak_mb": round(server.peak_mb(), 1),
+            "export_rows_per_s": round(rows / (time.perf_counter() - began)),
+        }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.intake", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less of everything: shows that it works")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--serve", nargs=2, metavar=("HOME", "PORT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(Path(options.serve[0]), int(options.serve[1]))
+        return 0
+    found = {
+        "load_before": round(os.getloadavg()[0], 2),
+        "whoami": whoami(1, 1.0) if options.quick else whoami(),
+        "bulk": bulk(20_000 if options.quick else options.rows),
+    }
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""The calls that manage the hub's connections, runs, people and what it issues: everything the command line can do."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from keyturn.api import audit, connections, debts, hub, issued, leases, people, runs, systems, tasks
+from keyturn.api.door import Door
+from keyturn.bootstrap import Keyturn
+
+CALLS = (
+    systems.calls,
+    systems.own,
+    connections.calls,
+    runs.calls,
+    tasks.calls,
+    debts.calls,
+    leases.calls,
+    issued.calls,
+    audit.calls,
+    people.calls,
+    hub.calls,
+)
+
+
+def add_routes(app: FastAPI, site: Keyturn, door: Door) -> None:
+    """Adds the calls; they find the hub and its door at the application."""
+    app.state.hub, app.state.door = site, door
+    for each in CALLS:
+        app.include_router(each.router)

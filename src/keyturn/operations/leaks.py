@@ -1,0 +1,342 @@
+"""Credentials found where they do not belong: recognised without showing them, stopped, replaced and proven dead.
+
+Tokens of this hub are found by prefix and checksum, in any text, without asking anybody; credentials of other systems by
+their keyed fingerprint. What was reported is nowhere in the answer, the journal or the report's row.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from keyturn.bootstrap import Keyturn
+from keyturn.errors import InvalidInput, KeyturnError
+from keyturn.issued.book import ACCEPTED
+from keyturn.keymaking import passwords, webhooks
+from keyturn.model.credential import LIVE, Connection, State, Version
+from keyturn.model.ids import ConnectionId, VersionId, new_id
+from keyturn.model.plan import Goal
+from keyturn.model.run import LineKind
+from keyturn.operations import issued as issued_operations
+from keyturn.operations import register as register_operations
+from keyturn.operations import runs as run_operations
+from keyturn.storage import bulk, connections, consumers, issued, journal, people, register, sealed, versions
+from keyturn.storage.database import Tx
+from keyturn.storage.register import Leak
+from keyturn.vault.secrets import version_row
+
+MOST_BYTES = 16 * 1024 * 1024
+_SHORTEST, _LONGEST = 12, 16_384  # of a value that is looked for: shorter ones are words
+_MOST = 200_000  # candidates in one report
+_CUT = re.compile(r"[\s\"'`<>,;|()\[\]{}]+")
+_ASSIGNED = re.compile(r"[=:@&?]")
+_PEM = re.compile(r"-----BEGIN [A-Z ]{1,40}-----.{1,20000}?-----END [A-Z ]{1,40}-----", re.DOTALL)
+_SOURCE = re.compile(r"[\x20-\x7e]{0,200}")
+
+
+@dataclass(frozen=True)
+class Radius:
+    """What a leaked credential opens and whom stopping it hits: shown before anything is done.
+
+    `was_live`: whether it still worked. `action` is what will be (or was) done about it.
+    """
+
+    connection: Connection | None
+    name: str
+    system: str
+    what: str
+    version_id: str
+    was_live: bool
+    state: str
+    last_used_at: float | None
+    hit: tuple[str, ...]
+    steps: tuple[str, ...]
+    action: str
+    run_id: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a text held. `ours` counts values in our form; `known` are those that are or were credentials of this hub or
+    of its connections."""
+
+    ours: int
+    known: tuple[Radius, ...]
+
+    @property
+    def live(self) -> int:
+        """How many still worked."""
+        return sum(each.was_live for each in self.known)
+
+
+@dataclass(frozen=True)
+class _Hit:
+    connection_id: str
+    version_id: str
+    what: str
+    is_live: bool
+    state: str
+    token_id: str = ""
+    account_id: str = ""
+
+
+def find(hub: Keyturn, text: str) -> tuple[int, list[_Hit]]:
+    """What of a text is a credential: how many values in our form, and those that are known. Reads only.
+
+    Raises: InvalidInput for more than 16 MiB or too many words.
+    """
+    if len(text) > MOST_BYTES:
+        raise InvalidInput(f"a report has up to {MOST_BYTES // 1024**2} MiB", field="text")
+    ours = {value for value in passwords.pattern().findall(text) if _is_whole(value)}
+    ours |= {value for value in webhooks.pattern().findall(text) if webhooks.is_whole(value)}
+    hits = [hit for value in sorted(ours) for hit in _of_ours(hub, value)]
+    found = set()
+    for number, word in enumerate(_candidates(text)):
+        if number >= _MOST:
+            raise InvalidInput(
+                "the report has too many words", hint="Send the part around the find.", field="text"
+            )
+        found.add(hub.roots.fingerprint(word))
+    hits += _of_vendors(hub, found)
+    unique = {(hit.version_id or hit.token_id): hit for hit in hits}
+    return len(ours), list(unique.values())
+
+
+def _is_whole(value: str) -> bool:
+    try:
+        passwords.parse(value)
+    except InvalidInput:
+        return False
+    return True
+
+
+def _candidates(text: str) -> Iterator[str]:
+    """Words that could be a value: between blanks and quotes, behind an equals sign or a colon, and PEM blocks."""
+    for block in _PEM.findall(text):
+        yield block.strip()
+        yield block.strip() + "\n"
+        yield block.strip().replace("\\n", "\n")
+        yield block.strip().replace("\\n", "\n") + "\n"
+    seen: set[str] = set()
+    for word in _CUT.split(text):
+        parts = [word, word.rstrip("."), *_ASSIGNED.split(word)]
+        at = word.find("=")
+        colon = word.find(":")
+        parts += [word[at + 1 :] if at >= 0 else "", word[colon + 1 :] if colon >= 0 else ""]
+        for part in parts:
+            if _SHORTEST <= len(part) <= _LONGEST and part not in seen:
+                seen.add(part)
+                yield part
+    for line in text.splitlines():
+        whole = line.strip()
+        if (
+            _SHORTEST <= len(whole) <= _LONGEST and whole not in seen
+        ):  # a password with blanks or quotes in it
+            seen.add(whole)
+            yield whole
+
+
+def _of_ours(hub: Keyturn, value: str) -> list[_Hit]:
+    digest, now = hub.roots.token_digest(value), time.time()
+
+    def look(tx: Tx) -> list[_Hit]:
+        found = issued.presented(tx, digest)
+        if found is not None:
+            secret = found[0]
+            live = secret.state in ACCEPTED and (secret.ends_at is None or now < secret.ends_at)
+            return [
+                _Hit(secret.connection_id, secret.version_id, f"slot {secret.slot}", live, secret.state.value)
+            ]
+        token = people.token(tx, digest)
+        if token is None:
+            return []
+        live = token.ended_at is None and (token.ends_at is None or now < token.ends_at)
+        state = "live" if live else "ended"
+        return [_Hit("", "", f"API token {token.name}", live, state, token.id, token.account_id)]
+
+    return hub.store.read(look)
+
+
+def _of_vendors(hub: Keyturn, found: set[str]) -> list[_Hit]:
+    """By the version's fingerprint; and part by part for live values that have several."""
+
+    def look(tx: Tx) -> list[Version]:
+        ids = [row[0] for row in tx.all("SELECT id, fingerprint FROM version") if row[1] in found]
+        known = [versions.by_id(tx, VersionId(each)) for each in ids]
+        return [version for version in known if version is not None]
+
+    def alive(tx: Tx) -> list[Version]:
+        states = tuple(state.value for state in LIVE)
+        marks = ",".join("?" * len(states))
+        rows = tx.all(f"SELECT id FROM version WHERE state IN ({marks})", *states)
+        known = [versions.by_id(tx, VersionId(row[0])) for row in rows]
+        return [version for version in known if version is not None]
+
+    hits = {version.id: version for version in hub.store.read(look)}
+    for version in hub.store.read(alive):
+        if version.id in hits:
+            continue
+        if hub.store.read(lambda tx, row=version_row(version.id): sealed.get(tx, row)) is None:  # type: ignore[misc]
+            continue
+        material = hub.secrets.material(version_row(version.id))
+        if "digest" in material:
+            continue  # one of ours, found by its digest
+        parts = [part for part in material.secrets() if len(part) >= _SHORTEST]
+        if any(hub.roots.fingerprint(part) in found for part in parts):
+            hits[version.id] = version
+    return [
+        _Hit(v.connection_id, v.id, f"version {v.number}", v.state in LIVE, v.state.value)
+        for v in hits.values()
+    ]
+
+
+# -- what to do about it -------------------------------------------------------------------------------------------
+
+
+def report(
+    hub: Keyturn,
+    text: str,
+    *,
+    source: str = "",
+    url: str = "",
+    dry_run: bool = False,
+    who: str = "",
+) -> Report:
+    """Recognises what leaked and stops it: a secret of ours is refused on every worker when this returns, and a `contain`
+    run replaces what leaked and proves it dead. `dry_run` shows the same and does nothing. The same report again starts
+    nothing twice.
+
+    Raises: InvalidInput.
+    """
+    for field, said in (("source", source), ("url", url)):
+        if not _SOURCE.fullmatch(said) or passwords.pattern().search(said):
+            raise InvalidInput(f"{field} has up to 200 printable characters, and no credential", field=field)
+    who = who or hub.settings.actor
+    ours, hits = find(hub, text)
+    known = [_radius(hub, hit) for hit in hits]
+    if dry_run:
+        return Report(ours, tuple(known))
+    return Report(
+        ours, tuple(_stop(hub, hit, each, source, url, who) for hit, each in zip(hits, known, strict=True))
+    )
+
+
+def _radius(hub: Keyturn, hit: _Hit) -> Radius:
+    if not hit.connection_id:
+        action = "end the token" if hit.is_live else "nothing: it had ended"
+        return Radius(None, hit.what, "", hit.what, "", hit.is_live, hit.state, None, (), (), action)
+    now = time.time()
+
+    def look(tx: Tx) -> tuple[Connection | None, float | None, list[str]]:
+        connection = connections.by_id(tx, ConnectionId(hit.connection_id))
+        secret = issued.by_version(tx, VersionId(hit.version_id))
+        said = [
+            f"leased by {lease.consumer}" for lease in consumers.holders(tx, VersionId(hit.version_id), now)
+        ]
+        said += [
+            f"consumer {each.name} ({each.kind})"
+            for each in consumers.declared(tx, ConnectionId(hit.connection_id))
+        ]
+        return connection, secret.last_used_at if secret is not None else None, said
+
+    connection, used_at, said = hub.store.read(look)
+    if connection is None:
+        return Radius(None, "", "", hit.what, hit.version_id, hit.is_live, hit.state, None, (), (), "nothing")
+    if hub.catalog.method(connection.system, connection.method).direction == "inbound":
+        said += register_operations.affected(hub, connection.name)
+    action, steps = "nothing: it had ended", ()
+    if hit.is_live:
+        action = "contain: replace it now, end it, prove it dead"
+        try:
+            made = run_operations.plan(hub, connection.name, Goal.CONTAIN)
+            steps = tuple(step.title for step in made.steps)
+            said += made.warnings
+        except KeyturnError as error:
+            action = f"stop it; a person must do the rest: {error.message}"
+    return Radius(
+        connection,
+        connection.name,
+        f"{connection.system}/{connection.method}",
+        hit.what,
+        hit.version_id,
+        hit.is_live,
+        hit.state,
+        used_at,
+        tuple(said),
+        steps,
+        action,
+    )
+
+
+def _stop(hub: Keyturn, hit: _Hit, seen: Radius, source: str, url: str, who: str) -> Radius:
+    now = time.time()
+    if seen.connection is None:
+        if hit.token_id and hit.is_live:
+            hub.store.write(lambda tx: people.end_token(tx, hit.account_id, hit.token_id, now))
+        return seen
+    connection = seen.connection
+    row = Leak(new_id("lek"), connection.id, hit.version_id, source, url, who, "", hit.is_live, now)
+    facts = {
+        "decision": "leak_reported",
+        "version": hit.version_id,
+        "was_live": hit.is_live,
+        "source": source,
+        "url": url,
+        "by": who,
+    }
+    ledger = issued_operations.book(hub)
+
+    def brake(tx: Tx) -> bool:
+        """A secret of ours is stopped before anything else is tried."""
+        secret = issued.by_version(tx, VersionId(hit.version_id))
+        if secret is not None and secret.state in ACCEPTED:
+            ledger.retire(tx, secret)
+        bulk.unpin(tx, hit.version_id)
+        if not register.add_leak(tx, row):
+            return False
+        journal.append(tx, connection.id, [journal.Entry(now, "", "leak", LineKind.DECISION, 0, facts)])
+        return True
+
+    is_new = hub.store.write(brake)
+    if not hit.is_live:
+        return seen
+    run_id, error = "", ""
+    if is_new or not _is_contained(hub, hit.version_id):
+        try:
+            reason = "leaked" + (f": found by {source}" if source else "")
+            run = run_operations.start(
+                hub, connection.name, Goal.CONTAIN, reason=reason, trigger=f"leak:{hit.version_id}", who=who
+            )
+            run_id = run.id
+        except KeyturnError as refused:
+            error = refused.message
+    return Radius(**{**seen.__dict__, "run_id": run_id, "error": error})
+
+
+def _is_contained(hub: Keyturn, version_id: str) -> bool:
+    version = hub.store.read(lambda tx: versions.by_id(tx, VersionId(version_id)))
+    return version is None or version.state in {State.DEAD, State.REVOKED, State.REVOKING}
+
+
+def latest(hub: Keyturn, limit: int = 50) -> list[Leak]:
+    """The latest reports, newest first."""
+    return hub.store.read(lambda tx: register.leaks(tx, limit))
+
+
+def texts(items: Iterable[object]) -> list[tuple[str, str, str]]:
+    """(text, source, url) of reports in the scanners' common form: objects with `token`, `source` and `url`.
+
+    Raises: InvalidInput. Source: https://docs.github.com/code-security/secret-scanning/secret-scanning-partner-program,
+    checked 2026-11-23.
+    """
+    found = []
+    for item in items:
+        said = item if isinstance(item, dict) else {}
+        token, source, url = said.get("token"), said.get("source") or "", said.get("url") or ""
+        if not isinstance(token, str) or not token or not isinstance(source, str) or not isinstance(url, str):
+            raise InvalidInput("each report has a token, and may have source and url, as text", field="body")
+        found.append((token, source, url))
+    return found

@@ -1,0 +1,476 @@
+"""The calls one by one: what they do, what they leave in the journal, and what they never say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.api.managing.conftest import LOCAL, is_problem
+from tests.faults import shapes_connector as shapes
+from tests.faults import world
+from tests.issued.conftest import wait_for
+
+from keyturn.model.plan import Goal
+from keyturn.operations import connections, people, runs, tasks
+from keyturn.storage import journal
+
+CONNECTABLE = "two_slots"
+
+
+def form(vendor, name, method=CONNECTABLE):
+    """The values that connect a fresh account of this test."""
+    made = shapes.provision(vendor.client, method, name)
+    known = {f.name for f in shapes.system().method(method).fields}
+    every = {**made.settings, **dict(made.material), **dict(made.admin or {})}
+    return made, {k: v for k, v in every.items() if k in known}
+
+
+def secrets_of(made):
+    return [*made.material.secrets(), *(made.admin.secrets() if made.admin else ())]
+
+
+@pytest.fixture
+def admin(token):
+    return token("admin")
+
+
+# -- systems and connecting --------------------------------------------------------------------------------------------
+
+
+def test_systems_and_one_of_them(client, admin):
+    """Rows with their cards; a page with its fields."""
+    rows = client.get("systems", headers=admin).json()["items"]
+    assert {"shapes/two_slots", "hub-api/access_key"} <= {f"{r['system']}/{r['method']}" for r in rows}
+    page = client.get("systems/hub-api", headers=admin).json()
+    assert page["methods"][0]["fields"][0]["name"]
+    is_problem(client.get("systems/none", headers=admin), 404)
+
+
+def test_test_before_save_then_connect(client, admin, vendor, idle, request):
+    """A test keeps nothing; connecting does, and no answer shows a secret."""
+    made, values = form(vendor, f"fresh-{abs(hash(request.node.nodeid)) % 10**8}")
+    body = {"system": "shapes", "method": CONNECTABLE, "name": "fresh", "values": values, "owner": "sam"}
+    checked = client.post("connections/test", json=body, headers=admin)
+    assert checked.json()["verdict"] == "accepted"
+    assert checked.json()["negative_control"] == "refused"
+    assert not connections.every(idle)
+    done = client.post("connections", json={**body, "project": "billing"}, headers=admin)
+    assert done.status_code == 201, done.text
+    found = done.json()
+    assert (found["name"], found["owner"], found["project"], found["version"]) == ("fresh", "sam", "billing", 1)
+    for each in secrets_of(made):
+        assert each not in checked.text + done.text + client.get("connections/fresh", headers=admin).text
+    is_problem(client.post("connections", json=body, headers=admin), 409, "conflict")
+
+
+def test_nothing_is_kept_of_a_refused_credential(client, admin, vendor, idle, request):
+    """502 with the vendor's class of reason; what was typed is not repeated."""
+    _, values = form(vendor, f"bad-{abs(hash(request.node.nodeid)) % 10**8}")
+    secret = next(f.name for f in shapes.system().method(CONNECTABLE).fields if f.secret and f.group != "admin")
+    values[secret] = "wrong-on-purpose-7Hq2"
+    body = {"system": "shapes", "method": CONNECTABLE, "name": "bad", "values": values}
+    answer = client.post("connections", json=body, headers=admin)
+    is_problem(answer, 502, "credential_rejected")
+    assert "7Hq2" not in answer.text
+    assert not connections.every(idle)
+
+
+def test_lists_are_filtered_sorted_and_paged(client, admin, connect):
+    """A cursor is opaque, signed, and of one list with its filters."""
+    for name in ("beta", "alpha", "gamma"):
+        connect(name=name)
+    names = lambda answer: [c["name"] for c in answer.json()["items"]]  # noqa: E731
+    first = client.get("connections?limit=2", headers=admin)
+    assert names(first) == ["alpha", "beta"]
+    after = first.json()["next"]
+    assert names(client.get("connections", params={"limit": 2, "after": after}, headers=admin)) == ["gamma"]
+    assert names(client.get("connections?text=amm", headers=admin)) == ["gamma"]
+    assert names(client.get("connections?name=alpha", headers=admin)) == ["alpha"]
+    assert names(client.get("connections?sort=name&down=true", headers=admin)) == ["gamma", "beta", "alpha"]
+    assert names(client.get("connections?system=none", headers=admin)) == []
+    for wrong in (after[:-2] + "AA", "x", after + "AAAA", "ü"):
+        problem = is_problem(client.get("connections", params={"after": wrong}, headers=admin), 422)
+        assert problem["field"] == "after"
+    other = client.get("connections", params={"after": after, "sort": "due"}, headers=admin)
+    is_problem(other, 422)
+    is_problem(client.get("runs", params={"after": after}, headers=admin), 422)
+
+
+def test_a_page_never_shows_twice_what_comes_meanwhile(client, admin, connect, idle):
+    """Runs that begin between two pages do not move the second."""
+    connect()
+    started = []
+    for _ in range(5):
+        run = runs.start(idle, "orders", Goal.ROTATE)
+        runs.cancel(idle, run.id)
+        started.append(run.id)
+    first = client.get("runs?limit=2", headers=admin).json()
+    assert [r["id"] for r in first["items"]] == started[:2:-1]
+    run = runs.start(idle, "orders", Goal.ROTATE)
+    runs.cancel(idle, run.id)
+    rest = client.get("runs", params={"limit": 2, "after": first["next"]}, headers=admin).json()
+    assert [r["id"] for r in rest["items"]] == started[2:0:-1]
+    found = client.get("runs?state=aborted_clean&goal=rotate&connection=orders", headers=admin).json()
+    assert len(found["items"]) == 6
+    assert client.get("runs?state=blocked", headers=admin).json()["items"] == []
+
+
+# -- editing -----------------------------------------------------------------------------------------------------------
+
+
+def test_edit_owner_policy_and_project(client, admin, connect, idle):
+    """What is not named stays; null takes a policy back; the journal has both values."""
+    found = connect()
+    body = {"owner": "sam", "policy": {"max_age_days": 30, "retention_s": None}, "project": "billing"}
+    answer = client.patch("connections/orders", json=body, headers=admin)
+    assert answer.status_code == 200, answer.text
+    page = answer.json()
+    assert (page["owner"], page["project"], page["policy"]) == (
+        "sam",
+        "billing",
+        {"max_age_days": 30, "drain_min_s": 0.02},
+    )
+    lines = idle.store.read(lambda tx: journal.of_connection(tx, found.id))
+    edited = next(line.facts for line in lines if line.facts.get("decision") == "edited")
+    assert edited["by"] == "admin--robot"
+    assert edited["changed"]["policy.max_age_days"] == [None, 30]
+    assert edited["changed"]["owner"] == ["ada", "sam"]
+    is_problem(client.patch("connections/orders", json={"policy": {"nonsense": 1}}, headers=admin), 422)
+    is_problem(client.patch("connections/orders", json={"nonsense": 1}, headers=admin), 422)
+    count = len(lines)
+    client.patch("connections/orders", json={"owner": "sam"}, headers=admin)
+    assert len(idle.store.read(lambda tx: journal.of_connection(tx, found.id))) == count
+
+
+def test_settings_are_tested_before_they_are_kept(client, admin, connect, idle):
+    """A field that names the account, or is the credential, is not edited; a setting that breaks it is not kept."""
+    connect()
+    method = idle.catalog.row_of(connections.find(idle, "orders")).method
+    secret = next(f.name for f in method.fields if f.secret and f.group != "admin")
+    for name in (*method.principal, secret):
+        problem = is_problem(
+            client.patch("connections/orders", json={"values": {name: "x"}}, headers=admin), 422
+        )
+        assert problem["field"] == name
+    is_problem(client.patch("connections/orders", json={"values": {"none": "x"}}, headers=admin), 422)
+    before = connections.find(idle, "orders").settings
+    answer = client.patch("connections/orders", json={"values": {"address": "/nowhere"}}, headers=admin)
+    is_problem(answer, 503)
+    assert connections.find(idle, "orders").settings == before
+    answer = client.patch("connections/orders", json={"values": {"by": "another"}}, headers=admin)
+    assert answer.json()["settings"] == {**before, "by": "another"}
+
+
+def test_settings_wait_for_a_run(client, admin, connect, idle):
+    """A run works with the settings it started with."""
+    connect()
+    run = runs.start(idle, "orders", Goal.ROTATE)
+    answer = client.patch("connections/orders", json={"values": {"by": "another"}}, headers=admin)
+    problem = is_problem(answer, 409)
+    assert problem["run"] == run.id
+    assert client.patch("connections/orders", json={"owner": "sam"}, headers=admin).status_code == 200
+
+
+def test_an_issued_keys_scopes_are_edited(client, admin, idle):
+    """They count from the next call on."""
+    key = client.post(
+        "issued", json={"kind": "api-key", "name": "partner", "values": {"scopes": "read"}}, headers=admin
+    ).json()["value"]
+    assert client.get("connections", headers={"AccessKey": key}).status_code == 200
+    answer = client.patch("connections/partner", json={"values": {"scopes": "lease"}}, headers=admin)
+    assert answer.status_code == 200, answer.text
+    is_problem(client.get("connections", headers={"AccessKey": key}), 403, "cred.scope")
+
+
+# -- looking -----------------------------------------------------------------------------------------------------------
+
+
+def test_test_discover_history_consumers(client, admin, connect):
+    """The same as the commands."""
+    connect()
+    assert client.post("connections/orders/test", headers=admin).json()["verdict"] == "accepted"
+    assert client.post("connections/orders/discover", headers=admin).json()["items"]
+    history = client.get("connections/orders/history", headers=admin).json()
+    assert history["versions"][0]["state"] == "current"
+    assert history["journal"][0]["number"] == 1
+    used = client.post(
+        "connections/orders/consumers", json={"name": "job", "kind": "cached", "ttl_s": 60}, headers=admin
+    ).json()["items"]
+    assert (used[0]["name"], used[0]["ttl_s"]) == ("job", 60)
+    assert client.get("connections/orders/consumers", headers=admin).json()["items"] == used
+    is_problem(
+        client.post("connections/orders/consumers", json={"name": "job", "kind": "cached"}, headers=admin), 422
+    )
+
+
+def test_leases_by_a_token(client, token, connect):
+    """Taken, seen, prolonged, given back."""
+    connect()
+    headers = token("operator")
+    taken = client.post("leases", json={"connection": "orders", "consumer": "etl"}, headers=headers)
+    assert taken.status_code == 201, taken.text
+    held = client.get("connections/orders/leases", headers=headers).json()["items"]
+    assert [(h["id"], h["consumer"], h["version"]) for h in held] == [(taken.json()["id"], "etl", 1)]
+    path = f"leases/{taken.json()['id']}"
+    assert client.post(f"{path}/extend", json={"ttl_s": 60}, headers=headers).json()["ttl_s"] == 60
+    assert client.delete(path, headers=headers).status_code == 204
+    assert client.get("connections/orders/leases", headers=headers).json()["items"] == []
+
+
+# -- plans and runs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("goal", ["rotate", "disconnect", "contain", "reconnect", "revoke", "reauthorize", "refresh"])
+def test_a_plan_for_every_goal(client, admin, connect, idle, goal):
+    """The same plan as the operation's, or its refusal; nothing is started."""
+    connect()
+    answer = client.get(f"connections/orders/plan/{goal}", headers=admin)
+    if answer.status_code == 200:
+        made = runs.plan(idle, "orders", Goal(goal))
+        assert answer.json()["steps"] == json.loads(json.dumps(made.as_json()["steps"]))
+        assert len(answer.json()["digest"]) == 64
+    else:
+        is_problem(answer, answer.status_code)
+        assert answer.status_code in {409, 422}
+    assert not runs.recent(idle)
+
+
+def test_dry_run_then_exactly_that(client, admin, connect, hub, ended):
+    """A dry run starts nothing; its digest starts that plan, and another digest starts none."""
+    connect()
+    dry = client.post("connections/orders/rotate", json={"dry_run": True}, headers=admin)
+    assert (dry.status_code, dry.json()["goal"]) == (200, "rotate")
+    assert not runs.recent(hub)
+    is_problem(client.post("connections/orders/rotate", json={"plan": "0" * 64}, headers=admin), 409)
+    assert not runs.recent(hub)
+    run = client.post(
+        "connections/orders/rotate", json={"plan": dry.json()["digest"], "reason": "quarterly"}, headers=admin
+    )
+    assert run.status_code == 202, run.text
+    assert ended(run.json()["id"]).state.value == "complete"
+    found = client.get(f"runs/{run.json()['id']}", headers=admin).json()
+    assert (found["state"], found["reason"], found["ended"]) == ("complete", "quarterly", True)
+    assert all(step["state"] == "done" for step in found["steps"])
+    lines = client.get(f"runs/{found['id']}/lines?limit=3", headers=admin).json()
+    rest = client.get(
+        f"runs/{found['id']}/lines", params={"after": lines["next"], "limit": 500}, headers=admin
+    ).json()
+    assert lines["items"] + rest["items"] == found["lines"]
+    assert client.get("runs?connection=orders", headers=admin).json()["items"][0]["id"] == found["id"]
+
+
+def test_every_goal_that_ends_or_begins_anew(client, admin, connect, hub, ended):
+    """Disconnect, reconnect, contain: the same runs as the commands start."""
+    connect()
+    for goal in ("contain", "disconnect", "reconnect"):
+        answer = client.post(f"connections/orders/{goal}", headers=admin)
+        assert answer.status_code == 202, answer.text
+        assert ended(answer.json()["id"]).state.value == "complete", goal
+    assert client.get("connections/orders", headers=admin).json()["state"] == "active"
+
+
+def test_several_at_once(client, admin, connect, hub, ended):
+    """One answer each; one that cannot start keeps no other back; a dry run starts none."""
+    connect(name="one")
+    connect(name="two")
+    body = {"connections": ["one", "nowhere", "two", "one"], "reason": "all"}
+    dry = client.post("runs/rotate", json={**body, "dry_run": True}, headers=admin).json()
+    assert [i.get("plan", {}).get("goal") for i in dry["items"]] == ["rotate", None, "rotate"]
+    assert (dry["started"], dry["failed"]) == (0, 1)
+    found = client.post("runs/rotate", json=body, headers=admin).json()
+    assert (found["started"], found["failed"]) == (2, 1)
+    assert found["items"][1]["problem"]["code"] == "not_found"
+    for item in (found["items"][0], found["items"][2]):
+        assert ended(item["run"]).state.value == "complete"
+
+
+def test_retry_cancel_rollback(client, admin, connect, idle):
+    """The verbs, and their refusals with the run's id."""
+    connect()
+    run = client.post("connections/orders/rotate", headers=admin).json()["id"]
+    busy = is_problem(client.post("connections/orders/rotate", headers=admin), 409)
+    assert busy["run"] == run
+    assert client.post(f"runs/{run}/retry", headers=admin).json()["id"] == run
+    assert client.post(f"runs/{run}/cancel", headers=admin).json()["state"] == "aborted_clean"
+    for verb in ("cancel", "rollback", "retry"):
+        is_problem(client.post(f"runs/{run}/{verb}", headers=admin), 409)
+    by = [
+        line.facts.get("by")
+        for line in runs.lines(idle, run)
+        if line.facts.get("decision") in {"started", "ended"}
+    ]
+    assert by == ["admin--robot", "admin--robot"]
+
+
+def test_a_task_from_the_list_to_its_check(client, admin, connect, hub, vendor, request, ended):
+    """Claimed, handed in write-only, checked: returned with a reason, then done."""
+    made = connect(method="supplied", name="paste")
+    run = client.post("connections/paste/rotate", headers=admin).json()["id"]
+    task = wait_for(lambda: client.get("tasks?connection=paste", headers=admin).json()["items"])[0]
+    assert (task["run"], task["state"], task["result"]) == (run, "open", "")
+    assert client.post(f"tasks/{task['id']}/claim", headers=admin).json()["claimed_by"] == "admin--robot"
+    login = connect.logins["paste"]
+    wrong = {f["name"]: "wrong-value-3Kd9" for f in task["fields"]}
+    answer = client.post(f"tasks/{task['id']}/submit", json={"values": wrong}, headers=admin)
+    assert answer.status_code in {202, 422}
+    assert "3Kd9" not in answer.text
+    if answer.status_code == 202:
+        wait_for(
+            lambda: client.get(f"tasks/{task['id']}", headers=admin).json()["result"] == "RETURNED", 20
+        )
+        task = wait_for(lambda: client.get("tasks?connection=paste", headers=admin).json()["items"])[0]
+    value = shapes.pasted(shapes.person_supplies(vendor.client, login))
+    good = client.post(f"tasks/{task['id']}/submit", json={"values": value}, headers=admin)
+    assert good.status_code == 202, good.text
+    assert not any(v in good.text for v in value.values() if len(v) > 12)
+    for _ in range(3):  # tell, delete: whatever else the plan asks a person
+        left = [t for t in tasks.waiting(hub) if t.connection_id == made.id]
+        if left and left[0].kind != "supply":
+            world.person(vendor.client, hub, login)(left[0])
+        if wait_for(lambda: runs.get(hub, run).state.value != "waiting_human" or tasks.waiting(hub)):
+            continue
+    assert client.get(f"tasks/{task['id']}", headers=admin).json()["result"] == "DONE"
+    is_problem(client.post(f"tasks/{task['id']}/submit", json={"values": value}, headers=admin), 409)
+
+
+# -- issued ------------------------------------------------------------------------------------------------------------
+
+
+def test_issue_reissue_revoke(client, admin, hub):
+    """The value is in one answer; the list never has it."""
+    made = client.post(
+        "issued",
+        json={"kind": "api-key", "name": "partner", "values": {"scopes": "read"}, "owner": "sam"},
+        headers=admin,
+    )
+    assert made.status_code == 201, made.text
+    assert made.headers["cache-control"] == "no-store"
+    key = made.json()["value"]
+    assert client.get("whoami", headers={"AccessKey": key}).status_code == 200
+    listed = client.get("issued", headers=admin)
+    assert (listed.json()["items"][0]["name"], listed.json()["items"][0]["owner"]) == ("partner", "sam")
+    second = client.post("issued/partner/reissue", json={"overlap_s": 3600}, headers=admin).json()
+    assert second["value"] != key
+    assert second["slot"] == "B"
+    for each in (key, second["value"]):
+        assert each not in listed.text + client.get("issued/partner", headers=admin).text
+    again = client.post("issued/partner/reveal", json={"version": second["version"]}, headers=admin)
+    assert again.json()["value"] == second["value"]
+    is_problem(client.post("issued/partner/reissue", headers=admin), 409)
+    ended = client.post("issued/partner/revoke", json={"slot": "A"}, headers=admin)
+    assert ended.status_code == 200, ended.text
+    is_problem(client.get("whoami", headers={"AccessKey": key}), 401, "cred.revoked")
+    assert client.get("whoami", headers={"AccessKey": second["value"]}).status_code == 200
+    is_problem(client.post("connections/partner/rotate", headers=admin), 409)
+    is_problem(client.post("issued", json={"kind": "none", "name": "x"}, headers=admin), 404)
+
+
+# -- audit, definitions, people, hub -----------------------------------------------------------------------------------
+
+
+def test_audit_search_export_check_verify(client, admin, connect, tmp_path):
+    """Found by words, kind and time; taken away whole; a changed export is seen."""
+    connect()
+    client.patch("connections/orders", json={"owner": "sam"}, headers=admin)
+    found = client.get("audit", params={"text": "edited sam", "connection": "orders"}, headers=admin).json()
+    assert [line["facts"]["decision"] for line in found["items"]] == ["edited"]
+    assert client.get("audit?text=50%25_!x", headers=admin).json()["items"] == []
+    first = client.get("audit?limit=1", headers=admin).json()
+    second = client.get("audit", params={"limit": 1, "after": first["next"]}, headers=admin).json()
+    assert first["items"] != second["items"]
+    own = client.get("audit?connection=hub&kind=DECISION", headers=admin).json()["items"]
+    assert {line["connection_id"] for line in own} == {"hub"}
+    later = client.get("audit?since=2999-01-01T00:00:00Z", headers=admin).json()
+    assert later["items"] == []
+    assert client.get("audit/check", headers=admin).json() == {"ok": True, "broken": []}
+    export = client.get("audit/export", headers=admin)
+    assert export.headers["content-type"].startswith("application/jsonl")
+    good = client.post("audit/verify", json={"export": export.text}, headers=admin).json()
+    assert good["ok"], good
+    assert good["lines"] > 3
+    bad = client.post("audit/verify", json={"export": export.text.replace("sam", "eve")}, headers=admin).json()
+    assert not bad["ok"]
+    key = client.get("audit/key", headers=admin).json()["public_key"]
+    pinned = client.post("audit/verify", json={"export": export.text, "public_key": key}, headers=admin).json()
+    assert pinned["signed"]
+    is_problem(client.post("audit/verify", json={"export": "nonsense"}, headers=admin), 422)
+
+
+def test_definitions(client, admin):
+    """Checked without being kept; kept; listed; taken back."""
+    from tests.docs.pages import ROOT
+
+    text = next((ROOT / "tests/definitions/samples").glob("*.yaml")).read_text()
+    assert client.post("definitions/check", json={"text": text}, headers=admin).json()["usable"]
+    bad = client.post("definitions/check", json={"text": "schema: rest-credential/v1"}, headers=admin).json()
+    assert not bad["usable"]
+    assert bad["findings"][0]["fix"]
+    is_problem(client.post("definitions", json={"text": "schema: rest-credential/v1"}, headers=admin), 422)
+    added = client.post("definitions", json={"text": text}, headers=admin)
+    assert (added.status_code, added.json()["new"]) == (201, True)
+    assert client.post("definitions", json={"text": text}, headers=admin).json()["new"] is False
+    listed = client.get("definitions", headers=admin).json()["items"]
+    assert [d["hash"] for d in listed] == [added.json()["hash"]]
+    assert client.delete(f"definitions/{added.json()['hash']}", headers=admin).status_code == 204
+    is_problem(client.delete(f"definitions/{added.json()['hash']}", headers=admin), 404)
+
+
+def test_people_services_and_tokens(client, admin, idle):
+    """A service identity and its token, made and ended over the API; a person gets a link."""
+    role = [{"role": "viewer", "project": ""}]
+    robot = client.post("services", json={"login": "ci", "roles": role}, headers=admin).json()
+    made = client.post(
+        f"people/{robot['id']}/tokens", json={"name": "x", "scopes": ["read"]}, headers=admin
+    ).json()
+    headers = {"Authorization": f"Bearer {made['value']}"}
+    assert client.get("connections", headers=headers).status_code == 200
+    shown = client.get(f"people/{robot['id']}", headers=admin)
+    assert shown.json()["tokens"][0]["id"] == made["id"]
+    assert made["value"] not in shown.text
+    assert client.delete(f"people/{robot['id']}/tokens/{made['id']}", headers=admin).status_code == 204
+    is_problem(client.get("connections", headers=headers), 401)
+    is_problem(client.delete(f"people/{robot['id']}/tokens/{made['id']}", headers=admin), 404)
+    invited = client.post("people", json={"login": "sam", "roles": role}, headers=admin).json()
+    assert "/join#" in invited["link"]
+    people.accept(idle, invited["link"].partition("#")[2], "plum-orbit-kettle-42")
+    changed = client.patch(
+        f"people/{invited['id']}", json={"roles": [{"role": "admin"}], "on": True}, headers=admin
+    ).json()
+    assert changed["roles"] == [{"role": "admin", "project": ""}]
+    is_problem(client.patch(f"people/{invited['id']}", json={"on": False}, headers=admin), 409)
+    assert client.get("people", headers=admin).json()["items"][0]["login"] == "sam"
+    assert client.post(f"people/{invited['id']}/sign-out", headers=admin).status_code == 200
+    assert "link" in client.post(f"people/{invited['id']}/link", headers=admin).json()
+
+
+def test_today_and_doctor(client, admin, connect):
+    """What needs somebody, and whether the hub is well."""
+    connect()
+    today = client.get("today", headers=admin).json()
+    assert (today["connections"], today["quiet"]) == (1, True)
+    found = client.get("doctor", headers=admin).json()
+    assert {check["name"] for check in found["checks"]} >= {"audit trail", "clock", "vault"}
+
+
+def test_what_is_sent_cannot_trip_the_hub(client, admin, connect):
+    """NUL characters, half characters, numbers that are none, unknown names: 422, never 500."""
+    connect()
+    for body in (
+        '{"name": "a\\u0000b"}',
+        '{"owner": "\\ud800"}',
+        '{"policy": {"max_age_days": NaN}}',
+        '{"policy": {"max_age_days": 1e400}}',
+        '{"policy": {"max_age_days": "soon"}}',
+        '{"unknown": 1}',
+        "[]",
+        "",
+        "{",
+    ):
+        answer = client.patch(
+            "connections/orders", content=body, headers={**admin, "Content-Type": "application/json"}
+        )
+        is_problem(answer, 422)
+    assert client.get("connections/or%00ders", headers=admin).status_code == 422
+    assert client.get("connections?text=%00", headers=admin).status_code == 422
+    assert client.get("connections/%ff%fe", headers=admin).status_code == 404
+    assert LOCAL.is_local
