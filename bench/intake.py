@@ -55,11 +55,19 @@ def serve(home: Path, port: int) -> None:
     app = create_app(hub)
 
     async def bare(_: Request) -> Response:
-        body = {"credential": "bench", "slot": "A", "state": "live", "scopes": ["bulk", "read"], "expires_at": None}
+        body = {
+            "credential": "bench",
+            "slot": "A",
+            "state": "live",
+            "scopes": ["bulk", "read"],
+            "expires_at": None,
+        }
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
     app.router.routes.insert(0, Route(BARE, bare))
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, access_log=False, log_level="warning", server_header=False)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, access_log=False, log_level="warning", server_header=False
+    )
     uvicorn.Server(config).run()
 
 
@@ -99,7 +107,9 @@ def served() -> Iterator[Server]:
             hub.close()
 
 
-def _calls(port: int, path: str, headers: dict[str, str], seconds: float, clients: int) -> tuple[float, float]:
+def _calls(
+    port: int, path: str, headers: dict[str, str], seconds: float, clients: int
+) -> tuple[float, float]:
     """Requests a second and the 99th percentile in ms, over kept connections."""
     took: list[list[float]] = [[] for _ in range(clients)]
 
@@ -126,7 +136,9 @@ def _calls(port: int, path: str, headers: dict[str, str], seconds: float, client
 def whoami(rounds: int = 5, seconds: float = 2.0, clients: int = 4) -> dict[str, Any]:
     """Authenticated against bare, turn by turn; the ratio is taken within a round before the median."""
     with served() as server:
-        value = issued.issue(server.hub, "api-key", "bench", {"scopes": "read bulk", "rate_per_minute": "0"}).value
+        value = issued.issue(
+            server.hub, "api-key", "bench", {"scopes": "read bulk", "rate_per_minute": "0"}
+        ).value
         headers = {"AccessKey": value.reveal()}
         _calls(server.port, "/api/v1/whoami", headers, 0.5, clients)
         found: dict[str, list[tuple[float, float]]] = {"bare": [], "whoami": []}
@@ -136,8 +148,12 @@ def whoami(rounds: int = 5, seconds: float = 2.0, clients: int = 4) -> dict[str,
                 found[name].append(_calls(server.port, path, said, seconds, clients))
         ratios = [ours[0] / bare[0] for ours, bare in zip(found["whoami"], found["bare"], strict=True)]
         return {
-            "per_s": {name: round(statistics.median(each[0] for each in all_)) for name, all_ in found.items()},
-            "p99_ms": {name: round(statistics.median(each[1] for each in all_), 2) for name, all_ in found.items()},
+            "per_s": {
+                name: round(statistics.median(each[0] for each in all_)) for name, all_ in found.items()
+            },
+            "p99_ms": {
+                name: round(statistics.median(each[1] for each in all_), 2) for name, all_ in found.items()
+            },
             "ratio": round(statistics.median(ratios), 3),
             "wanted_ratio": 0.70,
         }
@@ -146,13 +162,16 @@ def whoami(rounds: int = 5, seconds: float = 2.0, clients: int = 4) -> dict[str,
 def bulk(rows: int = 1_000_000) -> dict[str, Any]:
     """One CSV file of six columns, about 70 bytes a row."""
     with served() as server, tempfile.TemporaryFile() as file:
-        value = issued.issue(server.hub, "api-key", "bench", {"scopes": "read bulk", "rate_per_minute": "0"}).value
+        value = issued.issue(
+            server.hub, "api-key", "bench", {"scopes": "read bulk", "rate_per_minute": "0"}
+        ).value
         headers = {"AccessKey": value.reveal()}
         file.write(b"id,name,email,country,amount,note\n")
         for start in range(0, rows, 10_000):
             file.write(
                 b"".join(
-                    b'%d,customer %d,c%d@customers.example,DE,%d.%02d,"said ""yes"", twice"\n' % (n, n, n, n % 997, n % 100)
+                    b'%d,customer %d,c%d@customers.example,DE,%d.%02d,"said ""yes"", twice"\n'
+                    % (n, n, n, n % 997, n % 100)
                     for n in range(start, min(rows, start + 10_000))
                 )
             )

@@ -102,7 +102,7 @@ class Catalog:
             row = definitions.as_method(own, row)
             row = replace(row, fields=tuple(f for f in row.fields if f.name != "definition"))
             return RowOf(row, definitions.card(own), definitions.capabilities(own))
-        if row.direction == "inbound":
+        if row.direction == "inbound" and row.card.strategy is Strategy.ISSUED:  # they live in our own book
             if self._inbound is None or connection is None:
                 raise NotFound(f"{system} is issued by this hub", hint="Use `keyturn issue`.")
             return RowOf(row, row.card_for(settings), self._inbound(connection))

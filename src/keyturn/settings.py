@@ -7,10 +7,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from keyturn.contract.values import NetworkPolicy
 from keyturn.errors import InvalidInput
 from keyturn.model.approval import Rules
+from keyturn.model.post import Post
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Settings:
     egress: tuple[str, ...] = ()
     sign_on: SignOn | None = None
     approvals: Rules = Rules()
+    post: Post | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -62,6 +65,9 @@ class Settings:
         KEYTURN_OIDC_CLAIM     the claim that lists groups (default groups)
         KEYTURN_OIDC_SCOPE     what is asked for (default "openid profile email")
         KEYTURN_APPROVALS      goals that need a second person, comma separated; on or off (default: the usual ones once somebody has an account)
+        KEYTURN_SMTP_URL       server for mails: smtp://user@host:587 (STARTTLS) or smtps://user@host:465; empty for none
+        KEYTURN_SMTP_PASSWORD  the password there, or @ and the path of a file that holds it
+        KEYTURN_MAIL_FROM      whom mails come from (default: keyturn at this hub's host)
         """
         env = os.environ if environment is None else environment
         home = Path(
@@ -85,6 +91,7 @@ class Settings:
             egress=_addresses(env, "KEYTURN_EGRESS_ADDRESSES"),
             sign_on=_sign_on(env),
             approvals=Rules.read(env.get("KEYTURN_APPROVALS", "")),
+            post=_post(env),
         )
 
 
@@ -126,6 +133,38 @@ def _sign_on(env: Mapping[str, str]) -> SignOn | None:
         env.get("KEYTURN_OIDC_CLAIM") or "groups",
         env.get("KEYTURN_OIDC_SCOPE") or "openid profile email",
     )
+
+
+def _post(env: Mapping[str, str]) -> Post | None:
+    """Where mails are handed in. `smtp+plain://` is for a server on this machine: nothing is encrypted, no login."""
+    text = env.get("KEYTURN_SMTP_URL", "").strip()
+    if not text:
+        return None
+    kinds = {"smtp": ("starttls", 587), "smtps": ("tls", 465), "smtp+plain": ("none", 25)}
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in kinds or not parts.hostname or parts.password is not None:
+        raise InvalidInput(
+            "KEYTURN_SMTP_URL must be smtp://user@host:587 or smtps://user@host:465",
+            hint="The password goes into KEYTURN_SMTP_PASSWORD.",
+            field="KEYTURN_SMTP_URL",
+        )
+    tls, usual = kinds[parts.scheme]
+    password = env.get("KEYTURN_SMTP_PASSWORD", "")
+    if password.startswith("@"):
+        try:
+            password = Path(password[1:]).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise InvalidInput(
+                f"the file of KEYTURN_SMTP_PASSWORD cannot be read ({error.strerror})",
+                field="KEYTURN_SMTP_PASSWORD",
+            ) from None
+    host = urlsplit(env.get("KEYTURN_PUBLIC_URL", "")).hostname or "localhost"
+    sender = env.get("KEYTURN_MAIL_FROM") or f"keyturn@{host}"
+    return Post(parts.hostname, port or usual, sender, tls, unquote(parts.username or ""), password)
 
 
 def _addresses(env: Mapping[str, str], name: str) -> tuple[str, ...]:

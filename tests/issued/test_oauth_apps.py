@@ -1,6 +1,7 @@
 # ruff: noqa: F811 - fixtures are imported
 """OAuth applications: a person's consent, codes that work once, refresh tokens that turn over, and taking it all back."""
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from keyturn.keymaking import passwords
 from keyturn.model.run import RunState
 from keyturn.operations import events, grants, issued, people
 from keyturn.operations.rights import Role
+from keyturn.storage import journal
 from keyturn.storage import oauth as rows
 
 
@@ -178,6 +180,7 @@ def test_a_wrong_client_or_callback_goes_nowhere(world, app, wrong):
         ({"code_challenge_method": None}, "invalid_request"),
         ({"code_challenge": "short"}, "invalid_request"),
         ({"code_challenge": "x" * 44}, "invalid_request"),
+        ({"client_secret": "ktns_x"}, "invalid_request"),
         ({"scope": "bulk"}, "invalid_scope"),
         ({"scope": "read admin"}, "invalid_scope"),
     ],
@@ -423,8 +426,11 @@ def test_playing_back_after_the_grace_ends_the_family(world, app):
     is_error(world.refresh(app, body["refresh_token"]), 400, "invalid_grant")
     assert world.whoami(fresh["access_token"]).status_code == 401
     is_error(world.refresh(app, fresh["refresh_token"]), 400, "invalid_grant")
-    why = world.hub.store.read(lambda tx: tx.one("SELECT ended_why FROM oauth_grant"))
-    assert why[0] == "a used refresh token was presented again"
+    why = "a used refresh token was presented again"
+    assert world.hub.store.read(lambda tx: tx.one("SELECT ended_why FROM oauth_grant"))[0] == why
+    connection_id = issued.get(world.hub, "portal").connection.id
+    lines = world.hub.store.read(lambda tx: journal.of_connection(tx, connection_id))
+    assert [line.facts["why"] for line in lines if line.facts.get("what") == "grant_ended"] == [why]
 
 
 def test_a_clock_set_back_does_not_open_the_grace_again(world, app):
@@ -435,6 +441,15 @@ def test_a_clock_set_back_does_not_open_the_grace_again(world, app):
         lambda tx: tx.run("UPDATE oauth_token SET used_at = used_at + 3600 WHERE used_at IS NOT NULL")
     )
     is_error(world.refresh(app, body["refresh_token"]), 400, "invalid_grant")
+
+
+def test_of_two_at_once_the_later_may_be_first(world, app):
+    """Whoever asked a moment earlier and was overtaken is no thief: the order of commits is not the order of clocks."""
+    body = world.signed_up(app)
+    first = is_ok(world.refresh(app, body["refresh_token"]))
+    ahead = "UPDATE oauth_token SET used_at = used_at + 5 WHERE used_at IS NOT NULL"
+    world.hub.store.write(lambda tx: tx.run(ahead))
+    assert is_ok(world.refresh(app, body["refresh_token"]))["refresh_token"] == first["refresh_token"]
 
 
 def test_what_successors_were_derived_with_is_forgotten(world, app):
@@ -542,6 +557,20 @@ def test_a_token_does_no_more_than_its_person(world, app):
     assert lease(token) == 403
     narrow = world.signed_up(app, "boss", scope="read")["access_token"]
     assert (lease(narrow), read(narrow)) == (403, 200)  # an administrator's read token reads
+
+
+def test_what_the_application_lost_its_tokens_lost_too(world, app):
+    """Scopes that were taken from it count no more, in tokens that live and in those that follow."""
+    body = world.signed_up(app, scope="read lease")
+    world.hub.store.write(
+        lambda tx: tx.run(
+            "UPDATE connection SET settings = ? WHERE name = 'portal'",
+            json.dumps({"callback_urls": CALLBACK, "scopes": "read"}),
+        )
+    )
+    assert world.whoami(body["access_token"]).json()["scopes"] == ["read"]
+    assert world.introspect(app, body["access_token"]).json()["scope"] == "read"
+    assert is_ok(world.refresh(app, body["refresh_token"]))["scope"] == "read"
 
 
 def test_a_person_who_is_switched_off_takes_their_tokens_along(world, app, eve):

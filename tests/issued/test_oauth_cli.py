@@ -5,6 +5,7 @@ import logging
 
 import pytest
 from tests.faces.conftest import Line
+from tests.issued.conftest import wait_for
 from tests.issued.oauth_world import (  # noqa: F401 - fixtures
     LOCAL,
     Registered,
@@ -129,6 +130,36 @@ def test_tokens_open_the_doors_of_their_kind(world):
             assert (answer.status_code in {200, 201, 202}) == (door == kind), (kind, door, answer.text)
             if door != kind:
                 assert answer.status_code == 403
+
+
+def test_a_load_goes_on_over_a_rotation(world):
+    """Acceptance 9: begun with a token of the old secret, which is ended; finished with one of the new. No line is lost."""
+    client = register(world.hub, "bulk", "loader")
+
+    def bearer(value):
+        return {"Authorization": f"Bearer {value.json()['access_token']}", "Content-Type": "text/csv"}
+
+    old = bearer(world.token(client))
+    first = b"name\nada\n"
+    begun = world.http.post("/api/v1/bulk/people", content=first, headers={**old, "Upload-Complete": "?0"})
+    assert begun.status_code == 202, begun.text
+    load = f"/api/v1/bulk/loads/{begun.json()['id']}"
+    handed = issued.reissue(world.hub, "loader", 3600)
+    new = bearer(world.token(Registered(client.id, handed.value.reveal(), "")))
+    issued.revoke(world.hub, "loader", "A")
+    piece = {
+        "Content-Type": "application/partial-upload",
+        "Upload-Offset": str(len(first)),
+        "Upload-Complete": "?1",
+    }
+    refused = world.http.patch(load, content=b"eve\n", headers={**old, **piece})
+    assert refused.status_code == 401
+    taken = world.http.patch(load, content=b"eve\n", headers={**new, **piece})
+    assert taken.status_code == 202, taken.text
+    seen = wait_for(lambda: (found := world.http.get(load, headers=new).json())["state"] == "done" and found)
+    assert (seen["accepted"], seen["rejected"]) == (2, 0)
+    other = register(world.hub, "bulk", "other")
+    assert world.http.get(load, headers=bearer(world.token(other))).status_code == 404
 
 
 def test_plain_http_is_refused_where_it_is_not_loopback(world):

@@ -23,18 +23,17 @@ from keyturn.operations import (
     events,
     migrating,
     overview,
+    passwords,
     people,
     progress,
     runs,
     schedule,
 )
-from keyturn.operations import passwords
 from keyturn.operations.rights import Role, Who
-from keyturn.storage import approvals as rows
 from keyturn.storage import connections as connection_rows
 from keyturn.storage import people as account_rows
 from keyturn.storage import runs as run_rows
-from keyturn.storage import sealed
+from keyturn.vault.secrets import admin_row
 from keyturn_lab.vendors.shapes import Client
 from keyturn_lab.vendors.shapes.running import Shapes
 from tests.faults import world
@@ -109,9 +108,9 @@ def said(hub: Keyturn, run: Run) -> list[dict[str, object]]:
     return [dict(line.facts) for line in runs.lines(hub, run.id) if line.step == "approval"]
 
 
-def live(client: Client, name: str) -> int:
-    """How many credentials the vendor lets in."""
-    return len([each for each in client.state(name)["credentials"] if each["alive"]])
+def touched(client: Client, name: str) -> object:
+    """What the vendor has heard about this account: every call."""
+    return client.call("calls", principal=name)
 
 
 # -- the rules ---------------------------------------------------------------------------------------------------------
@@ -182,7 +181,7 @@ def test_nothing_happens_before_somebody_approves(hub: Keyturn, client: Client, 
     """Not due, not woken, not advanced by hand, not retried or rolled back; shown as waiting; other runs go on."""
     world.connect(hub, client, "two_slots", name)
     policy(hub, name, approve=["rotate"])
-    before = client.calls() if hasattr(client, "calls") else None
+    before = touched(client, name)
     run = runs.start(hub, name, Goal.ROTATE, reason="because")
     assert (run.state, run.due_at, run.started_at) == (RunState.WAITING_APPROVAL, 0.0, None)
     assert hub.store.read(lambda tx: run_rows.due(tx, time.time() + 1e9, 10)) == []
@@ -194,11 +193,10 @@ def test_nothing_happens_before_somebody_approves(hub: Keyturn, client: Client, 
             verb(hub, run.id)
     assert runs.get(hub, run.id) == run
     assert [line.step for line in runs.lines(hub, run.id)] == ["start", "approval"]
-    if before is not None:
-        assert client.calls() == before
+    assert touched(client, name) == before
     assert progress.is_still(run)
     assert runs.settled(run)
-    assert "second person" in progress.waits(run) or "approval" in progress.waits(run)
+    assert progress.waits(run) == "waits for approval: the connection's policy asks for it"
     assert runs.ways_out(hub, run) == {"cancel"}
     (line,) = overview.lines(hub)
     assert (line.run, line.run_state, line.health) == (run.id, "waiting_approval", "waits")
@@ -471,30 +469,25 @@ def test_hurrying_a_run_needs_the_same_word(hub: Keyturn, client: Client, name: 
 
 
 def test_a_migration_changes_nothing_before_it_is_approved(hub: Keyturn, client: Client, name: str) -> None:
-    """What was typed waits sealed; refused it is destroyed, approved it is used."""
-    made = world.connect(hub, client, "one_slot", name)
+    """What was typed waits sealed; refused it is destroyed, approved it is used, and settings that another edit made
+    meanwhile are not overwritten."""
+    world.connect(hub, client, "one_slot", name)
     before = connections.find(hub, name)
-    method = next(
-        m.name
-        for m in hub.catalog.system("shapes").methods
-        if m.name not in {"one_slot"} and _can(hub, name, m.name, made)
-    )
-    first = migrating.start(hub, name, method, {})
+    admin = dict(hub.secrets.material(admin_row(before.id))) if hub.secrets.find(admin_row(before.id)) else {}
+    first = migrating.start(hub, name, "two_slots", {}, address="192.0.2.1")
     assert first.state is RunState.WAITING_APPROVAL
-    assert connections.find(hub, name) == before
+    assert (first.plan.method, connections.find(hub, name)) == ("two_slots", before)
     assert hub.secrets.find(runs.held_row(first.id)) is not None
     approvals.refuse(hub, ADA, first.id, "not yet")
     assert hub.secrets.find(runs.held_row(first.id)) is None
-    second = migrating.start(hub, name, method, {})
-    assert connections.find(hub, name) == before
-    assert approvals.approve(hub, ADA, second.id).state is RunState.QUEUED
+    second = migrating.start(hub, name, "two_slots", {})
+    policy(hub, name, task_days=3.0)
+    with pytest.raises(Conflict, match="another one by now"):
+        approvals.approve(hub, ADA, second.id)
     assert hub.secrets.find(runs.held_row(second.id)) is None
-    assert connections.find(hub, name).settings == {**before.settings, **connections.find(hub, name).settings}
-
-
-def _can(hub: Keyturn, name: str, method: str, made: object) -> bool:
-    try:
-        migrating.plan(hub, name, method, {})
-    except (InvalidInput, Conflict):
-        return False
-    return True
+    third = migrating.start(hub, name, "two_slots", {})
+    approved = approvals.approve(hub, ADA, third.id)
+    assert (approved.state, approved.plan) == (RunState.QUEUED, third.plan)
+    assert hub.secrets.find(runs.held_row(third.id)) is None
+    after = dict(hub.secrets.material(admin_row(before.id))) if admin else {}
+    assert after == admin

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from keyturn import boundary
 from keyturn.bootstrap import open_hub
 from keyturn.catalog import Catalog
 from keyturn.contract.values import Sample
@@ -244,6 +245,30 @@ def test_a_due_job_is_run_once_by_many_workers(hub, connect, reads):
     assert jobs.get(hub, "orders").due_at > time.time()
     assert [r.cause for r in jobs.results(hub, job)] == [Cause.SCHEDULE, Cause.ADDED]
     assert not jobs.run_due(hub)
+
+
+def test_who_saw_it_due_and_comes_late_does_not_run_it_again(hub, connect, reads):
+    """Another worker has run it between the look and the claim."""
+    job, _ = jobs.add(hub, connect(), "orders", schedule="every 1h")
+    due_now(hub, job)
+    assert jobs.run_due(hub)
+    reads.calls.clear()
+    with pytest.raises(Conflict):
+        jobs.run(hub, "orders", cause=Cause.SCHEDULE)
+    assert reads.calls == []
+
+
+def test_paused_jobs_do_not_stand_in_the_way(hub, connect, reads):
+    """However many of them are longest due."""
+    name = connect()
+    for number in range(9):
+        job, _ = jobs.add(hub, name, f"paused-{number}", schedule="every 1h")
+        jobs.pause(hub, job.name)
+        hub.store.write(lambda tx, each=job.id: rows.change(tx, each, due_at=1.0))
+    job, _ = jobs.add(hub, name, "orders", schedule="every 1h")
+    due_now(hub, job)
+    assert jobs.run_due(hub)
+    assert jobs.results(hub, job, 1)[0].cause is Cause.SCHEDULE
 
 
 def test_whose_worker_died_is_due_again_when_the_claim_has_run_out(hub, connect, reads):
@@ -571,3 +596,66 @@ def test_the_engine_starts_due_jobs(tmp_path, client, reads):
         assert [r.cause for r in jobs.results(hub, job)] == [Cause.SCHEDULE, Cause.ADDED]
     finally:
         hub.close()
+
+
+# -- killed anywhere -----------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The worker is gone, wherever it was."""
+
+
+def drive_until_killed(hub, client, name, run, at):
+    """Advances a run and dies at the place of number `at`; how many places were reached."""
+    reached = []
+
+    def listener(place):
+        reached.append(place)
+        if len(reached) - 1 == at:
+            boundary.listen(None)
+            raise Killed
+
+    boundary.listen(listener)
+    try:
+        world.drive(hub, run.id, world.person(client, hub, name))
+    except Killed:
+        pass
+    finally:
+        boundary.listen(None)
+    return reached
+
+
+@pytest.mark.parametrize("method", ["many_ids", "regenerate"])
+def test_a_kill_anywhere_loses_no_evidence_and_ends_nothing_unread(hub, connect, reads, client, method):
+    """Two jobs, one kill at every place from the first read to the end: the run completes, each job has its one result
+    that counts, and the old one was alive until both had read."""
+    dry = connect(method)
+    jobs.add(hub, dry, f"{dry}-a", what="a")
+    jobs.add(hub, dry, f"{dry}-b", what="b")
+    places = drive_until_killed(hub, client, dry, runs.start(hub, dry, Goal.ROTATE), None)
+    first = next(n for n, place in enumerate(places) if place.startswith("line:OBSERVED:prove"))
+    assert len(places) - first > 20
+    assert any(place.startswith("line:OBSERVED:jobs") for place in places[first:])
+    for at in range(first, len(places)):
+        name = connect(method)
+        jobs.add(hub, name, f"{name}-a", what="a")
+        jobs.add(hub, name, f"{name}-b", what="b")
+        run = runs.start(hub, name, Goal.ROTATE)
+        seen = []
+        reads.during = lambda each=name, seen=seen: seen.append(alive(client, each))
+        drive_until_killed(hub, client, name, run, at)
+        done = world.drive(hub, run.id, world.person(client, hub, name))
+        reads.during = lambda: None
+        assert done.state is RunState.COMPLETE, (places[at], done.waiting_for, done.outcome)
+        assert alive(client, name) == 1, places[at]
+        if method == "many_ids":
+            assert set(seen) == {2}, (places[at], seen)
+        for letter in "ab":
+            job = jobs.get(hub, f"{name}-{letter}")
+            found = [r for r in jobs.results(hub, job) if r.cause is Cause.ROTATION]
+            assert found, places[at]
+            assert {(r.run_id, r.version_id, r.reading.state) for r in found} == {
+                (run.id, done.new_version_id, JobState.OK)
+            }, places[at]
+            # a result that was filed is never made twice: line and result are one commit
+            assert len(found) == 1, (places[at], found)

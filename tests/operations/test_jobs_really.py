@@ -160,8 +160,34 @@ def test_s3_counts_objects_below_a_prefix():
     with pytest.raises(CredentialRejected):
         read(row.access, row.wrong[0], "jobs/", 10)
     nowhere = replace(row.access, settings={**row.access.settings, "bucket": "nobody-has-this-bucket"})
-    with pytest.raises(PermissionMissing):  # whose policy names one bucket is not told whether there is another
+    with pytest.raises(
+        PermissionMissing
+    ):  # whose policy names one bucket is not told whether there is another
         read(nowhere, row.good, "", 10)
+
+
+SNOWFLAKE = [name for name in ROWS if name.startswith("snowflake/")]
+
+
+@pytest.mark.parametrize("name", SNOWFLAKE)
+def test_snowflake_counts_rows_by_every_method(name):
+    """The official driver against the stand-in; a table that is hidden or forbidden is told from a dead credential."""
+    row = row_of(name)
+    read = row.can.reader.read_sample
+    assert read(row.access, row.good, "SALES.PUBLIC.ORDERS", 10).count == 3
+    assert read(row.access, row.good, "ORDERS", 2).count == 2
+    assert read(row.access, row.good, "PUBLIC.EMPTY", 10).count == 0
+    with pytest.raises(NotFound):
+        read(row.access, row.good, "SALES.PUBLIC.NOWHERE", 10)
+    with pytest.raises(NotFound):
+        read(row.access, row.good, 'ORDERS" LIMIT 1); DROP TABLE "ORDERS', 10)
+    with pytest.raises(PermissionMissing):
+        read(row.access, row.good, "SALARIES", 10)
+    for wrong in ("", "a..b", "a.b.c.d"):
+        with pytest.raises(InvalidInput):
+            read(row.access, row.good, wrong, 10)
+    with pytest.raises(CredentialRejected):
+        read(row.access, row.wrong[0], "ORDERS", 10)
 
 
 # -- a whole rotation ----------------------------------------------------------------------------------------------------

@@ -96,6 +96,10 @@ def furnish(hub: Any, vendor: Any) -> dict[str, list[str]]:
         "",
     )
     hub.store.write(lambda tx: debts.add(tx, owed))
+    projects.add(hub, "Billing")
+    projects.add_object(hub, "Billing", "Revenue")
+    projects.add_source(hub, "Billing/Revenue/Daily orders", "Orders database", reads="sales.orders", untested=True)
+    projects.add_object(hub, "Billing", "Refunds")
     key = issued.issue(hub, "api-key", "Partner portal", {"scopes": "read"}, "Partner team")
     return {
         "connection_id": [made["Orders database"].id, made["Roadmap"].id, made["Tickets"].id, warehouse.id],
@@ -120,6 +124,10 @@ def addresses(pages: Any, there: dict[str, list[str]]) -> list[str]:
     found = []
     for page in pages:
         if page.method != "GET" or _SKIPPED.search(page.path):
+            continue
+        if page.path == "/bulk/{goal}":
+            ids = "&".join(f"id={each}" for each in there["connection_id"])
+            found += [f"/bulk/{goal}?{ids}" for goal in ("rotate", "contain")]
             continue
         names = re.findall(r"\{(\w+)\}", page.path)
         first = there[names[0]] if names else [""]

@@ -19,6 +19,7 @@ from keyturn.api.door import open_door
 from keyturn.api.shield import Shield
 from keyturn.bootstrap import Keyturn
 from keyturn.model.moment import iso
+from keyturn.operations.notices import Herald
 from keyturn.web.app import Pages
 
 _SECURITY: list[dict[str, list[str]]] = [{"AccessKey": []}, {"Bearer": []}]
@@ -31,11 +32,14 @@ def create_app(hub: Keyturn) -> FastAPI:
     """The application of one hub: its API, and its pages behind that. The lifespan closes the book of uses; the engine is
     the server's business."""
     door, book = open_door(hub)
+    herald = Herald(hub)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loader.start()
+        herald.start()
         yield
+        await run_in_threadpool(herald.stop)
         await run_in_threadpool(loader.stop)
         await run_in_threadpool(book.close)
 
@@ -146,7 +150,8 @@ def serve(
         ssl_keyfile=key or None,
     )
     server = uvicorn.Server(config)
-    app.state.pages.live.stopping = lambda: server.should_exit  # open streams would hold up the end
+    # open streams would hold up the end
+    app.state.pages.live.stopping = app.state.streams.stopping = lambda: server.should_exit
     hub.engine.start()
     try:
         server.run()

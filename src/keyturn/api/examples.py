@@ -346,6 +346,21 @@ DELIVERY: dict[str, Any] = {
 }
 
 
+APPROVAL: dict[str, Any] = {
+    "run": _RUN,
+    "connection": "orders-db",
+    "project": "billing",
+    "owner": "kim",
+    "goal": "disconnect",
+    "kind": "approval",
+    "rule": "disconnect",
+    "asked_by": "deployer",
+    "reason": "not used any more",
+    "asked": _AT,
+    "until": _LATER,
+}
+
+
 def page(*items: dict[str, Any]) -> dict[str, Any]:
     """A last page with these in it."""
     return {"items": list(items)}

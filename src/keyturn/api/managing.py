@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from keyturn.api import audit, connections, debts, hub, issued, leases, people, runs, systems, tasks
+from keyturn.api import (
+    audit,
+    connections,
+    debts,
+    hub,
+    issued,
+    leases,
+    people,
+    recipients,
+    runs,
+    stream,
+    systems,
+    tasks,
+)
 from keyturn.api.door import Door
 from keyturn.bootstrap import Keyturn
 
@@ -20,11 +33,14 @@ CALLS = (
     audit.calls,
     people.calls,
     hub.calls,
+    recipients.calls,
+    stream.calls,
 )
 
 
 def add_routes(app: FastAPI, site: Keyturn, door: Door) -> None:
     """Adds the calls; they find the hub and its door at the application."""
     app.state.hub, app.state.door = site, door
+    app.state.streams = stream.Streams()
     for each in CALLS:
         app.include_router(each.router)

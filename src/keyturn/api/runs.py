@@ -11,14 +11,14 @@ from pydantic import Field
 from keyturn.api import examples, shapes, shown
 from keyturn.api.calls import Body, Caller, Calls, Visit
 from keyturn.api.connections import Values, Word, as_plan
-from keyturn.api.paging import After, Limit, cursor, place
+from keyturn.api.paging import After, Limit, cursor, page, place
 from keyturn.api.problems import slug, status_of
 from keyturn.errors import Conflict, KeyturnError
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
 from keyturn.model.plan import Goal, Plan
 from keyturn.model.run import Run, RunState
-from keyturn.operations import migrating, runs
+from keyturn.operations import approvals, migrating, runs
 from keyturn.operations.rights import Operation
 
 calls = Calls("runs")
@@ -340,3 +340,24 @@ _steering(
     "409 when something was changed at the vendor, or may have been: roll it back then.",
     runs.cancel,
 )
+
+
+@calls.get(
+    "/approvals",
+    Operation.APPROVAL_READ,
+    "What waits for a second person",
+    answer=shapes.Page[shapes.Approval],
+    example=examples.page(examples.APPROVAL),
+)
+def waiting(it: Caller, after: After = "", limit: Limit = 100) -> dict[str, Any]:
+    """Oldest first. A person answers, on the run's page or the command line: no program is a second person."""
+    found = approvals.waiting(it.hub, it.projects())
+    return page(
+        it.hub,
+        ["approvals"],
+        found,
+        lambda item: (item.asked.asked_at, item.asked.run_id),
+        after,
+        limit,
+        approvals.page,
+    )

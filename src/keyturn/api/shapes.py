@@ -550,6 +550,13 @@ class NewRecipient(Recipient):
     secret: str | None
 
 
+class Topic(BaseModel):
+    """Something one can be told of."""
+
+    topic: str
+    says: str
+
+
 class Delivery(BaseModel):
     """What became of telling somebody something: waiting, done or given up."""
 
@@ -562,3 +569,19 @@ class Delivery(BaseModel):
     created: str | None
     next_try: str | None
     ended: str | None
+
+
+class Approval(BaseModel):
+    """What waits for a second person: a run that has not begun, or an emergency to look at afterwards."""
+
+    run: str
+    connection: str
+    project: str
+    owner: str
+    goal: str
+    kind: str
+    rule: str
+    asked_by: str
+    reason: str
+    asked: str | None
+    until: str | None

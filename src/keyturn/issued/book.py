@@ -115,7 +115,9 @@ class IssuedBook:
         if found is None or found.token.kind != kind:
             return _UNKNOWN
         token, now = found.token, self._clock()
-        allowed = replace(grants.of_text(found.settings), scopes=frozenset(token.scopes.split()))
+        allowed = grants.of_text(found.settings)
+        scopes = frozenset(each for each in token.scopes.split() if allowed.covers(each))
+        allowed = replace(allowed, scopes=scopes)  # what its credential lost since, it lost too
         result = CheckResult(
             Code.OK,
             None,

@@ -25,7 +25,8 @@ from keyturn.issued.grants import Grants
 from keyturn.issued.kinds import Kind
 from keyturn.keymaking import passwords
 from keyturn.model.ids import new_id
-from keyturn.storage import oauth
+from keyturn.model.run import LineKind
+from keyturn.storage import journal, oauth
 from keyturn.storage.database import Tx
 from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState
 from keyturn.storage.oauth import ACCESS, REFRESH, Grant, Token
@@ -274,7 +275,7 @@ class OauthBook:
         if found is None or found[1].client_id != client.id:
             return None
         if found[0].used_at is not None:
-            self._end(found[1].id, "its code was used twice")
+            self.store.write(lambda tx: _end(tx, found[1], now, "its code was used twice"))
             return None
         if now >= found[0].expires_at or found[1].ended_at is not None:
             return None
@@ -292,7 +293,7 @@ class OauthBook:
 
         def work(tx: Tx) -> bool:
             if not oauth.use_code(tx, code.hash, now):
-                oauth.end_grant(tx, grant.id, now, "its code was used twice")
+                _end(tx, grant, now, "its code was used twice")
                 return False
             if not oauth.is_able(tx, grant.subject) or not oauth.take_up(tx, grant.id, now):
                 return False
@@ -377,9 +378,10 @@ class OauthBook:
                 oauth.add_tokens(tx, rows)
                 return pair
             child = oauth.token(tx, as_is.successor)
-            in_time = 0 <= now - as_is.used_at <= GRACE_S
+            # of two at once the later may commit first, and clocks of two workers differ
+            in_time = abs(now - as_is.used_at) <= GRACE_S
             if not in_time or not as_is.salt or child is None or child.used_at is not None:
-                oauth.end_grant(tx, grant.id, now, "a used refresh token was presented again")
+                _end(tx, grant, now, "a used refresh token was presented again")
                 return None
             pair = self._derived(client, presented, as_is.salt, scopes)
             access = oauth.token(tx, self.roots.token_digest(pair.access))
@@ -454,9 +456,14 @@ class OauthBook:
 
         self.store.write(work)
 
-    def _end(self, grant_id: str, why: str) -> None:
-        now = self._clock()
-        self.store.write(lambda tx: oauth.end_grant(tx, grant_id, now, why))
+
+def _end(tx: Tx, grant: Grant, now: float, why: str) -> None:
+    """Ends a family that somebody abuses, and puts it on record."""
+    if oauth.end_grant(tx, grant.id, now, why):
+        facts = {"what": "grant_ended", "grant": grant.id, "client": grant.client_id, "why": why}
+        journal.append(
+            tx, grant.connection_id, [journal.Entry(now, "", "issued", LineKind.OBSERVED, 0, facts)]
+        )
 
 
 def _of(row: oauth.ClientRow) -> Client | None:

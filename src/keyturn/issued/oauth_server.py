@@ -259,7 +259,10 @@ class _RefreshToken(flows.RefreshTokenGrant):  # type: ignore[misc]
     def create_token_response(self) -> Any:
         token: _Token = self.request.refresh_token
         assert token.grant is not None
-        scopes = " ".join(dict.fromkeys((self.request.payload.scope or token.get_scope()).split()))
+        asked = dict.fromkeys((self.request.payload.scope or token.get_scope()).split())
+        scopes = " ".join(each for each in asked if self.request.client.own.covers(each))
+        if not scopes:
+            raise _error("invalid_scope")
         presented = self.request.form["refresh_token"]
         pair = self.server.book.refresh(self.request.client.own, presented, token.own, token.grant, scopes)
         if pair is None:
@@ -298,7 +301,7 @@ class _Introspection(IntrospectionEndpoint):  # type: ignore[misc]
         self.server.book.book.note(found, agent=f"introspected by {token.asked_by}")
         return {
             "active": True,
-            "scope": own.scopes,
+            "scope": " ".join(each for each in own.scopes.split() if each in found.scopes),
             "client_id": own.client_id,
             **({"token_type": "Bearer"} if own.kind == ACCESS else {}),
             "exp": int(own.expires_at),
@@ -381,7 +384,7 @@ class OauthServer(AuthorizationServer):  # type: ignore[misc]
             back_to = asked or client.get_default_redirect_uri()
             if not back_to:
                 raise NotOurs
-            if not request.payload.response_type:
+            if not request.payload.response_type or "client_secret" in found:
                 raise InvalidRequestError
             grant = self.get_consent_grant(request)
         except OAuth2Error as error:

@@ -10,6 +10,7 @@ from keyturn.bootstrap import Keyturn, kek_source, open_hub
 from keyturn.catalog import Catalog
 from keyturn.engine import worker
 from keyturn.errors import NotFound, StoreUnavailable, VaultSealed
+from keyturn.operations.notices import Herald
 from keyturn.settings import Settings
 from keyturn.storage import copies, sealed
 from keyturn.storage.database import open_store
@@ -104,5 +105,11 @@ def sqlite_path(settings: Settings) -> Path | None:
 
 
 def work(hub: Keyturn) -> bool:
-    """Advances runs until SIGTERM or SIGINT, then lets those in flight come to rest; False when they did not in time."""
-    return worker.run(hub)
+    """Advances runs, and tells whoever wants to be told, until SIGTERM or SIGINT; then lets the runs in flight come to rest.
+    False when they did not in time."""
+    herald = Herald(hub)
+    herald.start()
+    try:
+        return worker.run(hub)
+    finally:
+        herald.stop()

@@ -97,6 +97,10 @@ def issue(
 
     Raises: InvalidInput or Conflict (field named), NotFound for a kind this hub does not issue.
     """
+    from keyturn.operations import buckets  # which hands over what this module describes
+
+    if kind in {buckets.KIND, f"{buckets.SYSTEM}/{buckets.METHOD}"}:
+        return buckets.issue(hub, name, values, owner, policy=policy, who=who)
     made, name, who, now = kinds.named(kind), check_name(hub, name), who or hub.settings.actor, time.time()
     own = dict(policy or {})
     Policy.read(own)
@@ -286,7 +290,9 @@ def _client(hub: Keyturn, name: str) -> Connection:
     found = get(hub, name)
     if not kinds.named(found.kind).flows:
         raise InvalidInput(
-            f"{name} is a key and has no client id to change", hint=f"Use `keyturn reissue {name}`.", field="name"
+            f"{name} is a key and has no client id to change",
+            hint=f"Use `keyturn reissue {name}`.",
+            field="name",
         )
     return found.connection
 
@@ -428,7 +434,9 @@ def reveal(hub: Keyturn, version_id: str, *, who: str = "") -> Secret:
         raise NotFound(f"there is no version {version_id}", field="version")
     get(hub, connection.name)
     if _is_public(connection):
-        raise Conflict(f"{connection.name} is a public client and has no secret", hint="It needs its client id only.")
+        raise Conflict(
+            f"{connection.name} is a public client and has no secret", hint="It needs its client id only."
+        )
     if who != _asked_by(hub, version):
         raise NotPermitted(
             "only the person who asked for it may see it again", hint="Ask them, or issue a new one."

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import InvalidInput, KeyturnError
-from keyturn.issued.book import ACCEPTED
 from keyturn.keymaking import passwords, webhooks
 from keyturn.model.credential import LIVE, Connection, State, Version
 from keyturn.model.ids import ConnectionId, VersionId, new_id
@@ -22,8 +21,9 @@ from keyturn.model.run import LineKind
 from keyturn.operations import issued as issued_operations
 from keyturn.operations import register as register_operations
 from keyturn.operations import runs as run_operations
-from keyturn.storage import bulk, connections, consumers, issued, journal, people, register, sealed, versions
+from keyturn.storage import bulk, connections, consumers, issued, journal, people, register, versions
 from keyturn.storage.database import Tx
+from keyturn.storage.issued import ACCEPTED
 from keyturn.storage.register import Leak
 from keyturn.vault.secrets import version_row
 
@@ -179,9 +179,10 @@ def _of_vendors(hub: Keyturn, found: set[str]) -> list[_Hit]:
     for version in hub.store.read(alive):
         if version.id in hits:
             continue
-        if hub.store.read(lambda tx, row=version_row(version.id): sealed.get(tx, row)) is None:  # type: ignore[misc]
-            continue
-        material = hub.secrets.material(version_row(version.id))
+        row = version_row(version.id)
+        if hub.secrets.find(row) is None:
+            continue  # its value is destroyed, or was never here
+        material = hub.secrets.material(row)
         if "digest" in material:
             continue  # one of ours, found by its digest
         parts = [part for part in material.secrets() if len(part) >= _SHORTEST]
@@ -247,7 +248,8 @@ def _radius(hub: Keyturn, hit: _Hit) -> Radius:
         return Radius(None, "", "", hit.what, hit.version_id, hit.is_live, hit.state, None, (), (), "nothing")
     if hub.catalog.method(connection.system, connection.method).direction == "inbound":
         said += register_operations.affected(hub, connection.name)
-    action, steps = "nothing: it had ended", ()
+    action = "nothing: it had ended"
+    steps: tuple[str, ...] = ()
     if hit.is_live:
         action = "contain: replace it now, end it, prove it dead"
         try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import Conflict, InvalidInput, NotFound
 from keyturn.model.ids import TaskId
 from keyturn.model.run import Line, LineKind, Run, Task, TaskState
 from keyturn.operations.forms import read_parts
-from keyturn.storage import connections, journal, runs, tasks, versions
+from keyturn.storage import connections, journal, listing, people, runs, tasks, versions
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import task_row
 
@@ -21,6 +21,39 @@ CLAIM_S = 1800.0
 def waiting(hub: Keyturn) -> list[Task]:
     """Tasks somebody should do, most urgent first."""
     return hub.store.read(tasks.waiting)
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A task somebody should do, with who answers for its connection."""
+
+    task: Task
+    owner: str
+    project: str
+
+
+def owned(hub: Keyturn, whose: str = "all", who: str = "") -> list[Owned]:
+    """The waiting tasks: `all`; `mine`, of connections that `who` owns or that they work on; `team`, of the projects in
+    which they hold a role or own a connection, besides. Most urgent first within an owner. Raises: InvalidInput."""
+    if whose not in {"all", "mine", "team"}:
+        raise InvalidInput("whose tasks: all, mine or team", field="whose")
+    me, now = (who or hub.settings.actor).strip().casefold(), time.time()
+
+    def work(tx: Tx) -> list[Owned]:
+        lines = {row[0]: (str(row[4]), str(row[5])) for row in listing.light(tx)}
+        account = people.by_login(tx, me)
+        held = {project for _, project, _ in people.roles(tx, account.id)} if account else set()
+        mine = held | {project for owner, project in lines.values() if owner.casefold() == me}
+        found = []
+        for task in tasks.waiting(tx):
+            owner, project = lines.get(task.connection_id, ("", ""))
+            works = task.claimed_by.casefold() == me and task.claimed_until > now
+            is_mine = owner.casefold() == me or works
+            if whose == "all" or is_mine or (whose == "team" and project and project in mine):
+                found.append(Owned(task, owner, project))
+        return sorted(found, key=lambda each: each.owner.casefold())
+
+    return hub.store.read(work)
 
 
 def get(hub: Keyturn, task_id: str) -> Task:

@@ -119,9 +119,7 @@ def unheld(tx: Tx, now: float) -> list[JobId]:
     return [JobId(row[0]) for row in rows]
 
 
-def claim(
-    tx: Tx, job_id: JobId, by: str, now: float, until: float, due_by: float | None = None
-) -> bool:
+def claim(tx: Tx, job_id: JobId, by: str, now: float, until: float, due_by: float | None = None) -> bool:
     """Takes a job for one run of it. False while somebody else has it; a claim of the dead runs out by itself.
 
     With `due_by` only while it is still due then: whoever saw it due may come when somebody else has just run it.

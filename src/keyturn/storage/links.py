@@ -25,7 +25,9 @@ class Link:
     ended_at: float | None
 
 
-_COLUMNS = "digest, task_id, connection_id, made_for, made_by, created_at, ends_at, ticket, opened_at, ended_at"
+_COLUMNS = (
+    "digest, task_id, connection_id, made_for, made_by, created_at, ends_at, ticket, opened_at, ended_at"
+)
 
 
 def add(tx: Tx, link: Link) -> None:

@@ -219,4 +219,7 @@ def add_leak(tx: Tx, leak: Leak) -> bool:
 def leaks(tx: Tx, limit: int) -> list[Leak]:
     """The latest reports, newest first."""
     rows = tx.all(f"SELECT {_LEAK} FROM leak ORDER BY reported_at DESC, id DESC LIMIT ?", limit)
-    return [Leak(row[0], ConnectionId(row[1]), *row[2:7], bool(row[7]), row[8]) for row in rows]
+    return [
+        Leak(row[0], ConnectionId(row[1]), row[2], row[3], row[4], row[5], row[6], bool(row[7]), row[8])
+        for row in rows
+    ]

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from dataclasses import dataclass, field
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
+from email.utils import formatdate
 
 from keyturn import boundary
 from keyturn.errors import InvalidInput, NotPermitted, UnexpectedAnswer, VendorUnavailable
+from keyturn.model.post import Post
 
 _TIMEOUT_S = 20.0
-
-
-@dataclass(frozen=True)
-class Post:
-    """The server that takes our mail, as the operator set it. `tls`: `starttls` (the default port 587), `tls` (465) or
-    `none`, which the operator must have chosen and which never sends a password."""
-
-    host: str
-    port: int
-    sender: str
-    tls: str = "starttls"
-    user: str = ""
-    password: str = field(default="", repr=False)
 
 
 def send(post: Post, to: str, subject: str, text: str, message_id: str, *, headers: dict[str, str] | None = None) -> str:
@@ -83,8 +70,3 @@ def send(post: Post, to: str, subject: str, text: str, message_id: str, *, heade
 
 def _later(post: Post, what: str) -> VendorUnavailable:
     return VendorUnavailable(f"{post.host} {what}", hint="It is tried again later.", host=post.host)
-
-
-def new_id() -> str:
-    """A message id's left part."""
-    return make_msgid(domain="x")[1:].partition("@")[0]

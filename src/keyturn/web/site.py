@@ -29,7 +29,18 @@ from keyturn.bootstrap import Keyturn
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
 from keyturn.model.run import Debt, Run, Task
-from keyturn.operations import connections, debts, events, passwords, people, projects, rights, runs, sessions, tasks
+from keyturn.operations import (
+    connections,
+    debts,
+    events,
+    passwords,
+    people,
+    projects,
+    rights,
+    runs,
+    sessions,
+    tasks,
+)
 from keyturn.operations.rights import Operation, Who
 from keyturn.storage.people import Account, Session
 from keyturn.web import words
@@ -79,10 +90,12 @@ class Entry:
 
 NAVIGATION = (
     Entry("Home", "/", "home", Operation.HUB_READ),
-    Entry("Connections", "/connections", "plug", Operation.CONNECTION_READ, ("/runs", "/connect")),
+    Entry("Connections", "/connections", "plug", Operation.CONNECTION_READ, ("/runs", "/connect", "/bulk")),
     Entry("Tasks", "/tasks", "task", Operation.TASK_READ),
     Entry("Approvals", "/approvals", "done", Operation.APPROVAL_READ),
     Entry("Debts", "/debts", "debt", Operation.DEBT_READ),
+    Entry("Issued", "/issued", "give", Operation.ISSUED_READ),
+    Entry("Projects", "/projects", "project", Operation.CONNECTION_READ),
     Entry("Systems", "/systems", "grid", Operation.SYSTEM_READ),
     Entry("Audit", "/audit", "audit", Operation.AUDIT_READ),
     Entry("People", "/people", "people", Operation.PEOPLE_READ),

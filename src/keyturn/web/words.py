@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from markupsafe import Markup, escape
 
+from keyturn.contract.manifest import System
 from keyturn.model.plan import Goal
 from keyturn.model.run import Line
 
@@ -225,6 +226,12 @@ def sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
+def category(system: System) -> str:
+    """The heading under which a system is listed."""
+    own = all(method.direction == "inbound" for method in system.methods)
+    return system.category or ("Issued by this hub" if own else "Others")
+
+
 def badge(title: str) -> dict[str, object]:
     """What stands for a system in place of a logo: its initials, on one of six colours."""
     parts = [part for part in re.split(r"[^A-Za-z0-9]+", title) if part]
@@ -242,7 +249,9 @@ def at_field(message: str, name: str, label: str) -> str:
     """A message about a field in the words of its form: the label for the name."""
     if message.startswith(f"{name} is missing"):
         return "This is needed."
-    return sentence(message.replace(f"{name} ", f"{label} ", 1) if message.startswith(f"{name} ") else message)
+    return sentence(
+        message.replace(f"{name} ", f"{label} ", 1) if message.startswith(f"{name} ") else message
+    )
 
 
 GAPS: Mapping[str, tuple[str, str]] = {
@@ -252,15 +261,55 @@ GAPS: Mapping[str, tuple[str, str]] = {
     "Z3": ("A gap", "bad"),
 }
 DEBTS: Mapping[str, tuple[str, str]] = {
-    "alive": ("Still alive", "It should be dead and is still accepted. End it at the vendor, or let the hub try again."),
+    "alive": (
+        "Still alive",
+        "It should be dead and is still accepted. End it at the vendor, or let the hub try again.",
+    ),
     "not_deleted": ("Not deleted", "It does not work any more, but is still there. Delete it at the vendor."),
-    "orphan": ("Nobody's", "It exists at the vendor and its value is known to nobody. Delete it there when it is not used."),
-    "proves_nothing": ("Nothing proven", "A test could not tell right from wrong, so it proves nothing. Look at the vendor's page."),
+    "orphan": (
+        "Nobody's",
+        "It exists at the vendor and its value is known to nobody. Delete it there when it is not used.",
+    ),
+    "proves_nothing": (
+        "Nothing proven",
+        "A test could not tell right from wrong, so it proves nothing. Look at the vendor's page.",
+    ),
     "revoke_refused": ("End refused", "The vendor refused to end it. Find out why, then try again."),
-    "sibling_died": ("Another one died too", "Ending this one ended another as well. Look at what else used it."),
-    "unproven": ("Death not proven", "It was ended, but no proof was seen. Look at the vendor's page, or try again."),
-    "unrevocable_grant": ("A grant that cannot be ended alone", "Ending it would end more than itself. Remove it in the vendor's settings when nothing else uses it."),
+    "sibling_died": (
+        "Another one died too",
+        "Ending this one ended another as well. Look at what else used it.",
+    ),
+    "unproven": (
+        "Death not proven",
+        "It was ended, but no proof was seen. Look at the vendor's page, or try again.",
+    ),
+    "unrevocable_grant": (
+        "A grant that cannot be ended alone",
+        "Ending it would end more than itself. Remove it in the vendor's settings when nothing else uses it.",
+    ),
     "unwanted": ("Not wanted", "It was made and is not used. Delete it at the vendor."),
-    "unknown_grant": ("A grant nobody can name", "A consent was answered and the answer lost. Look at the vendor's list of connected applications."),
-    "weak_proof": ("Weaker proof than wanted", "It was proven less well than the policy asks. Confirm it by other means."),
+    "unknown_grant": (
+        "A grant nobody can name",
+        "A consent was answered and the answer lost. Look at the vendor's list of connected applications.",
+    ),
+    "orphan_unknown": (
+        "Perhaps something nobody knows of",
+        "A call went unanswered and may have made something. Look at the vendor's list, and delete what is not used.",
+    ),
+    "perhaps_ours": (
+        "Perhaps ours",
+        "It appeared during a call of ours and cannot be told apart from somebody else's. Find out whose it is.",
+    ),
+    "not_handed_over": (
+        "Not handed over",
+        "Nobody gave the new value to the program in time. Hand it over, or reissue it.",
+    ),
+    "job_failed": (
+        "A job could not read",
+        "It read with the old credential and not with the new one. Give the new one the rights it lacks.",
+    ),
+    "weak_proof": (
+        "Weaker proof than wanted",
+        "It was proven less well than the policy asks. Confirm it by other means.",
+    ),
 }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from tests.faults import world
 from tests.issued.conftest import open_test_hub, wait_for
@@ -94,6 +97,20 @@ def ended(idle):
             raise AssertionError(f"{found.goal.value}: {found.state.value}, {found.waiting_for}") from None
 
     return wait
+
+
+@pytest.fixture
+def served(app, hub):
+    """The application behind a real server on the loopback interface; its address."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", access_log=False)
+    server = uvicorn.Server(config)
+    app.state.streams.stopping = lambda: server.should_exit
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_for(lambda: server.started)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(15)
 
 
 def is_problem(answer, status, code=""):

@@ -33,8 +33,7 @@ BODIES = {  # whole enough to be read, about what is not there
     "/people": {"login": "!", "roles": [{"role": "viewer"}]},
     "/services": {"login": "!", "roles": [{"role": "viewer"}]},
     "/people/{account}/tokens": {"name": "x", "scopes": ["none"]},
-    "/webhooks/out": {"name": "!", "url": "https://none.invalid/", "topics": ["run.done"]},
-    "/mailboxes": {"name": "!", "address": "none", "topics": ["run.done"]},
+    "/recipients": {"kind": "webhook", "name": "!", "address": "https://none.invalid/", "topics": ["run.done"]},
 }
 
 

@@ -5,6 +5,7 @@ moto unpatched accepts any credential, and after that any Inactive key.
 Source: providers sheet AWS section 8, run on moto 5.2.5, checked 2026-11-23.
 """
 
+import fnmatch
 import hashlib
 import io
 import json
@@ -26,6 +27,7 @@ from .child import Child, answers, call_json, free_port, scratch_directory
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 ROTATOR, APP, BUCKET = "keyturn-rotator", "keyturn-app", "customer-bucket"
+STEWARD, HUB_BUCKET = "keyturn-steward", "hub-bucket"
 KEY_ACTIONS = (
     "CreateAccessKey",
     "DeleteAccessKey",
@@ -46,12 +48,15 @@ class Key:
 
 @dataclass(frozen=True)
 class AwsAccount:
-    """The account as a customer hands it over: a central rotator, one application user, one bucket."""
+    """The account as a customer hands it over: a central rotator, one application user, one bucket. Beside them the hub's
+    own bucket, and a steward that may make users for those who use it."""
 
     rotator: Key
     app: Key
     bucket: str
     region: str
+    steward: Key
+    hub_bucket: str
 
 
 class AwsServer:
@@ -85,7 +90,8 @@ class AwsServer:
 
     def _bootstrap(self) -> AwsAccount:
         made = call_json(f"{self.url}/_lab/bootstrap", {})
-        return AwsAccount(Key(**made["rotator"]), Key(**made["app"]), made["bucket"], made["region"])
+        keys = {name: Key(**made[name]) for name in ("rotator", "app", "steward")}
+        return AwsAccount(bucket=made["bucket"], region=made["region"], hub_bucket=made["hub_bucket"], **keys)
 
     def set_dials(self, **dials: float) -> None:
         """Seconds a new key stays unknown (`create_lag_s`) and an ended one still works (`dead_lag_s`).
@@ -166,6 +172,9 @@ class Clockwork:
         return self._known_at.get(access_key_id, 0.0) <= now and (dead_at is None or now < dead_at)
 
 
+_asked = threading.local()
+
+
 def patch_moto(clockwork: Clockwork) -> None:
     """Makes moto's door ask the clockwork; the IAM records themselves stay moto's."""
     from moto.iam import access_control, models
@@ -211,6 +220,16 @@ def patch_moto(clockwork: Clockwork) -> None:
         self._owner_user_name = key.user_name
         self._access_key_id, self._secret_access_key = access_key_id, key.secret_access_key
 
+    conditions = access_control.IAMPolicyStatement._check_conditions  # noqa: SLF001 - moto has no other door
+
+    def check_conditions(self: Any, values: Any) -> bool:
+        # moto knows no s3:prefix: the one that the request in hand asks for
+        wanted = self._statement.get("Condition", {}).get("StringLike", {}).get("s3:prefix")
+        if wanted is None:
+            return conditions(self, values)
+        return any(fnmatch.fnmatchcase(getattr(_asked, "prefix", ""), each) for each in wanted)
+
+    access_control.IAMPolicyStatement._check_conditions = check_conditions  # noqa: SLF001
     backend.create_access_key = create_access_key
     backend.update_access_key = update_access_key
     backend.delete_access_key = delete_access_key
@@ -243,9 +262,12 @@ def make_account() -> dict[str, Any]:
             _allow(keys, f"arn:aws:iam::{ACCOUNT}:user/{APP}"),
         ],
     }
-    made: dict[str, Any] = {"bucket": BUCKET, "region": REGION}
-    s3_backends[ACCOUNT]["aws"].create_bucket(BUCKET, REGION)
-    for name, (user, statements) in zip(("rotator", "app"), rights.items(), strict=True):
+    users = ["CreateUser", "PutUserPolicy", "DeleteUserPolicy", "DeleteUser"]
+    rights[STEWARD] = [_allow(keys + [f"iam:{name}" for name in users], "*")]
+    made: dict[str, Any] = {"bucket": BUCKET, "region": REGION, "hub_bucket": HUB_BUCKET}
+    for bucket in (BUCKET, HUB_BUCKET):
+        s3_backends[ACCOUNT]["aws"].create_bucket(bucket, REGION)
+    for name, (user, statements) in zip(("rotator", "app", "steward"), rights.items(), strict=True):
         _iam().create_user(REGION, user)
         policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
         _iam().put_user_policy(user, "keyturn", policy)
@@ -272,6 +294,7 @@ class Lab:
         path = environ["PATH_INFO"]
         if path.startswith("/_lab/"):
             return self._admin(path.removeprefix("/_lab/"), environ, start)
+        _asked.prefix = urllib.parse.parse_qs(environ.get("QUERY_STRING", "")).get("prefix", [""])[0]
         service = _service(environ)
         action = f"s3:{environ['REQUEST_METHOD']}" if service == "s3" else _action(environ)
         fault = self._take(action)

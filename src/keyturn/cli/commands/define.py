@@ -45,7 +45,7 @@ def _options(command: C) -> C:
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 @terminal.json_option
 @pass_session
-def new(session: Session, file: Path | None, force: bool, as_json: bool, **options: str | None) -> None:
+def new(session: Session, /, file: Path | None, force: bool, as_json: bool, **options: str | None) -> None:
     """Ask what there is to know about a system and write FILE, a definition that passes the check.
 
     What an option answers is not asked. Without a terminal nothing is asked: the options must answer all of it. FILE is

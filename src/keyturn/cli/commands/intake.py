@@ -350,25 +350,17 @@ def events_command(
                 for refused_id, why in left:
                     terminal.note(f"{refused_id}: {why}")
             raise click.exceptions.Exit(Exit.ATTENTION if left else Exit.DONE)
+        heads: tuple[str, ...] = ("Key", "Type", "Event", "Bytes", "When")
+        rows: list[tuple[object, ...]] = []
         if refused:
-            rows = [
-                (
-                    r.id,
-                    r.code,
-                    r.event_id,
-                    r.size,
-                    r.address,
-                    words.since(r.refused_at),
-                    "yes" if r.body else "no",
-                )
-                for r in intake.refusals(hub)
-            ]
             heads = ("Refused", "Code", "Event", "Bytes", "From", "When", "Can be replayed")
+            for r in intake.refusals(hub):
+                again = "yes" if r.body else "no"
+                rows.append((r.id, r.code, r.event_id, r.size, r.address, words.since(r.refused_at), again))
         else:
-            rows = [
+            rows += [
                 (e.key, e.type, e.id, len(e.body), words.since(e.received_at)) for e in intake.latest(hub)
             ]
-            heads = ("Key", "Type", "Event", "Bytes", "When")
     if as_json:
         terminal.emit(
             [dict(zip((h.lower().replace(" ", "_") for h in heads), row, strict=True)) for row in rows]

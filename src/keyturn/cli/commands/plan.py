@@ -51,7 +51,14 @@ def plan_command(
             made = runs.plan(hub, connection.name, Goal(goal))
         second = approvals.needed(hub, connection, made)
     if as_json:
-        terminal.emit({"connection": name, **made.as_json(), "point_of_no_return": made.point_of_no_return(), "approval": second})
+        terminal.emit(
+            {
+                "connection": name,
+                **made.as_json(),
+                "point_of_no_return": made.point_of_no_return(),
+                "approval": second,
+            }
+        )
         return
     show(name, made)
     if second:

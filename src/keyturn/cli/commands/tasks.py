@@ -17,24 +17,40 @@ if TYPE_CHECKING:
     from keyturn.model.run import Task
 
 
-@click.command("tasks", epilog=terminal.examples("keyturn tasks", "keyturn tasks --json"))
+@click.command(
+    "tasks", epilog=terminal.examples("keyturn tasks", "keyturn tasks --mine", "keyturn tasks --json")
+)
+@click.option("--mine", "whose", flag_value="mine", help="Of connections you own, or that you work on.")
+@click.option("--team", "whose", flag_value="team", help="Also of the projects you are in.")
+@click.option("--all", "whose", flag_value="all", default="all", help="Everybody's (default).")
 @terminal.json_option
 @pass_session
-def tasks_command(session: Session, as_json: bool) -> None:
-    """What people should do now, most urgent first."""
+def tasks_command(session: Session, whose: str, as_json: bool) -> None:
+    """What people should do now, by the owner of the connection, most urgent first. KEYTURN_ACTOR says who you are."""
     from keyturn.operations import systems, tasks
 
     with session.hub() as hub:
-        found = tasks.waiting(hub)
-        pages = [systems.task_page(hub, task) for task in found]
+        found = tasks.owned(hub, whose or "all")
+        pages = [
+            {**systems.task_page(hub, each.task), "owner": each.owner, "project": each.project}
+            for each in found
+        ]
     if as_json:
         terminal.emit(pages)
         return
     terminal.table(
-        ("Task", "What", "State", "Claimed by", "Due"),
+        ("Owner", "Project", "Task", "What", "State", "Claimed by", "Due"),
         [
-            (p["id"], p["title"], p["state"], p["claimed_by"], words.since(t.due_at))
-            for p, t in zip(pages, found, strict=True)
+            (
+                p["owner"],
+                p["project"],
+                p["id"],
+                p["title"],
+                p["state"],
+                p["claimed_by"],
+                words.since(each.task.due_at),
+            )
+            for p, each in zip(pages, found, strict=True)
         ],
         "Nothing to do.",
     )
@@ -48,6 +64,7 @@ def tasks_command(session: Session, as_json: bool) -> None:
         "keyturn task tsk_01... --submit key_name=keyturn-b --submit api_key=@/dev/shm/key",
         "pass show aha/new | keyturn task roadmap --submit api_key=-",
         "keyturn task tsk_01... --done",
+        "keyturn task tsk_01... --link --for 'ann of the vendor'",
     ),
 )
 @click.argument("task_id", metavar="ID")
@@ -61,6 +78,12 @@ def tasks_command(session: Session, as_json: bool) -> None:
 @click.option(
     "--done", is_flag=True, help="Hand in a task without fields; on a terminal, fields are asked for."
 )
+@click.option(
+    "--link", is_flag=True, help="Print a link for somebody outside: it opens this task once, for a day."
+)
+@click.option(
+    "--for", "made_for", default="", metavar="NAME", help="Whom you give the link to, for the journal."
+)
 @click.option("--no-wait", is_flag=True, help="Hand in and return; serve or worker checks it.")
 @click.option("--timeout", type=inputs.length, metavar="LENGTH", help="Follow no longer than this, e.g. 10m.")
 @terminal.json_option
@@ -71,6 +94,8 @@ def task_command(
     claim: bool,
     submit: tuple[str, ...],
     done: bool,
+    link: bool,
+    made_for: str,
     no_wait: bool,
     timeout: float | None,
     as_json: bool,
@@ -84,6 +109,9 @@ def task_command(
 
     with session.hub() as hub:
         task = _find(hub, task_id)
+        if link:
+            _link(hub, task, made_for, as_json)
+            return
         if claim:
             task = tasks.claim(hub, task.id)
         if not submit and not done:
@@ -110,6 +138,21 @@ def task_command(
             terminal.emit({"task": task.id, "result": verdict, "why": why, "run": page})
             code = follow.exit_of(found[0])
     raise click.exceptions.Exit(code)
+
+
+def _link(hub: Keyturn, task: Task, made_for: str, as_json: bool) -> None:
+    """The link alone goes to stdout, so that it can be piped into a message."""
+    from keyturn.model.moment import iso
+    from keyturn.operations import approvals, links
+    from keyturn.operations.rights import Who
+
+    who = Who(hub.settings.actor, address=approvals.MACHINE, is_local=True)
+    made = links.make(hub, who, task.id, made_for)
+    if as_json:
+        terminal.emit({"task": task.id, "url": made.url.reveal(), "until": iso(made.ends_at)})
+        return
+    terminal.say(made.url.reveal())
+    terminal.note("It opens this task once, in one browser, for a day. It is shown only now.")
 
 
 def _find(hub: Keyturn, task_id: str) -> Task:

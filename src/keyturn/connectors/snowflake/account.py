@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from keyturn.connectors.snowflake import client
-from keyturn.contract.values import Access, Found
+from keyturn.contract.values import Access, Found, Sample
 from keyturn.errors import (
     CredentialRejected,
     InvalidInput,
@@ -21,6 +21,7 @@ from keyturn.errors import (
     VendorUnavailable,
 )
 from keyturn.model.moment import iso
+from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, accepted, rejected, unknown
 from keyturn.transport.snowflake import Session
 
@@ -56,6 +57,22 @@ def need_admin(access: Access) -> None:
         raise InvalidInput(
             "this needs an administrator", hint="Add one to the connection.", field="admin_user"
         )
+
+
+class Rows:
+    """The rows of a table or view, as far as they are counted. Runs in the connection's own role and warehouse."""
+
+    def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
+        """Counts rows of `[[database.]schema.]table`, spelled exactly (in capitals, unless it was made in quotes)."""
+        table = tuple(what.split("."))
+        if len(table) > 3 or not all(table):
+            raise InvalidInput(
+                "a table is named as TABLE, SCHEMA.TABLE or DATABASE.SCHEMA.TABLE",
+                hint="For example SALES.PUBLIC.ORDERS.",
+                field="what",
+            )
+        with client.own_session(access, material) as session:
+            return Sample(client.count_rows(session, table, limit), what)
 
 
 class User:

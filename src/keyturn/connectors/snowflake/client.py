@@ -181,6 +181,17 @@ def drop_user(session: Session, name: str) -> None:
     session.run(f"DROP USER IF EXISTS {quoted(name)}", changes=True, right=_OWNERSHIP)
 
 
+def count_rows(session: Session, table: tuple[str, ...], limit: int) -> int:
+    """How many rows of a table or view there are to see, at most `limit`: counted by the server, none leaves it."""
+    name = ".".join(quoted(part) for part in table)
+    rows = session.run(
+        f"SELECT COUNT(*) AS N FROM (SELECT 1 FROM {name} LIMIT {limit:d})", right="SELECT on the table"
+    )
+    if len(rows) != 1 or rows[0].get("n") is None:
+        raise UnexpectedAnswer("Snowflake does not say how many rows there are", operation="COUNT")
+    return int(rows[0]["n"])
+
+
 def users(session: Session, like: str) -> list[dict[str, Any]]:
     """SHOW USERS; columns other than the name are empty without OWNERSHIP."""
     return _shown(session, "USERS", like)

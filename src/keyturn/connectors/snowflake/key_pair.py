@@ -27,6 +27,7 @@ def capabilities() -> Capabilities:
         dropper=account.User(),
         discoverer=account.Account(),
         locator=slots,
+        reader=account.Rows(),
     )
 
 

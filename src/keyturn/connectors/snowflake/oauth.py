@@ -52,6 +52,7 @@ def capabilities() -> Capabilities:
         authorizer=Consent(),
         discoverer=account.Account(),
         locator=slots,
+        reader=account.Rows(),
     )
 
 

@@ -40,6 +40,7 @@ def capabilities() -> Capabilities:
         dropper=account.User(),
         discoverer=account.Account(),
         locator=slot,
+        reader=account.Rows(),
     )
 
 

@@ -12,6 +12,7 @@ from keyturn.executor.steps.jobs import first_reads, shape_of
 from keyturn.executor.tasking import rescue, return_task
 from keyturn.model.card import Strategy
 from keyturn.model.credential import LIVE, Provenance, State, Version
+from keyturn.model.moment import iso
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState
 from keyturn.model.verdict import Probe, Verdict, mismatch
@@ -96,11 +97,22 @@ def _compare(ctx: Context, step: Step, inventory: tuple[Remote, ...]) -> None:
                 slot=slot,
             )
     elif ctx.card.cap and len(inventory) >= ctx.card.cap and ctx.card.strategy is Strategy.MANY_IDS:
-        names = ", ".join(r.ref.id for r in strangers) or "all of them ours"
+        names = "; ".join(_told(r, ours=r not in strangers) for r in inventory)
         raise CapReached(
             f"the vendor allows {ctx.card.cap} credentials and {len(inventory)} exist ({names})",
             hint="Delete one that is not used at the vendor, then retry the run.",
         )
+
+
+def _told(remote: Remote, *, ours: bool) -> str:
+    """One credential at the vendor, so that a person can tell which of them nobody needs."""
+    used = (
+        f"last used {iso(remote.last_used_at)}"
+        if remote.last_used_at
+        else "never used, as far as the vendor tells"
+    )
+    made = f"made {iso(remote.created_at)}, " if remote.created_at else ""
+    return f"{remote.ref.id}: {'ours' if ours else 'not ours'}, {made}{used}"
 
 
 def prove(ctx: Context, step: Step) -> Move:

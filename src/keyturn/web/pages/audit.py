@@ -13,8 +13,9 @@ from urllib.parse import urlencode
 from starlette.responses import Response, StreamingResponse
 
 from keyturn.model.run import LineKind
-from keyturn.operations import audit, events, overview
+from keyturn.operations import audit, overview
 from keyturn.operations.rights import Operation
+from keyturn.storage.rows import dump
 from keyturn.web import words
 from keyturn.web.site import Visit
 
@@ -30,8 +31,7 @@ def show(it: Visit) -> Response:
 
 def _show(it: Visit, broken: list[str] | None = None, took_s: float = 0.0) -> Response:
     asked = {name: it.asked(name) for name in _ASKED}
-    mine = it.projects()
-    names = {line.id: line.name for line in overview.lines(it.hub, mine)}
+    names = {line.id: line.name for line in overview.lines(it.hub)}
     where = words.zone(it.zone_name)
     wrong = ""
     times: list[float | None] = []
@@ -42,23 +42,18 @@ def _show(it: Visit, broken: list[str] | None = None, took_s: float = 0.0) -> Re
         except (ValueError, OverflowError, OSError):
             times.append(None)
             wrong = "A day is written like 2026-11-23."
-    wanted = asked["on"] if asked["on"] in names or (asked["on"] == HUB and mine is None) else ""
+    wanted = asked["on"] if asked["on"] in {*names, HUB} else ""
     kind = asked["kind"] if asked["kind"] in {k.value for k in LineKind} else ""
     cursor = it.site.unsign(asked["after"]) if asked["after"] else None
-    must_choose = mine is not None and not wanted
-    found = (
-        []
-        if must_choose
-        else audit.search(
-            it.hub,
-            connection=wanted,
-            kind=kind,
-            since=times[0],
-            until=times[1],
-            words=[*asked["q"].split(), *([f'"by":"{asked["by"]}"'] if asked["by"] else [])],
-            before=(float(cursor[0]), str(cursor[1]), int(cursor[2])) if cursor else None,
-            limit=_PAGE + 1,
-        )
+    found = audit.search(
+        it.hub,
+        connection=wanted,
+        kind=kind,
+        since=times[0],
+        until=times[1],
+        words=[*asked["q"].split(), *([f'"by":{dump(asked["by"])}'] if asked["by"] else [])],
+        before=(float(cursor[0]), str(cursor[1]), int(cursor[2])) if cursor else None,
+        limit=_PAGE + 1,
     )
     lines = found[:_PAGE]
     last = lines[-1] if len(found) > _PAGE else None
@@ -74,22 +69,18 @@ def _show(it: Visit, broken: list[str] | None = None, took_s: float = 0.0) -> Re
         asked={**asked, "on": wanted, "kind": kind},
         names=names,
         hub=HUB,
-        sees_hub=mine is None,
         kinds=[(each.value, words.line_kind(each.value)) for each in LineKind],
         next=address(after=it.site.sign([last.at, last.connection_id, last.number])) if last else "",
         first=address() if asked["after"] else "",
         is_filtered=any(asked.values()),
         wrong=wrong,
-        must_choose=must_choose,
         broken=broken,
         took_s=took_s,
-        may_export=it.may(Operation.AUDIT_READ),
     )
 
 
 def check(it: Visit) -> Response:
     """Follows every chain from its first line to its head."""
-    events.require(it.site.hub, it.who, Operation.AUDIT_READ)
     began = time.monotonic()
     broken = audit.check(it.hub)
     it.done(Operation.AUDIT_READ, "the audit trail", verb="check", broken=len(broken))
@@ -98,7 +89,6 @@ def check(it: Visit) -> Response:
 
 def export(it: Visit) -> Response:
     """The whole trail as a file, which is checked without the hub. Nothing of it is secret."""
-    events.require(it.site.hub, it.who, Operation.AUDIT_READ)
     file = tempfile.TemporaryFile(prefix="keyturn-audit-")  # noqa: SIM115 - closed by whoever reads it to the end
     try:
         with tempfile.TemporaryDirectory(prefix="keyturn-audit-") as folder:
@@ -113,7 +103,10 @@ def export(it: Visit) -> Response:
         raise
     it.done(Operation.AUDIT_READ, "the audit trail", verb="export", lines=done.lines)
     name = time.strftime("keyturn-audit-%Y-%m-%d.jsonl", time.gmtime())
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Keyturn-Broken": str(len(done.broken))}
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Keyturn-Broken": str(len(done.broken)),
+    }
     return StreamingResponse(_parts(file), media_type="application/jsonl", headers=headers)
 
 

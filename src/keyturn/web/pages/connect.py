@@ -24,10 +24,10 @@ def choose(it: Visit) -> Response:
     count = 0
     for system in it.hub.catalog.systems():
         rows = outbound(system)
-        said = f"{system.title} {system.name} {system.category} {' '.join(m.title for m in rows)}".casefold()
+        said = f"{system.title} {system.name} {words.category(system)} {' '.join(m.title for m in rows)}".casefold()
         if rows and all(word in said for word in text.casefold().split()):
             count += 1
-            found.setdefault(system.category or "Others", []).append(
+            found.setdefault(words.category(system), []).append(
                 {"system": system, "methods": [m.title for m in rows], **words.badge(system.title)}
             )
     return it.render("connect.html", groups=sorted(found.items()), asked=text, count=count)

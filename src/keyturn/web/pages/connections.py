@@ -57,6 +57,8 @@ def acts(it: Visit, line: overview.Line) -> list[Act]:
                 found.append(Act("Disconnect", f"{base}/plan/disconnect", is_end=True))
         if not is_gone and it.may(Operation.RUN_ROTATE, project):
             found.append(Act("Contain a leak", f"{base}/plan/contain", is_end=True))
+    if direction == "inbound":
+        found.append(Act("Reissue or end", f"/issued/{line.id}"))
     if it.may(Operation.CONNECTION_CHANGE, project):
         found.append(Act("Edit", f"{base}/edit"))
     found.append(Act("History", f"{base}/history"))
@@ -102,6 +104,7 @@ def every(it: Visit) -> Response:
         healths=overview.HEALTH,
         acts=lambda line: acts(it, line),
         is_filtered=bool(asked["q"] or asked["system"] or asked["state"]),
+        may_rotate=rights.may_somewhere(it.who, Operation.RUN_ROTATE),
         may_connect=rights.may_somewhere(it.who, Operation.CONNECTION_CHANGE),
     )
 

@@ -136,7 +136,7 @@ def _line(it: Visit, each: Asked, policy: Policy, defaults: Policy, wrong: dict[
     return {
         "asked": each,
         "typed": it.text(f"policy-{each.name}", own),
-        "default": "as the vendor says" if default is None else f"{default / each.size:g}",
+        "default": "vendor's" if default is None else f"{default / each.size:g}",
         "error": wrong.get(each.name, ""),
     }
 

@@ -19,14 +19,30 @@ def show(it: Visit) -> Response:
         "health.html",
         checks=[each for each in found if not each.name.startswith("extra ")],
         extras=[each for each in found if each.name.startswith("extra ")],
-        worst="fail" if any(e.state == "fail" for e in found) else "warn" if any(e.state == "warn" for e in found) else "ok",
+        worst="fail"
+        if any(e.state == "fail" for e in found)
+        else "warn"
+        if any(e.state == "warn" for e in found)
+        else "ok",
         version=metadata.version("keyturn"),
         facts=[
             ("Address", settings.public_url, "What people and vendors use to reach this hub."),
-            ("Redirect address for consents", it.hub.hub.redirect_uri, "Registered with OAuth clients at vendors."),
+            (
+                "Redirect address for consents",
+                it.hub.hub.redirect_uri,
+                "Registered with OAuth clients at vendors.",
+            ),
             ("Store", _store(settings.database), "Where everything is kept; values in it are sealed."),
-            ("Master key from", settings.kek.partition(":")[0], f"Key {it.site.hub.secrets.keyring.newest.id} seals what is new."),
-            ("Addresses it calls from", ", ".join(settings.egress) or "not named", "Shown where a vendor must let them in."),
+            (
+                "Master key from",
+                settings.kek.partition(":")[0],
+                f"Key {it.site.hub.secrets.keyring.newest.id} seals what is new.",
+            ),
+            (
+                "Addresses it calls from",
+                ", ".join(settings.egress) or "not named",
+                "Shown where a vendor must let them in.",
+            ),
             ("Single sign-on", "on" if single_sign_on.is_there(it.site.hub) else "off", "OpenID Connect."),
             ("Runs in flight at once", str(settings.workers), "Of this process."),
         ],

@@ -11,7 +11,6 @@ from starlette.responses import Response
 from keyturn.errors import InvalidInput, NotPermitted
 from keyturn.model.run import Task
 from keyturn.operations import links
-from keyturn.storage.tasks import OPEN_STATES
 from keyturn.web.pages.tasks import STEP, fields_of
 from keyturn.web.site import Visit
 
@@ -64,7 +63,6 @@ def _task(
         ends_at=ends_at,
         steps=[{**STEP, **each} for each in task.instructions],
         fields=fields_of(it, task),
-        is_open=task.state in OPEN_STATES,
         error=error,
         wrong=field,
     )

@@ -46,9 +46,7 @@ def _show(
         why, hint = error.message, words.hint(error.hint)
     unfinished = [run for run in runs.recent(it.hub, connection.id, 20) if run.ended_at is None]
     open_run = next((run for run in unfinished if run.state is not RunState.WAITING_APPROVAL), None)
-    asked_run = next(
-        (r for r in unfinished if r.state is RunState.WAITING_APPROVAL and r.goal is goal), None
-    )
+    asked_run = next((r for r in unfinished if r.state is RunState.WAITING_APPROVAL and r.goal is goal), None)
     operation = Operation.RUN_ROTATE if goal in _ROTATES else Operation.RUN_END
     is_inbound = it.hub.catalog.method(connection.system, connection.method).direction == "inbound"
     return it.render(
@@ -69,7 +67,7 @@ def _show(
         and (open_run is None or goal is Goal.CONTAIN),
         start=f"/connections/{connection.id}/{'start' if goal in _ROTATES else 'end'}/{goal.value}",
         is_grave=goal in _GRAVE,
-        digest=_digest(made) if made else "",
+        digest=digest(made) if made else "",
         trigger=it.text("trigger") or new_id("web"),
         reason=it.text("reason"),
         no_return=made.point_of_no_return() if made else 0,
@@ -89,7 +87,8 @@ def _fits(it: Visit, connection: Connection, goal: Goal) -> bool:
     return True
 
 
-def _digest(plan: Plan) -> str:
+def digest(plan: Plan) -> str:
+    """What makes a plan this plan."""
     return hashlib.sha256(dump(plan.as_json()).encode()).hexdigest()
 
 
@@ -115,7 +114,7 @@ def _start(it: Visit, connection_id: str, goal: Goal) -> Response:
         return _show(it, connection, project, goal, 422, "Say that you are sure.")
 
     def as_shown(made: Plan) -> Plan:
-        if _digest(made) != shown:
+        if digest(made) != shown:
             raise _Another("the plan is another one by now")
         return made
 

@@ -22,13 +22,15 @@ def every(it: Visit) -> Response:
     groups: dict[str, list[dict[str, Any]]] = {}
     count = 0
     for system in it.hub.catalog.systems():
-        said = f"{system.title} {system.name} {system.category} {' '.join(m.title for m in system.methods)}".casefold()
+        said = f"{system.title} {system.name} {words.category(system)} {' '.join(m.title for m in system.methods)}".casefold()
         if all(word in said for word in text.casefold().split()):
             count += 1
-            groups.setdefault(system.category or "Others", []).append(
+            groups.setdefault(words.category(system), []).append(
                 {"system": system, "badge": words.badge(system.title)}
             )
-    return it.render("systems.html", groups=sorted(groups.items()), asked=text, count=count, gaps=systems.GAPS)
+    return it.render(
+        "systems.html", groups=sorted(groups.items()), asked=text, count=count, gaps=systems.GAPS
+    )
 
 
 def one(it: Visit, system: str) -> Response:

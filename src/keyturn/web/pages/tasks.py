@@ -116,7 +116,7 @@ def submit(it: Visit, task_id: str) -> Response:
 
 def share(it: Visit, task_id: str) -> Response:
     """Makes a link for somebody outside, shown this once."""
-    task, connection, project = it.task(task_id)
+    task, connection, _ = it.task(task_id)
     made = links.make(it.site.hub, it.who, task.id, it.text("for"))
     it.done(Operation.TASK_SHARE, connection.name, task=task.id, verb="link")
     return it.render("help_link.html", task=task, url=made.url.reveal(), ends_at=made.ends_at)

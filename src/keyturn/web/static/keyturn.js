@@ -111,7 +111,7 @@
     const here = region();
     if (!here) return false;
     const at = document.activeElement;
-    return here.querySelector("details.menu[open]") || (here.contains(at) && /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName));
+    return here.querySelector("details.menu[open], .tick input:checked") || (here.contains(at) && /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName));
   };
   const refresh = () => {
     if (isBusy() || document.hidden) return void (waiting = true);
@@ -121,6 +121,7 @@
   const again = () => waiting && setTimeout(() => waiting && refresh(), 50);
   document.addEventListener("toggle", again, true);
   document.addEventListener("focusout", again);
+  document.addEventListener("change", again);
   document.addEventListener("visibilitychange", again);
   const source = new EventSource(place.dataset.live);
   source.addEventListener("changed", refresh);

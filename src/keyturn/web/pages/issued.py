@@ -1,0 +1,292 @@
+"""What this hub issues to others: who has it and who used it when, issuing, a second one beside the first, ending.
+
+A value is in the one answer that shows it and nowhere else.
+"""
+
+from __future__ import annotations
+
+import time
+
+from starlette.responses import Response
+
+from keyturn.contract.manifest import Method
+from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotFound
+from keyturn.issued import kinds
+from keyturn.issued.kinds import Kind
+from keyturn.issued.reveal import REVEAL_S
+from keyturn.model.credential import Connection
+from keyturn.model.ids import new_id
+from keyturn.operations import events, issued, overview, projects, register, rights, runs
+from keyturn.operations.issued import Handed, Issued
+from keyturn.operations.rights import Operation
+from keyturn.storage.issued import ACCEPTED
+from keyturn.web import fields, words
+from keyturn.web.site import Visit
+
+OVERLAPS = ((3600.0, "1 hour"), (86400.0, "1 day"), (7 * 86400.0, "7 days"), (30 * 86400.0, "30 days"))
+LINKS = ((3600.0, "1 hour"), (86400.0, "1 day"), (7 * 86400.0, "7 days"))
+
+
+def every(it: Visit) -> Response:
+    """All of them, with last use and what is odd."""
+    mine = {line.id for line in overview.lines(it.hub, it.projects())}
+    found = [each for each in issued.every(it.hub) if each.connection.id in mine]
+    return it.render(
+        "issued.html",
+        found=found,
+        methods={kind.name: it.hub.catalog.method(kind.system, kind.method) for kind in kinds.KINDS},
+        findings=register.findings(it.hub),
+        accepted=ACCEPTED,
+        may_issue=rights.may_somewhere(it.who, Operation.ISSUED_CHANGE),
+    )
+
+
+# -- issuing -------------------------------------------------------------------------------------------------------------
+
+
+def choose(it: Visit) -> Response:
+    """The kinds there are."""
+    found = [(kind, it.hub.catalog.system(kind.system), _method(it, kind)) for kind in kinds.KINDS]
+    return it.render("issue.html", kinds=[(k, s, m, words.badge(m.title)) for k, s, m in found])
+
+
+def _method(it: Visit, kind: Kind) -> Method:
+    return it.hub.catalog.method(kind.system, kind.method)
+
+
+def _kind(name: str) -> Kind:
+    found = next((kind for kind in kinds.KINDS if kind.name == name), None)
+    if found is None:
+        raise NotFound("there is no such kind")
+    return found
+
+
+def form(it: Visit, kind: str) -> Response:
+    """The form of a kind."""
+    return _form(it, _kind(kind))
+
+
+def _form(it: Visit, kind: Kind, status: int = 200, wrong: dict[str, str] | None = None) -> Response:
+    method, wrong = _method(it, kind), wrong or {}
+    mine = rights.projects(it.who, Operation.ISSUED_CHANGE)
+    typed = {f.name: it.text(f"field-{f.name}") for f in method.fields if f"field-{f.name}" in it.form}
+    return it.render(
+        "issue_form.html",
+        status,
+        kind=kind,
+        method=method,
+        badge=words.badge(method.title),
+        drawn=fields.draw(method.fields, typed, wrong),
+        typed={
+            name: it.text(name, it.who.login if name == "owner" else "")
+            for name in ("name", "owner", "project")
+        },
+        errors={"name": "", "owner": "", "project": "", "form": "", **wrong},
+        mine=sorted(mine) if mine is not None else None,
+        projects=projects.every(it.hub),
+    )
+
+
+def issue(it: Visit, kind: str) -> Response:
+    """Makes it; the answer shows the value, this once."""
+    made, project = _kind(kind), " ".join(it.text("project").split())
+    if len(project) > 80 or not project.isprintable():
+        return _form(it, made, 422, {"project": "At most 80 characters."})
+    if not it.may(Operation.ISSUED_CHANGE, project):
+        if not project:
+            return _form(it, made, 422, {"project": "Choose one of your projects."})
+        events.refuse(it.site.hub, it.who, Operation.ISSUED_CHANGE, project)
+    method = _method(it, made)
+    try:
+        values = fields.sent(it, method.fields)
+        owner = " ".join(it.text("owner").split())[:120]
+        handed = issued.issue(it.hub, made.name, it.text("name"), values, owner)
+    except (InvalidInput, Conflict) as error:
+        name = str(error.facts.get("field", ""))
+        field = method.field(name)
+        said = words.at_field(error.message, name, field.label) if field else words.sentence(error.message)
+        known = field is not None or name in {"name", "owner", "project"}
+        return _form(it, made, 422, {name if known else "form": f"{said} {words.hint(error.hint)}".strip()})
+    if project:
+        projects.move(it.hub, handed.connection.id, project)
+    it.done(Operation.ISSUED_CHANGE, handed.connection.name, verb="issue", kind=made.name)
+    return _shown(it, handed, made)
+
+
+def _shown(it: Visit, handed: Handed, kind: Kind) -> Response:
+    return it.render(
+        "issued_value.html",
+        connection=handed.connection,
+        kind=kind,
+        method=_method(it, kind),
+        value=handed.value.reveal(),
+        client_id=handed.client_id,
+        until=handed.until,
+        run=handed.run,
+    )
+
+
+# -- one of them ---------------------------------------------------------------------------------------------------------
+
+
+def one(it: Visit, issued_id: str) -> Response:
+    """One: its secrets with their uses, who has it, and what can be done."""
+    return _one(it, *_of(it, issued_id))
+
+
+def _of(it: Visit, issued_id: str) -> tuple[Issued, str]:
+    connection, project = it.connection(issued_id)
+    if it.hub.catalog.method(connection.system, connection.method).direction != "inbound":
+        raise NotFound("this hub did not issue it")
+    return issued.get(it.hub, connection.id), project
+
+
+def _one(
+    it: Visit, found: Issued, project: str, status: int = 200, problem: str = "", hint: str = ""
+) -> Response:
+    kind, now = kinds.named(found.kind), time.time()
+    where = register.where_used(it.hub, found.connection.id)
+    newest = found.secrets[0] if found.secrets else None
+    live = [each for each in found.secrets if each.state in ACCEPTED]
+    recent = runs.recent(it.hub, found.connection.id, 10)
+    return it.render(
+        "issued_one.html",
+        status,
+        found=found,
+        connection=found.connection,
+        project=project,
+        kind=kind,
+        method=_method(it, kind),
+        live=live,
+        accepted=ACCEPTED,
+        where=where,
+        newest=newest,
+        affected=register.affected(it.hub, found.connection.id),
+        runs=recent,
+        open_run=next((run for run in recent if run.ended_at is None), None),
+        can_show=newest is not None
+        and newest in live
+        and now - newest.created_at < REVEAL_S
+        and not _is_public(found.connection),
+        may_change=it.may(Operation.ISSUED_CHANGE, project),
+        may_edit=it.may(Operation.CONNECTION_CHANGE, project),
+        is_public=_is_public(found.connection),
+        overlaps=OVERLAPS,
+        links=LINKS,
+        chosen=issued.OVERLAP_S,
+        trigger=new_id("web"),
+        problem=problem,
+        hint=hint,
+    )
+
+
+def _is_public(connection: Connection) -> bool:
+    return connection.settings.get("client_type") == "public"
+
+
+def reissue(it: Visit, issued_id: str) -> Response:
+    """A second one beside the first, or an OAuth client made anew; the answer shows the value, this once."""
+    found, project = _of(it, issued_id)
+    name, reason, trigger = (
+        found.connection.id,
+        " ".join(it.text("reason").split())[:300],
+        it.text("trigger")[:60],
+    )
+    anew = it.text("anew") == "yes"
+    if anew and it.text("sure") != "yes":
+        return _one(
+            it,
+            found,
+            project,
+            422,
+            "Say that you are sure: every program is refused until it has both new values.",
+        )
+    try:
+        if anew:
+            handed = issued.recreate(it.hub, name, reason=reason, trigger=trigger)
+        else:
+            overlap_s = next((s for s, _ in OVERLAPS if f"{s:g}" == it.text("overlap")), issued.OVERLAP_S)
+            force = it.text("force") == "yes"
+            handed = issued.reissue(it.hub, name, overlap_s, force=force, reason=reason, trigger=trigger)
+    except KeyturnError as error:
+        return _one(it, found, project, 409, words.sentence(error.message), words.hint(error.hint))
+    it.done(Operation.ISSUED_CHANGE, found.connection.name, verb="recreate" if anew else "reissue")
+    return _shown(it, handed, kinds.named(found.kind))
+
+
+def revoke(it: Visit, issued_id: str) -> Response:
+    """Ends one slot's secret, or all of them, at once."""
+    found, project = _of(it, issued_id)
+    slot = it.text("slot") or None
+    if it.text("sure") != "yes":
+        return _one(it, found, project, 422, "Say that you are sure: it is refused from that moment on.")
+    try:
+        run = issued.revoke(
+            it.hub, found.connection.id, slot, reason=" ".join(it.text("reason").split())[:300]
+        )
+    except (Conflict, InvalidInput) as error:
+        return _one(it, found, project, 409, words.sentence(error.message), words.hint(error.hint))
+    it.done(Operation.ISSUED_CHANGE, found.connection.name, verb="revoke", slot=slot or "all")
+    said = f"Slot {slot} is refused from now on." if slot else "It is refused from now on, everywhere."
+    return it.redirect(f"/runs/{run.id}" if run else f"/issued/{found.connection.id}", said)
+
+
+def reveal(it: Visit, issued_id: str) -> Response:
+    """The value once more, to whoever asked for it, within ten minutes."""
+    found, _ = _of(it, issued_id)
+    secret = next((s for s in found.secrets if s.version_id == it.text("version")), None)
+    if secret is None:
+        raise NotFound("there is no such value")
+    value = issued.reveal(it.hub, secret.version_id)
+    until = secret.created_at + REVEAL_S
+    handed = Handed(
+        found.connection, value, secret.version_id, secret.slot, until, client_id=secret.client_id
+    )
+    return _shown(it, handed, kinds.named(found.kind))
+
+
+# -- who has it ----------------------------------------------------------------------------------------------------------
+
+
+def hold(it: Visit, issued_id: str) -> Response:
+    """Puts somebody on the register, or changes what is known of them."""
+    found, project = _of(it, issued_id)
+    contact, place = it.text("contact").strip(), it.text("place").strip()
+    try:
+        register.hold(it.hub, found.connection.id, it.text("holder"), contact=contact, place=place)
+    except InvalidInput as error:
+        return _one(it, found, project, 422, words.sentence(error.message))
+    it.done(Operation.ISSUED_CHANGE, found.connection.name, verb="hold")
+    return it.redirect(f"/issued/{found.connection.id}#holders", "They are on the register.")
+
+
+def change_holder(it: Visit, issued_id: str) -> Response:
+    """Notes that they use the newest one, or takes them off."""
+    found, _ = _of(it, issued_id)
+    holder = it.text("holder")
+    if it.text("what") == "confirm":
+        register.confirm(it.hub, found.connection.id, holder)
+        said = f"Noted: {holder} uses the newest one."
+    else:
+        register.let_go(it.hub, found.connection.id, holder)
+        said = f"{holder} is off the register."
+    it.done(Operation.ISSUED_CHANGE, found.connection.name, verb="holder")
+    return it.redirect(f"/issued/{found.connection.id}#holders", said)
+
+
+def link(it: Visit, issued_id: str) -> Response:
+    """A one-time link to the newest value; the answer shows it, this once."""
+    found, project = _of(it, issued_id)
+    for_s = next((s for s, _ in LINKS if f"{s:g}" == it.text("for")), register.LINK_S)
+    try:
+        made = register.link(it.hub, found.connection.id, it.text("holder").strip(), for_s=for_s)
+    except (Conflict, InvalidInput) as error:
+        return _one(it, found, project, 409, words.sentence(error.message), words.hint(error.hint))
+    it.done(Operation.ISSUED_CHANGE, found.connection.name, verb="link")
+    return it.render(
+        "issued_link.html",
+        connection=found.connection,
+        url=made.url.reveal(),
+        holder=made.holder,
+        until=made.until_at,
+    )
