@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` and `make test`. Both set themselves up on a fresh machine.
 PY := .venv/bin/python
 
-.PHONY: demo test quick check bench lab serve faults canary generate setup clean
+.PHONY: demo test quick check bench lab serve faults canary screens generate setup clean
 
 setup:
 	@sh tools/setup.sh
@@ -33,6 +33,9 @@ faults: setup  ## the full fault matrix: a real kill -9 at every place, every fa
 
 canary: setup  ## after demo and tests: no lab secret in any file, log, table or output
 	@$(PY) -m tests.canary $(ARGS)
+
+screens: setup  ## pictures of every page, wide and on a phone, light and dark, in .screens/ (ARGS="--only connect")
+	@$(PY) -m tests.web.screens $(ARGS)
 
 bench: setup  ## bench/results.json and a table; PEER=openbao adds the peer
 	@$(PY) -m bench $(if $(PEER),--peer $(PEER)) $(ARGS)

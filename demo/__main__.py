@@ -27,7 +27,13 @@ from keyturn.settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".demo"
 BIN = ROOT / ".venv" / "bin"
-ISSUED = "loader key"
+ISSUED = {  # what the hub hands out itself, by kind
+    "loader key": "api-key",
+    "nightly loads key": "bulk-key",
+    "partner system": "m2m",
+    "nightly loads": "bulk",
+    "shop events": "events",
+}
 
 
 def main() -> int:
@@ -57,13 +63,16 @@ def main() -> int:
         stack.callback(person.stop)
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda row: _connect(row, environment), every))
-        handed = json.loads(_keyturn(["issue", "api-key", "--name", ISSUED, "--json"], environment))
-        _say("issue", f"hub-api/access_key  {ISSUED}")
-        caller = Caller(f"http://127.0.0.1:{port}/api/v1/whoami", handed["value"])
+        callers: dict[str, Caller] = {}
+        for name, kind in ISSUED.items():
+            handed = json.loads(_keyturn(["issue", kind, "--name", name, "--json"], environment))
+            _say("issue", f"{kind}  {name}")
+            here = f"http://127.0.0.1:{port}"
+            callers[name] = Caller(here, handed["value"], handed.get("client_id") or "")
         consumers: dict[str, Consumer | Caller] = {
             row.name: Consumer(hub, row.name, row.every_s) for row in every
         }
-        consumers[ISSUED] = caller
+        consumers |= callers
         for consumer in consumers.values():
             consumer.start()
         time.sleep(1.5)
@@ -72,16 +81,18 @@ def main() -> int:
         subprocess.run(
             [BIN / "keyturn", "rotate", *names, "--yes", "--reason", "demo"], env=environment, check=False
         )
-        _say("reissue", f'keyturn reissue "{ISSUED}" --overlap 3s')
-        handed = json.loads(_keyturn(["reissue", ISSUED, "--overlap", "3s", "--json"], environment))
-        time.sleep(1.0)  # the hand-over takes its time; both work meanwhile
-        caller.key = handed["value"]
-        _wait_for(hub, [*names, ISSUED], 90.0)
+        for name, caller in callers.items():
+            _say("reissue", f'keyturn reissue "{name}" --overlap 3s')
+            handed = json.loads(_keyturn(["reissue", name, "--overlap", "3s", "--json"], environment))
+            time.sleep(0.5)  # the hand-over takes its time; both work meanwhile
+            caller.key = handed["value"]
+        names += callers
+        _wait_for(hub, names, 90.0)
         time.sleep(0.5)
         for consumer in consumers.values():
             consumer.stop()
         person.stop()
-        report = _report(environment, [*names, ISSUED], consumers, began)
+        report = _report(environment, names, consumers, began)
         report["audit_ok"] = _audit(environment)
         report["seconds"] = round(time.monotonic() - began, 1)
         for trouble in person.trouble:

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes everything `make` needs below the project's root: .venv with the locked packages, and node_modules in lab/oidc
-# and tests/issued/node.
+# Makes everything `make` needs below the project's root: .venv with the locked packages, and node_modules in lab/oidc,
+# tests/issued/node and tests/web/node.
 # Running it again costs nothing until a lock file changes. Index and proxy settings are the environment's own.
 # KEYTURN_NO_APT=1 keeps it from installing system packages.
 set -eu
@@ -32,7 +32,7 @@ fingerprint() {
     has_mariadb && echo mariadb
     has_node && echo node
     has_chromium && echo chromium
-    cat requirements/dev.lock lab/oidc/package-lock.json tests/issued/node/package-lock.json pyproject.toml lab/pyproject.toml tools/setup.sh
+    cat requirements/dev.lock lab/oidc/package-lock.json tests/issued/node/package-lock.json tests/web/node/package-lock.json pyproject.toml lab/pyproject.toml tools/setup.sh
   } | digest
 }
 
@@ -115,6 +115,10 @@ if has_node; then
   (cd tests/issued/node && npm ci --silent --no-audit --no-fund --ignore-scripts) || {
     complete=no
     say "npm ci failed in tests/issued/node: the tests with OAuth clients on Node are left out until it succeeds"
+  }
+  (cd tests/web/node && npm ci --silent --no-audit --no-fund --ignore-scripts) || {
+    complete=no
+    say "npm ci failed in tests/web/node: the pages are not checked by axe until it succeeds"
   }
 fi
 has_postgres || warn_missing "PostgreSQL server binaries" "postgresql" \

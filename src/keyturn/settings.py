@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -68,6 +69,7 @@ class Settings:
         KEYTURN_SMTP_URL       server for mails: smtp://user@host:587 (STARTTLS) or smtps://user@host:465; empty for none
         KEYTURN_SMTP_PASSWORD  the password there, or @ and the path of a file that holds it
         KEYTURN_MAIL_FROM      whom mails come from (default: keyturn at this hub's host)
+        KEYTURN_TOKEN          token for `keyturn --server`, or @ and the path of a file that holds it (default: the OS keyring)
         """
         env = os.environ if environment is None else environment
         home = Path(
@@ -93,6 +95,34 @@ class Settings:
             approvals=Rules.read(env.get("KEYTURN_APPROVALS", "")),
             post=_post(env),
         )
+
+
+def token_for(server: str, environment: Mapping[str, str] | None = None) -> str:
+    """The token for a hub's API: KEYTURN_TOKEN, else the OS keyring's entry `keyturn` for this address.
+
+    Raises: InvalidInput when there is none.
+    """
+    env = os.environ if environment is None else environment
+    token = env.get("KEYTURN_TOKEN", "").strip()
+    if token.startswith("@"):
+        try:
+            token = Path(token[1:]).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise InvalidInput(
+                f"the file of KEYTURN_TOKEN cannot be read ({error.strerror})", field="KEYTURN_TOKEN"
+            ) from None
+    if not token and environment is None:
+        with suppress(Exception):  # no keyring here, or a locked one: then there is no token in it
+            import keyring
+
+            token = keyring.get_password("keyturn", server) or ""
+    if not token:
+        raise InvalidInput(
+            "there is no token for this server",
+            hint=f"Set KEYTURN_TOKEN, or keep it in the keyring: `keyring set keyturn {server}`.",
+            field="KEYTURN_TOKEN",
+        )
+    return token
 
 
 def _sign_on(env: Mapping[str, str]) -> SignOn | None:

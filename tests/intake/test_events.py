@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fastapi.testclient import TestClient
 from tests.api.test_door import is_problem
 from tests.issued.conftest import wait_for
 
@@ -361,3 +362,23 @@ def test_a_segment_keys_scope_is_fixed(hub):
     """Whoever issues it cannot give it more."""
     with pytest.raises(InvalidInput):
         issued.issue(hub, "hub-segment", "s", {"contact": "o@example.com", "scopes": "read"})
+
+
+def test_the_hubs_own_application_has_it_all(hub):
+    """Every route of the intake is in the application that is served, and its paths are described."""
+    from keyturn.api.app import create_app
+
+    with TestClient(create_app(hub), raise_server_exceptions=False) as client:
+        paths = client.get("/api/v1/openapi.json").json()["paths"]
+        wanted = (
+            "bulk/{dataset}",
+            "bulk/loads/{load_id}",
+            "datasets/{dataset}/export",
+            "events",
+            "events/batch",
+            "leaks",
+        )
+        assert {f"/api/v1/{path}" for path in wanted} <= set(paths)
+        is_problem(post(client, {}, EVENT), 401, "cred.missing")
+        is_problem(client.post("/api/v1/leaks", json=[]), 401, "cred.missing")
+        assert client.get("/handover").status_code == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -267,6 +268,38 @@ def test_refused_it_ends_before_it_began(hub: Keyturn, client: Client, name: str
         approvals.approve(hub, ADA, "run_none")
 
 
+@pytest.mark.parametrize("round_", range(3))
+def test_two_decide_at_the_same_moment(hub: Keyturn, client: Client, name: str, round_: int) -> None:
+    """One of them does; the other is told, and the run is what the one decided."""
+    world.connect(hub, client, "grant", name)
+    run = runs.start(hub, name, Goal.REVOKE)
+
+    def decide(who: str) -> str:
+        try:
+            if who == "ada":
+                return approvals.approve(hub, ADA, run.id).state.value
+            if who == "bob":
+                return approvals.refuse(hub, replace(ADA, login="bob"), run.id, "no").state.value
+            return runs.cancel(hub, run.id).state.value
+        except Conflict:
+            return "lost"
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(decide, ("ada", "bob", "eve")))
+    asked = approvals.of_run(hub, run.id)
+    assert asked is not None
+    ends = [each["decision"] for each in said(hub, run) if each["decision"] != "approval_asked"]
+    if (
+        asked.state is ApprovalState.APPROVED
+    ):  # a run that was approved and has changed nothing may still be cancelled
+        assert ends == ["approved"]
+        assert answers[0] in {"queued", "aborted_clean"}
+    else:
+        assert runs.get(hub, run.id).state is RunState.ABORTED_CLEAN
+        assert ends in (["approval_refused"], ["approval_withdrawn"])
+        assert answers[0] == "lost"
+
+
 @pytest.mark.parametrize("actor", ["ada", "ADA", " Ada "])
 def test_nobody_decides_about_their_own(hub: Keyturn, client: Client, name: str, actor: str) -> None:
     """However the name is written; the attempt is on record, and the run waits on."""
@@ -386,6 +419,27 @@ def test_a_refresh_meanwhile_changes_nothing(hub: Keyturn, client: Client, name:
     assert connections.find(hub, name).state.value == "revoked"
 
 
+def test_what_waits_stops_no_clock(hub: Keyturn, client: Client, name: str) -> None:
+    """Tokens are refreshed and due rotations begin while a request waits, and a rotation that needs approval is asked
+    for once."""
+    world.connect(hub, client, "grant", name)
+    runs.start(hub, name, Goal.REVOKE)
+    current = connections.find(hub, name).current_version_id
+    past = time.time() - 1
+    hub.store.write(lambda tx: tx.run("UPDATE version SET refresh_at = ? WHERE id = ?", past, current))
+    assert schedule.start_due(hub) == 1
+    assert runs.recent(hub, name, 1)[0].goal is Goal.REFRESH
+    other = f"{name}b"
+    world.connect(hub, client, "two_slots", other)
+    policy(hub, other, automatic=True, max_age_days=1.0, approve=["rotate"])
+    born = time.time() - 3 * 86400
+    version = connections.find(hub, other).current_version_id
+    hub.store.write(lambda tx: tx.run("UPDATE version SET changed_at = ? WHERE id = ?", born, version))
+    assert schedule.start_due(hub) == 1
+    assert schedule.start_due(hub) == 0
+    assert [run.state for run in runs.recent(hub, other)] == [RunState.WAITING_APPROVAL]
+
+
 def test_while_another_run_is_going_on_it_cannot_begin(hub: Keyturn, client: Client, name: str) -> None:
     """Approving says so and the run waits on."""
     world.connect(hub, client, "many_ids", name)
@@ -463,6 +517,11 @@ def test_hurrying_a_run_needs_the_same_word(hub: Keyturn, client: Client, name: 
     assert runs.start(hub, name, Goal.CONTAIN, many=2, emergency="leak").id == routine.id
     (item,) = approvals.waiting(hub)
     assert (item.run.id, item.asked.state) == (routine.id, ApprovalState.REVIEW)
+    runs.start(hub, name, Goal.CONTAIN, many=2, emergency="leak, once more")
+    approvals.approve(hub, ADA, routine.id)
+    assert approvals.waiting(hub) == []
+    runs.start(hub, name, Goal.CONTAIN, many=2, emergency="another one")
+    assert [each.asked.asked_why for each in approvals.waiting(hub)] == ["another one"]
 
 
 # -- migrating ---------------------------------------------------------------------------------------------------------

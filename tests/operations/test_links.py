@@ -219,6 +219,12 @@ def test_a_task_that_nobody_has_to_do(hub: Keyturn, client: Client, name: str, t
         links.make(hub, ADA, task.id)
     with pytest.raises(NotFound):
         links.make(hub, ADA, "tsk_none")
+    hub.store.write(
+        lambda tx: tx.run("UPDATE task SET kind = 'handover', state = 'open' WHERE id = ?", task.id)
+    )
+    with pytest.raises(Conflict, match="has an account here"):
+        links.make(hub, ADA, task.id)
+    hub.store.write(lambda tx: tx.run("UPDATE task SET kind = 'supply' WHERE id = ?", task.id))
     with pytest.raises(InvalidInput):
         links.make(hub, ADA, task.id, "x" * 61)
 

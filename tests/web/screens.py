@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,9 @@ def furnish(hub: Any, vendor: Any) -> dict[str, list[str]]:
     hub.store.write(lambda tx: debts.add(tx, owed))
     projects.add(hub, "Billing")
     projects.add_object(hub, "Billing", "Revenue")
-    projects.add_source(hub, "Billing/Revenue/Daily orders", "Orders database", reads="sales.orders", untested=True)
+    projects.add_source(
+        hub, "Billing/Revenue/Daily orders", "Orders database", reads="sales.orders", untested=True
+    )
     projects.add_object(hub, "Billing", "Refunds")
     key = issued.issue(hub, "api-key", "Partner portal", {"scopes": "read"}, "Partner team")
     return {
@@ -132,9 +135,9 @@ def addresses(pages: Any, there: dict[str, list[str]]) -> list[str]:
         names = re.findall(r"\{(\w+)\}", page.path)
         first = there[names[0]] if names else [""]
         for number, value in enumerate(first):
-            path = page.path.replace("{%s}" % names[0], value) if names else page.path
+            path = page.path.replace(f"{{{names[0]}}}", value) if names else page.path
             for name in names[1:]:
-                path = path.replace("{%s}" % name, there[name][min(number, len(there[name]) - 1)])
+                path = path.replace(f"{{{name}}}", there[name][min(number, len(there[name]) - 1)])
             found.append(path)
     return found
 
@@ -175,7 +178,7 @@ def look(folder: Path, url: str, paths: list[str], only: str) -> list[str]:
                     viewport={"width": width, "height": 900}, color_scheme=scheme, base_url=url
                 )
                 page = context.new_page()
-                page.on("console", lambda m: wrong.append(m.text) if m.type in {"error", "warning"} else None)
+                page.on("console", partial(_note, wrong))
                 page.goto("/sign-in")
                 if not only:
                     page.screenshot(path=folder / f"sign-in-{width}-{scheme}.png", full_page=True)
@@ -194,6 +197,11 @@ def look(folder: Path, url: str, paths: list[str], only: str) -> list[str]:
                 context.close()
         browser.close()
     return wrong
+
+
+def _note(wrong: list[str], message: Any) -> None:
+    if message.type in {"error", "warning"}:
+        wrong.append(message.text)
 
 
 def _kind(path: str) -> str:
@@ -219,9 +227,8 @@ def main() -> int:
                 stop()
         finally:
             hub.close()
-    print(f"{len(list(given.to.glob('*.png')))} pictures in {given.to}")
-    for each in wrong:
-        print(each)
+    report = [f"{len(list(given.to.glob('*.png')))} pictures in {given.to}", *wrong]
+    sys.stdout.write("\n".join(report) + "\n")
     return 1 if wrong else 0
 
 

@@ -356,3 +356,67 @@ def test_a_passkey(look, person, idle, url):
     page.get_by_role("button", name="Use a passkey").click()
     page.get_by_text("Nothing was used").wait_for()
     assert seen.said == []
+
+
+def test_several_are_ticked(look, person, connect, idle):
+    """The bar comes with the first tick, a live page does not take ticks away, and one button leads to the plan of all."""
+    one, _ = connect(name="orders"), connect(name="billing")
+    seen = look(person())
+    page = seen.page
+    page.goto("/connections")
+    bar = page.locator("#several")
+    assert not bar.is_visible()
+    page.get_by_label("Tick orders").check()
+    page.get_by_label("Tick billing").check()
+    assert bar.is_visible()
+    page.locator("h1").click()
+    leases.declare(idle, one.name, "somebody", "outside")
+    runs.start(idle, "billing", Goal.ROTATE)
+    time.sleep(1.5)
+    assert page.locator(".tick input:checked").count() == 2
+    bar.get_by_role("button", name="Rotate").click()
+    page.wait_for_url(re.compile(r"/bulk/rotate\?"))
+    assert page.get_by_text("1 of 2").is_visible()
+    page.get_by_role("button", name="Rotate: start 1").click()
+    page.wait_for_url(re.compile(r"/runs\?run="))
+    idle.engine.start()
+    page.get_by_text("1 of 1 have ended").wait_for(timeout=10_000)
+    assert seen.said == []
+
+
+def test_a_value_is_copied_and_gone(look, person, idle):
+    """Issued, copied with one button, and not there when one comes back to the page."""
+    seen = look(person(), permissions=["clipboard-read", "clipboard-write"])
+    page = seen.page
+    page.goto("/issued/new/api-key")
+    page.fill("#f-name", "partner")
+    page.get_by_role("button", name="Issue it").click()
+    value = page.locator("#value").input_value()
+    page.get_by_role("button", name="Copy the value").click()
+    page.get_by_text("Copied").first.wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == value
+    page.get_by_role("link", name="I have put it in place").click()
+    page.wait_for_url(re.compile(r"/issued/con_"))
+    assert value not in page.content()
+    assert seen.said == []
+
+
+def test_a_system_is_found_and_its_form_keeps_what_was_typed(look, person):
+    """Searched while typing; after a refusal plain fields stand as typed, secrets are empty, and the focus is at the error."""
+    seen = look(person())
+    page = seen.page
+    page.goto("/connect")
+    page.fill("#q", "jira")
+    page.locator(".choices a").filter(has_text="PostgreSQL").wait_for(state="detached")
+    page.locator(".choices a").filter(has_text="Jira").click()
+    page.wait_for_url("**/connect/jira/oauth")
+    page.goto("/connect/postgresql/password")
+    for name, value in (("host", "db.example.com"), ("database", "app"), ("user", "ada"), ("password", "s3cret-77")):
+        page.fill(f"#f-field-{name}", value)
+    page.fill("#f-name", "?")
+    page.get_by_role("button", name="Test and connect").click()
+    page.locator("#e-name").wait_for()
+    assert page.locator("#f-field-host").input_value() == "db.example.com"
+    assert page.locator("#f-field-password").input_value() == ""
+    assert page.evaluate("document.activeElement.id") == "f-name"
+    assert "s3cret-77" not in page.content()

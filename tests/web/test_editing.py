@@ -113,7 +113,7 @@ def test_an_administrators_credential_is_write_only(it, connect, idle):
     )
     answer = send(it, connection, "settings", {"field-admin_secret": "", "field-by": "other"})
     assert answer.status_code == 303
-    row, access, _ = connections.access_of(idle, connections.find(idle, connection.id))
+    _, access, _ = connections.access_of(idle, connections.find(idle, connection.id))
     assert access.admin is not None
 
 

@@ -51,9 +51,9 @@ def test_every_kind_is_issued(it, idle, kind):
     if not kinds.named(kind).signs and not kinds.named(kind).flows and kind == "api-key":
         assert issued.book(idle).check(value).accepted
     assert made.connection.owner == "Partner team"
-    later = "".join(
-        it.get(p).text for p in ("/issued", f"/issued/{made.connection.id}", "/audit", "/connections")
-    )
+    pages = [it.get(p) for p in ("/issued", f"/issued/{made.connection.id}", "/audit", "/connections")]
+    assert {page.status_code for page in pages} == {200}
+    later = "".join(page.text for page in pages)
     assert value not in later
     assert f"...{value[-4:]}" in later
     assert events.latest(idle, 1)[0].facts["verb"] == "issue"

@@ -31,7 +31,9 @@ def test_a_project_by_clicks(it, connect, idle):
     assert it.post("/projects", {"name": "adoption"}).headers["location"] == "/projects/adoption"
     assert change(it, "adoption", "add-object", name="usage").status_code == 303
     for name in ("daily", "weekly"):
-        answer = change(it, "adoption", "add-source", object="usage", name=name, connection="orders", reads="t")
+        answer = change(
+            it, "adoption", "add-source", object="usage", name=name, connection="orders", reads="t"
+        )
         assert answer.status_code == 303, text(answer)
     assert sources(idle) == {f"adoption/usage/{n}": ("orders", "t") for n in ("daily", "weekly")}
     page = it.get("/projects/adoption")
@@ -51,7 +53,7 @@ def test_a_project_by_clicks(it, connect, idle):
     assert projects.pages(idle) == []
 
 
-def test_what_is_asked_wrongly(it, connect, idle):
+def test_projects_asked_wrongly(it, connect, idle):
     connect(name="orders")
     assert it.post("/projects", {"name": "a/b"}).status_code == 422
     it.post("/projects", {"name": "adoption"})
@@ -61,7 +63,10 @@ def test_what_is_asked_wrongly(it, connect, idle):
     change(it, "adoption", "add-object", name="usage")
     form = {"object": "usage", "name": "daily"}
     assert change(it, "adoption", "add-source", **form, connection="none").status_code == 409
-    assert change(it, "adoption", "add-source", **{**form, "object": "x"}, connection="orders").status_code == 404
+    assert (
+        change(it, "adoption", "add-source", **{**form, "object": "x"}, connection="orders").status_code
+        == 404
+    )
     assert sources(idle) == {}
 
 
@@ -77,7 +82,7 @@ def test_names_with_markup_and_spaces(it, idle):
     assert it.get(answer.headers["location"]).status_code == 200
 
 
-def test_who_may(browser, person, connect, idle, it):
+def test_who_may_change_projects(browser, person, connect, idle, it):
     """A project's administrator changes it, through connections they see; others do not find it; viewers look."""
     connect(name="mine", project="billing")
     connect(name="other")

@@ -99,7 +99,19 @@ def test_containing_several_is_asked_twice(it, connect, idle):
     assert runs.recent(idle, one.id)[0].goal.value == "contain"
 
 
-def test_what_is_asked_wrongly(it, connect):
+def test_containing_several_asks_a_second_person(it, connect, idle, person):
+    """As the rules of approval say, which count how many were chosen; with a reason an emergency begins at once."""
+    one, two = connect(name="one"), connect(name="two")
+    assert "A second person is asked first" in text(it.get(address("contain", one, two)))
+    assert "A second person is asked first" not in text(it.get(address("contain", one)))
+    start(it, "contain", one, two, sure="yes")
+    assert {r.state.value for r in runs.recent(idle)} == {"waiting_approval"}
+    three, four = connect(name="three"), connect(name="four")
+    start(it, "contain", three, four, sure="yes", emergency="keys are public")
+    assert {runs.recent(idle, c.id)[0].state.value for c in (three, four)} == {"queued"}
+
+
+def test_several_asked_wrongly(it, connect):
     connect(name="one")
     assert it.get("/bulk/rotate").status_code == 422
     assert it.get("/bulk/disconnect?id=x").status_code == 404
@@ -108,7 +120,7 @@ def test_what_is_asked_wrongly(it, connect):
     assert it.get("/runs?run=run_none").status_code == 404
 
 
-def test_who_may(browser, person, connect, idle):
+def test_who_may_rotate_several(browser, person, connect, idle):
     """Of several, one that is not theirs stops all; viewers tick nothing; others' runs are not followed."""
     mine, other = connect(name="mine", project="billing"), connect(name="other")
     viewer = browser(person(Role.VIEWER))

@@ -97,7 +97,15 @@ def test_menus_offer_what_can_be_done(it, connect, browser, person):
     """By method, state and role."""
     plain, grant = connect(name="plain"), connect("grant", name="grant")
     page = it.get("/connections")
-    assert entries(page, plain) == ["Test", "Plan", "Rotate", "Disconnect", "Contain a leak", "Edit", "History"]
+    assert entries(page, plain) == [
+        "Test",
+        "Plan",
+        "Rotate",
+        "Disconnect",
+        "Contain a leak",
+        "Edit",
+        "History",
+    ]
     assert entries(page, grant) == [
         "Test",
         "Plan",

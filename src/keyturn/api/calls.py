@@ -265,7 +265,7 @@ class Calls:
         example: Any = None,
         sends: Any = None,
         problems: Sequence[int] = (),
-        also: Mapping[int, Any] | None = None,
+        also: Mapping[int | str, dict[str, Any]] | None = None,
         hub_wide: bool = False,
         secret: bool = False,
         media: str = "application/json",

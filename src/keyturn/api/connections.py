@@ -310,7 +310,7 @@ def use(it: Caller, connection: str, body: Use) -> dict[str, Any]:
         raise InvalidInput("a cached consumer needs ttl_s: how long it keeps a value", field="ttl_s")
     leases.declare(it.hub, found.id, body.name, body.kind, ttl_s=body.ttl_s, required=body.required)
     it.done(found.name, verb="use", consumer=body.name)
-    return consumers(it, found.id)
+    return {"items": systems.connection_page(it.hub, found.id)["consumers"]}
 
 
 @calls.get(

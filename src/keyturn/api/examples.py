@@ -88,6 +88,9 @@ CONNECTION: dict[str, Any] = {
     "created": _AT,
     "versions": [VERSION],
     "consumers": [CONSUMER],
+    "validation": [],
+    "jobs": [],
+    "used_by": ["reporting / orders / nightly"],
 }
 CONNECT: dict[str, Any] = {
     "system": "postgresql",
@@ -141,6 +144,7 @@ _FROZEN: dict[str, Any] = {
     "rollback": [],
     "warnings": [],
     "target_slot": "orders_a",
+    "used_by": [],
 }
 PLAN: dict[str, Any] = {
     "connection": "orders-db",
@@ -174,6 +178,7 @@ RUN_LINE: dict[str, Any] = {
     "alive": ["v3 current (orders_b)"],
     "tasks": [],
     "debts": [],
+    "validation": [],
     "next": "",
 }
 RUN: dict[str, Any] = {
@@ -201,6 +206,8 @@ TASK: dict[str, Any] = {
     "claimed_until": None,
     "created": _AT,
     "due": _LATER,
+    "owner": "kim",
+    "project": "product",
     "result": "",
     "said": "",
 }

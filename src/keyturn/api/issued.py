@@ -164,11 +164,19 @@ def reissue(it: Caller, credential: str, body: Reissue | None = None) -> Respons
     """The old one ends after the overlap, once the new one was used and the old one is silent."""
     asked = body or Reissue()
     found = _one(it, credential)
-    named = {"reason": asked.reason, "trigger": it.trigger, "who": it.who.login}
+    name, trigger, who = found.connection.id, it.trigger, it.who.login
     if asked.recreate:
-        made = issued.recreate(it.hub, found.connection.id, **named)
+        made = issued.recreate(it.hub, name, reason=asked.reason, trigger=trigger, who=who)
     else:
-        made = issued.reissue(it.hub, found.connection.id, asked.overlap_s, force=asked.force, **named)
+        made = issued.reissue(
+            it.hub,
+            name,
+            asked.overlap_s,
+            force=asked.force,
+            reason=asked.reason,
+            trigger=trigger,
+            who=who,
+        )
     it.done(found.connection.name, verb="reissue")
     return _handed(it.hub, made)
 

@@ -137,6 +137,9 @@ class ConnectionPage(BaseModel):
     versions: list[VersionPage]
     consumers: list[Consumer]
     generation: int
+    validation: list[dict[str, Any]]
+    jobs: list[dict[str, Any]]
+    used_by: list[Any]
 
 
 class Tested(BaseModel):
@@ -212,6 +215,7 @@ class Plan(BaseModel):
     rollback: list[dict[str, Any]]
     warnings: list[str]
     target_slot: str
+    used_by: list[Any]
     point_of_no_return: int
     digest: str
 
@@ -243,6 +247,7 @@ class RunLine(BaseModel):
     alive: list[str]
     tasks: list[dict[str, Any]]
     debts: list[dict[str, Any]]
+    validation: list[dict[str, Any]]
     next: str
 
 
@@ -287,6 +292,8 @@ class Task(BaseModel):
     claimed_until: str | None
     created: str | None
     due: str | None
+    owner: str
+    project: str
     result: str
     said: str
 

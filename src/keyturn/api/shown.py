@@ -82,7 +82,13 @@ def line(each: Line) -> dict[str, Any]:
 def task(hub: Keyturn, found: Task) -> dict[str, Any]:
     """A task, with what the machine check said."""
     result, said = tasks.verdict(hub, found.id)
-    return {**systems.task_page(hub, found), "result": result, "said": said}
+    return {
+        **systems.task_page(hub, found),
+        "owner": runs.owner_of(hub, found.connection_id),
+        "project": projects.of(hub, found.connection_id),
+        "result": result,
+        "said": said,
+    }
 
 
 def debt(hub: Keyturn, found: Debt) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from keyturn.api.door import Door
 from keyturn.api.problems import Refused
 from keyturn.errors import Conflict, KeyturnError
 from keyturn.operations import notices, rights
-from keyturn.operations.notices import Notice
 from keyturn.operations.rights import Operation
+from keyturn.storage.notices import Notice
 
 calls = Calls("events")
 EVENTS = "text/event-stream"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import Field
@@ -34,26 +34,28 @@ class HandIn(Body):
 def every(
     it: Caller,
     connection: Annotated[str, Query(max_length=80, description="Of this connection")] = "",
+    whose: Annotated[
+        Literal["all", "mine", "team"], Query(description="Of connections the caller owns, or its projects'")
+    ] = "all",
     after: After = "",
     limit: Limit = 100,
 ) -> dict[str, Any]:
     """Those that are open, claimed, or were given back."""
     chosen = it.connection(connection).id if connection else ""
-    mine: dict[str, bool] = {}
+    mine = it.projects()
     found = [
-        task
-        for task in tasks.waiting(it.hub)
-        if (not chosen or task.connection_id == chosen)
-        and mine.setdefault(task.connection_id, it.sees(task.connection_id))
+        each
+        for each in tasks.owned(it.hub, whose)
+        if (not chosen or each.task.connection_id == chosen) and (mine is None or each.project in mine)
     ]
     return page(
         it.hub,
-        ["tasks", chosen],
+        ["tasks", chosen, whose],
         found,
-        lambda task: (task.due_at, task.id),
+        lambda each: (each.task.due_at, each.task.id),
         after,
         limit,
-        lambda task: shown.task(it.hub, task),
+        lambda each: shown.task(it.hub, each.task),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,35 @@ if TYPE_CHECKING:
 _WHOLE = 4  # so many runs are shown with all their steps
 
 
+class Source(Protocol):
+    """Where runs are looked at: a hub that is open here, or one behind its API."""
+
+    def get(self, run_id: str) -> Run:
+        """A run as it is now."""
+
+    def name_of(self, run: Run) -> str:
+        """Its connection's name."""
+
+    def until(self, is_over: Callable[[], bool], timeout_s: float | None) -> None:
+        """Looks again and again until it is over or the time is up."""
+
+
+class _Here:
+    def __init__(self, hub: Keyturn) -> None:
+        from keyturn.operations import runs
+
+        self._hub, self._runs = hub, runs
+
+    def get(self, run_id: str) -> Run:
+        return self._runs.get(self._hub, run_id)
+
+    def name_of(self, run: Run) -> str:
+        return self._runs.name_of(self._hub, run)
+
+    def until(self, is_over: Callable[[], bool], timeout_s: float | None) -> None:
+        self._hub.engine.run_until(is_over, timeout_s)
+
+
 def follow(
     hub: Keyturn,
     run_ids: Sequence[str],
@@ -35,10 +64,20 @@ def follow(
 
     Of a run that is not `new`, only what changes from now on is told line by line.
     """
-    from keyturn.operations import runs
+    return watch(_Here(hub), run_ids, as_json=as_json, timeout_s=timeout_s, new=new)
 
-    found = [runs.get(hub, run_id) for run_id in run_ids]
-    names = {run.id: runs.name_of(hub, run) for run in found}
+
+def watch(
+    source: Source,
+    run_ids: Sequence[str],
+    *,
+    as_json: bool = False,
+    timeout_s: float | None = None,
+    new: bool = False,
+) -> list[Run]:
+    """The same, wherever the runs are."""
+    found = [source.get(run_id) for run_id in run_ids]
+    names = {run.id: source.name_of(run) for run in found}
     show: Display = (
         _Silent()
         if as_json
@@ -50,7 +89,7 @@ def follow(
     def look() -> bool:
         nonlocal found
         try:
-            found = [run if run.state in TERMINAL else runs.get(hub, run.id) for run in found]
+            found = [run if run.state in TERMINAL else source.get(run.id) for run in found]
         except StoreUnavailable:
             return False
         show.update(found)
@@ -58,7 +97,7 @@ def follow(
 
     try:
         with show.running():
-            hub.engine.run_until(look, timeout_s)
+            source.until(look, timeout_s)
     except KeyboardInterrupt:
         terminal.note(
             "Not followed any more. A run loses nothing: it goes on at the next serve, worker or --follow."
@@ -209,8 +248,18 @@ def conclude(
     """One object per run, or for people what serves, what is alive and what to do next."""
     from keyturn.operations import systems
 
-    for run in found:
-        page = systems.run_page(hub, run)
+    return concluded(found, [systems.run_page(hub, run) for run in found], as_json=as_json, wanted=wanted)
+
+
+def concluded(
+    found: Sequence[Run],
+    pages: Sequence[Mapping[str, Any]],
+    *,
+    as_json: bool,
+    wanted: frozenset[RunState] = frozenset({RunState.COMPLETE}),
+) -> Exit:
+    """The same of runs whose pages are known."""
+    for run, page in zip(found, pages, strict=True):
         if as_json:
             terminal.emit(page)
         else:
@@ -218,7 +267,7 @@ def conclude(
     return terminal.worst([exit_of(run, wanted=wanted) for run in found])
 
 
-def explain(page: dict[str, Any], run: Run) -> None:
+def explain(page: Mapping[str, Any], run: Run) -> None:
     """A run's end, or why there is none yet."""
     name, took = page["connection"], words.took(page["seconds"])
     if run.state is RunState.COMPLETE:

@@ -88,8 +88,8 @@ class LazyGroup(click.Group):
         """Every command."""
         return list(_ALL)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Imports the command."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command; with `--server` the one that asks a hub elsewhere."""
         if cmd_name not in _ALL:
             return None
         from keyturn.operations import rights
@@ -97,6 +97,10 @@ class LazyGroup(click.Group):
         rights.check_command(cmd_name, rights.local("whoever is at this machine"))
         module = import_module(f"{_MODULES}.{_ALL[cmd_name][0]}")
         found: click.Command = getattr(module, cmd_name.replace("-", "_") + "_command")
+        if server := ctx.params.get("server"):
+            from keyturn.cli import remote
+
+            return remote.command(found, cmd_name, str(server))
         return found
 
     def resolve_command(
@@ -141,9 +145,15 @@ class LazyGroup(click.Group):
     + "\n\nExit codes: 0 done, 1 failed, 2 bad input, 3 waiting for a person, 4 needs attention.",
 )
 @click.version_option(package_name="keyturn", message="keyturn %(version)s")
+@click.option(
+    "--server",
+    metavar="URL",
+    help="Ask the hub at this address instead of the one on this machine; the token is KEYTURN_TOKEN, or in the keyring.",
+)
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, server: str | None) -> None:
     """Rotates the credentials of your integrations, and proves it."""
+    del server  # looked at where the command is found
     if ctx.obj is None:
         ctx.obj = Session()
 

@@ -23,7 +23,9 @@ class Policy:
     task_days: float = 14.0
     drop_principal: bool = False  # a disconnect also deletes the remote user or client
     max_age_days: float = 90.0
-    automatic: bool = False  # rotate by itself when it is due; where a person's hand is needed, a task is opened
+    automatic: bool = (
+        False  # rotate by itself when it is due; where a person's hand is needed, a task is opened
+    )
     approve: tuple[str, ...] = ()  # goals that a second person approves, besides those that the hub asks for
     approval_days: float = 7.0  # how long a run waits to be approved
     settle_create_s: float | None = None  # where this account is known to be faster or slower than the card

@@ -239,7 +239,8 @@ def run(hub: Keyturn, name: str, *, cause: Cause = Cause.DEMAND) -> JobResult:
     token = f"{hub.hub.worker}/{new_id('jbc')}"
     until = now + _longest_s(hub, connection)
     due_by = None if cause is Cause.DEMAND else now
-    if not hub.store.write(lambda tx: jobs.claim(tx, job.id, token, now, until, due_by)):
+    # Not durable: after a power cut nobody holds the claim any more, and the job is due as before.
+    if not hub.store.write(lambda tx: jobs.claim(tx, job.id, token, now, until, due_by), durable=False):
         raise Conflict(f"{job.name} is being run already", hint="Wait a moment, then look at its results.")
     try:
         result = _read(hub, connection, job, cause)

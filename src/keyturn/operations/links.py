@@ -24,6 +24,7 @@ from keyturn.storage.links import Link
 
 LAST_S = 24 * 3600.0
 PATH = "/help"
+KINDS = frozenset({"supply", "consent", "delete"})  # what an administrator of the vendor does
 _KEPT_S = 30 * 86400.0
 _DOOR = "(task link)"  # failures count as those of this login
 _NAMED = 60
@@ -41,9 +42,11 @@ class Made:
 def make(hub: Keyturn, who: Who, task_id: str, made_for: str = "") -> Made:
     """A link to an open task, for a day. One made before for the same task opens nothing any more.
 
-    `made_for` says whom it is given to, for the journal. Raises: NotFound, Conflict when nobody has to do it any more.
+    `made_for` says whom it is given to, for the journal. Raises: NotFound, Conflict when nobody has to do it any more, or it is not for somebody outside.
     """
     task, made_for = tasks.get(hub, task_id), " ".join(made_for.split())
+    if task.kind not in KINDS:
+        raise Conflict(f"{task_id} is for somebody who has an account here", hint="Give it to one of them.")
     if len(made_for) > _NAMED or not made_for.isprintable():
         raise InvalidInput(f"a name has at most {_NAMED} characters", field="for")
     code, now = sessions.fresh(), time.time()

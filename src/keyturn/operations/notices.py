@@ -325,7 +325,15 @@ def add_recipient(
     if not _NAME.fullmatch(name):
         raise InvalidInput("a name has 1 to 80 letters, digits, spaces or _ . -", field="name")
     made = Recipient(
-        new_id("rcp"), kind, name, _address(hub, kind, address), _topics(topics), project, time.time(), who.login, None
+        new_id("rcp"),
+        kind,
+        name,
+        _address(hub, kind, address),
+        _topics(topics),
+        project,
+        time.time(),
+        who.login,
+        None,
     )
     secret = _new_secret() if kind == WEBHOOK else None
     seal = _sealing(hub, made.id, [(secret.reveal(), None)]) if secret else None
@@ -335,7 +343,9 @@ def add_recipient(
             raise Conflict("there is a recipient of this name already", field="name")
         if seal is not None:
             seal(tx)
-        events.line("recipient_added", by=who.login, address=who.address, on=name, kind=kind, topics=made.topics)(tx)
+        events.line(
+            "recipient_added", by=who.login, address=who.address, on=name, kind=kind, topics=made.topics
+        )(tx)
 
     hub.store.write(work)
     return made, secret
@@ -364,7 +374,9 @@ def change_recipient(
         if columns and not rows.change_recipient(tx, recipient_id, **columns):
             raise NotFound("there is no such recipient", field="recipient")
         changed = " ".join(sorted(columns))
-        events.line("recipient_changed", by=who.login, address=who.address, on=found.name, changed=changed)(tx)
+        events.line("recipient_changed", by=who.login, address=who.address, on=found.name, changed=changed)(
+            tx
+        )
 
     hub.store.write(work)
     return recipient(hub, recipient_id)
@@ -418,7 +430,9 @@ def try_again(hub: Keyturn, who: Who, recipient_id: str, delivery_id: str) -> No
     def work(tx: Tx) -> None:
         if not rows.again(tx, delivery_id, recipient_id, time.time()):
             raise NotFound("there is no such delivery that was given up", field="delivery")
-        events.line("delivery_again", by=who.login, address=who.address, on=found.name, delivery=delivery_id)(tx)
+        events.line("delivery_again", by=who.login, address=who.address, on=found.name, delivery=delivery_id)(
+            tx
+        )
 
     hub.store.write(work)
 
@@ -468,7 +482,9 @@ def _new_secret() -> Secret:
     return Secret("whsec_" + base64.b64encode(os.urandom(32)).decode())
 
 
-def _sealing(hub: Keyturn, recipient_id: str, kept: Sequence[tuple[str, float | None]]) -> Callable[[Tx], None]:
+def _sealing(
+    hub: Keyturn, recipient_id: str, kept: Sequence[tuple[str, float | None]]
+) -> Callable[[Tx], None]:
     return hub.secrets.sealing(_row(recipient_id), json.dumps(list(kept)).encode(), time.time())
 
 
@@ -518,7 +534,9 @@ def _attempt(hub: Keyturn, each: Delivery) -> None:
     if to is None or notice is None:
         return
     try:
-        found = _send_webhook(hub, to, notice, each) if to.kind == WEBHOOK else _send_mail(hub, to, notice, each)
+        found = (
+            _send_webhook(hub, to, notice, each) if to.kind == WEBHOOK else _send_mail(hub, to, notice, each)
+        )
     except _Gone:
         hub.store.write(lambda tx: rows.change_recipient(tx, to.id, paused_at=time.time()))
         events.note(hub, "recipient_paused", by="keyturn", on=to.name, why="it answered 410")
@@ -528,6 +546,7 @@ def _attempt(hub: Keyturn, each: Delivery) -> None:
     except Exception as error:
         found = _Tried(unexpected(error), is_done=False)
     now = time.time()
+    settled: tuple[str, str, float | None, float | None]
     if found.is_done:
         settled = ("done", found.said, None, now)
     elif each.tries >= len(LADDER_S):
@@ -568,7 +587,9 @@ def _send_webhook(hub: Keyturn, to: Recipient, notice: Notice, each: Delivery) -
         raise _Gone
     wait = answer.header("retry-after")
     return _Tried(
-        f"it answered {answer.status}", is_done=False, wait_s=min(float(wait), 86400.0) if wait.isdigit() else 0.0
+        f"it answered {answer.status}",
+        is_done=False,
+        wait_s=min(float(wait), 86400.0) if wait.isdigit() else 0.0,
     )
 
 
@@ -594,12 +615,18 @@ def _letter(hub: Keyturn, notice: Notice) -> tuple[str, str]:
     )
     lines = [f"{key.replace('_', ' ').capitalize()}: {value}" for key, value in facts.items()]
     age = ago(max(0.0, time.time() - notice.at))
-    body = [*lines, "", f"{hub.settings.public_url}{where}", "", f"Seen {age} ago, as notice {notice.number}."]
+    body = [
+        *lines,
+        "",
+        f"{hub.settings.public_url}{where}",
+        "",
+        f"Seen {age} ago, as notice {notice.number}.",
+    ]
     return subject[:200], "\n".join(body) + "\n"
 
 
 def _plain(value: Any) -> str:
-    return " ".join("".join(c for c in str(value) if c.isprintable() or c == " ").split())[:500]
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())[:500]
 
 
 # -- the herald --------------------------------------------------------------------------------------------------------
@@ -651,4 +678,3 @@ def tidy(hub: Keyturn) -> None:
     """Forgets notices, deliveries and what was seen, a month after they were over."""
     before = time.time() - KEPT_S
     hub.store.write(lambda tx: rows.prune(tx, before) + rows.forget(tx, before))
-

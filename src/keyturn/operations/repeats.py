@@ -68,7 +68,9 @@ def begin(hub: Keyturn, caller: str, call: str, key: str, body: bytes) -> Ticket
             code="other_body",
         )
     if there.status is None:
-        raise Conflict("the first call with this key is being answered", hint="Try again in a moment.", code="busy")
+        raise Conflict(
+            "the first call with this key is being answered", hint="Try again in a moment.", code="busy"
+        )
     kept = _kept(hub, digest, now)
     if kept is None:
         raise Conflict(

@@ -157,7 +157,8 @@ def start(
         hurries = goal is Goal.CONTAIN and (bool(emergency) or not needed)
         if unfinished is not None and hurries and unfinished.goal in _ROUTINE:
             if _goes_on(unfinished):
-                if needed:
+                open_one = approvals.of_run(tx, unfinished.id)
+                if needed and (open_one is None or open_one.decided_at is not None):
                     _ask(tx, connection.id, unfinished, needed, now, by, address, emergency)
                 return _hurry(tx, unfinished, now, by, reason)
             _give_way(tx, hub, unfinished, name, now, by)
@@ -440,6 +441,12 @@ def name_of(hub: Keyturn, run: Run) -> str:
     """The connection's name."""
     found = hub.store.read(lambda tx: connections.by_id(tx, run.connection_id))
     return found.name if found else str(run.connection_id)
+
+
+def owner_of(hub: Keyturn, connection_id: str) -> str:
+    """Who answers for a connection."""
+    found = hub.store.read(lambda tx: connections.by_id(tx, ConnectionId(connection_id)))
+    return found.owner if found else ""
 
 
 def settled(run: Run) -> bool:

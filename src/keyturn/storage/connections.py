@@ -80,10 +80,11 @@ def page(tx: Tx, after: str, limit: int) -> list[Connection]:
 
 
 def automatic(tx: Tx) -> list[Connection]:
-    """Active connections whose policy lets the clock rotate them, and that have no run."""
+    """Active connections whose policy lets the clock rotate them, and that have no run and no rotation that waits."""
     sql = (
         f"SELECT {_COLUMNS} FROM connection c WHERE state = ? AND policy LIKE ? AND NOT EXISTS"
-        " (SELECT 1 FROM run r WHERE r.connection_id = c.id AND r.ended_at IS NULL)"
+        " (SELECT 1 FROM run r WHERE r.connection_id = c.id AND r.ended_at IS NULL"
+        " AND (r.state <> 'waiting_approval' OR r.goal = 'rotate'))"
     )
     return [_read(row) for row in tx.all(sql, ConnectionState.ACTIVE.value, '%"automatic":true%')]
 

@@ -130,7 +130,8 @@ def marks(tx: Tx, subjects: Sequence[str]) -> dict[str, str]:
         some = subjects[start : start + 500]
         marks = ",".join("?" * len(some))
         found |= {
-            row[0]: row[1] for row in tx.all(f"SELECT subject, mark FROM noticed WHERE subject IN ({marks})", *some)
+            row[0]: row[1]
+            for row in tx.all(f"SELECT subject, mark FROM noticed WHERE subject IN ({marks})", *some)
         }
     return found
 

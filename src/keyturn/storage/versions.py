@@ -57,7 +57,7 @@ def to_refresh(tx: Tx, now: float, limit: int) -> list[Version]:
     rows = tx.all(
         f"SELECT {_FULL} FROM version v JOIN connection c ON c.current_version_id = v.id"
         " WHERE v.refresh_at <= ? AND NOT EXISTS"
-        " (SELECT 1 FROM run r WHERE r.connection_id = c.id AND r.ended_at IS NULL)"
+        " (SELECT 1 FROM run r WHERE r.connection_id = c.id AND r.ended_at IS NULL AND r.state <> 'waiting_approval')"
         " ORDER BY v.refresh_at LIMIT ?",
         now,
         limit,

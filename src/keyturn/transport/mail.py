@@ -14,7 +14,9 @@ from keyturn.model.post import Post
 _TIMEOUT_S = 20.0
 
 
-def send(post: Post, to: str, subject: str, text: str, message_id: str, *, headers: dict[str, str] | None = None) -> str:
+def send(
+    post: Post, to: str, subject: str, text: str, message_id: str, *, headers: dict[str, str] | None = None
+) -> str:
     """Hands one mail to the server; what it said, for the record. `message_id` is the same for the same mail, so that a
     repetition can be told.
 
@@ -33,9 +35,7 @@ def send(post: Post, to: str, subject: str, text: str, message_id: str, *, heade
     context = ssl.create_default_context()
     try:
         if post.tls == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(
-                post.host, post.port, timeout=_TIMEOUT_S, context=context
-            )
+            server: smtplib.SMTP = smtplib.SMTP_SSL(post.host, post.port, timeout=_TIMEOUT_S, context=context)
         else:
             server = smtplib.SMTP(post.host, post.port, timeout=_TIMEOUT_S)
         with server:

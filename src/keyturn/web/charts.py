@@ -10,7 +10,7 @@ from keyturn.operations.overview import Line
 
 WEEKS = 5
 DAY_S = 86400.0
-_AGES = ((30, "under 30 days"), (60, "30 to 60"), (90, "60 to 90"), (180, "90 to 180"), (None, "over 180"))
+_AGES = ((30, "0 to 30"), (60, "30 to 60"), (90, "60 to 90"), (180, "90 to 180"), (None, "over 180"))
 _TALL, _LEAST = 100.0, 3.0
 
 

@@ -265,6 +265,10 @@ DEBTS: Mapping[str, tuple[str, str]] = {
         "Still alive",
         "It should be dead and is still accepted. End it at the vendor, or let the hub try again.",
     ),
+    "not_handed_over": (
+        "Not handed over",
+        "Nobody told the other party of the new one. Hand it over, then close this with a reason.",
+    ),
     "not_deleted": ("Not deleted", "It does not work any more, but is still there. Delete it at the vendor."),
     "orphan": (
         "Nobody's",
@@ -299,10 +303,6 @@ DEBTS: Mapping[str, tuple[str, str]] = {
     "perhaps_ours": (
         "Perhaps ours",
         "It appeared during a call of ours and cannot be told apart from somebody else's. Find out whose it is.",
-    ),
-    "not_handed_over": (
-        "Not handed over",
-        "Nobody gave the new value to the program in time. Hand it over, or reissue it.",
     ),
     "job_failed": (
         "A job could not read",

@@ -65,7 +65,12 @@ def test_test_before_save_then_connect(client, admin, vendor, idle, request):
     done = client.post("connections", json={**body, "project": "billing"}, headers=admin)
     assert done.status_code == 201, done.text
     found = done.json()
-    assert (found["name"], found["owner"], found["project"], found["version"]) == ("fresh", "sam", "billing", 1)
+    assert (found["name"], found["owner"], found["project"], found["version"]) == (
+        "fresh",
+        "sam",
+        "billing",
+        1,
+    )
     for each in secrets_of(made):
         assert each not in checked.text + done.text + client.get("connections/fresh", headers=admin).text
     is_problem(client.post("connections", json=body, headers=admin), 409, "conflict")
@@ -74,7 +79,9 @@ def test_test_before_save_then_connect(client, admin, vendor, idle, request):
 def test_nothing_is_kept_of_a_refused_credential(client, admin, vendor, idle, request):
     """502 with the vendor's class of reason; what was typed is not repeated."""
     _, values = form(vendor, f"bad-{abs(hash(request.node.nodeid)) % 10**8}")
-    secret = next(f.name for f in shapes.system().method(CONNECTABLE).fields if f.secret and f.group != "admin")
+    secret = next(
+        f.name for f in shapes.system().method(CONNECTABLE).fields if f.secret and f.group != "admin"
+    )
     values[secret] = "wrong-on-purpose-7Hq2"
     body = {"system": "shapes", "method": CONNECTABLE, "name": "bad", "values": values}
     answer = client.post("connections", json=body, headers=admin)
@@ -181,7 +188,11 @@ class Picky:
 
 @pytest.mark.parametrize(
     ("role", "status", "code"),
-    [("refuses", 502, "credential_rejected"), ("away", 503, "vendor_unavailable"), ("other", 409, "wrong_account")],
+    [
+        ("refuses", 502, "credential_rejected"),
+        ("away", 503, "vendor_unavailable"),
+        ("other", 409, "wrong_account"),
+    ],
 )
 def test_settings_that_do_not_pass_are_not_kept(tmp_path, role, status, code):
     """Refused, no answer, another account: nothing is changed, and nothing is put on record as changed."""
@@ -200,11 +211,16 @@ def test_settings_that_do_not_pass_are_not_kept(tmp_path, role, status, code):
         _, value = people.make_token(hub, LOCAL, robot.id, "x", ["connect"])
         headers = {"Authorization": f"Bearer {value.reveal()}"}
         with TestClient(create_app(hub), base_url="http://hub.test/api/v1/") as client:
-            is_problem(client.patch("connections/it", json={"values": {"role": role}}, headers=headers), status, code)
+            is_problem(
+                client.patch("connections/it", json={"values": {"role": role}}, headers=headers), status, code
+            )
             assert connections.find(hub, "it").settings == made.settings
             good = client.patch("connections/it", json={"values": {"role": "better"}}, headers=headers)
             assert good.json()["settings"]["role"] == "better"
-        said = [line.facts.get("decision") for line in hub.store.read(lambda tx: journal.of_connection(tx, made.id))]
+        said = [
+            line.facts.get("decision")
+            for line in hub.store.read(lambda tx: journal.of_connection(tx, made.id))
+        ]
         assert said.count("edited") == 1
     finally:
         hub.close()
@@ -248,7 +264,8 @@ def test_test_discover_history_consumers(client, admin, connect):
     assert (used[0]["name"], used[0]["ttl_s"]) == ("job", 60)
     assert client.get("connections/orders/consumers", headers=admin).json()["items"] == used
     is_problem(
-        client.post("connections/orders/consumers", json={"name": "job", "kind": "cached"}, headers=admin), 422
+        client.post("connections/orders/consumers", json={"name": "job", "kind": "cached"}, headers=admin),
+        422,
     )
 
 
@@ -269,7 +286,9 @@ def test_leases_by_a_token(client, token, connect):
 # -- plans and runs ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("goal", ["rotate", "disconnect", "contain", "reconnect", "revoke", "reauthorize", "refresh"])
+@pytest.mark.parametrize(
+    "goal", ["rotate", "disconnect", "contain", "reconnect", "revoke", "reauthorize", "refresh"]
+)
 def test_a_plan_for_every_goal(client, admin, connect, idle, goal):
     """The same plan as the operation's, or its refusal; nothing is started."""
     connect()
@@ -367,9 +386,7 @@ def test_a_task_from_the_list_to_its_check(client, admin, connect, hub, vendor, 
     assert answer.status_code in {202, 422}
     assert "3Kd9" not in answer.text
     if answer.status_code == 202:
-        wait_for(
-            lambda: client.get(f"tasks/{task['id']}", headers=admin).json()["result"] == "RETURNED", 20
-        )
+        wait_for(lambda: client.get(f"tasks/{task['id']}", headers=admin).json()["result"] == "RETURNED", 20)
         task = wait_for(lambda: client.get("tasks?connection=paste", headers=admin).json()["items"])[0]
     value = shapes.pasted(shapes.person_supplies(vendor.client, login))
     good = client.post(f"tasks/{task['id']}/submit", json={"values": value}, headers=admin)
@@ -440,10 +457,14 @@ def test_audit_search_export_check_verify(client, admin, connect, tmp_path):
     good = client.post("audit/verify", json={"export": export.text}, headers=admin).json()
     assert good["ok"], good
     assert good["lines"] > 3
-    bad = client.post("audit/verify", json={"export": export.text.replace("sam", "eve")}, headers=admin).json()
+    bad = client.post(
+        "audit/verify", json={"export": export.text.replace("sam", "eve")}, headers=admin
+    ).json()
     assert not bad["ok"]
     key = client.get("audit/key", headers=admin).json()["public_key"]
-    pinned = client.post("audit/verify", json={"export": export.text, "public_key": key}, headers=admin).json()
+    pinned = client.post(
+        "audit/verify", json={"export": export.text, "public_key": key}, headers=admin
+    ).json()
     assert pinned["signed"]
     is_problem(client.post("audit/verify", json={"export": "nonsense"}, headers=admin), 422)
 

@@ -406,7 +406,7 @@ def test_addresses_that_must_not_be_called(idle, connect, receiver):
     for address in (
         receiver.url,
         "http://hooks.example.com/x",
-        "https://user:pass@hooks.example.com/",
+        "https://user:hunter2@hooks.example.com/",
         "ftp://hooks.example.com/",
         "https://",
         "nonsense",
@@ -414,7 +414,7 @@ def test_addresses_that_must_not_be_called(idle, connect, receiver):
         with pytest.raises(InvalidInput) as caught:
             notices.add_recipient(idle, LOCAL, "webhook", "x", address, ALL)
         assert caught.value.facts["field"] == "address"
-        assert "pass" not in caught.value.message
+        assert "hunter2" not in caught.value.message
     connect()
     notices.look(idle)
     port = receiver.server_address[1]
@@ -503,6 +503,13 @@ def _certificate(key, cert):
 
 class _Conversation(socketserver.StreamRequestHandler):
     def handle(self):
+        try:
+            self._talk()
+        finally:
+            self.wfile.close()
+            self.request.close()
+
+    def _talk(self):
         server, is_tls, user, letter = self.server, False, "", {}
         self._say("220 post.test")
         while raw := self.rfile.readline():
@@ -637,14 +644,19 @@ def test_recipients_over_the_api(client, token, open_network, connect, receiver)
     assert made.status_code == 201, made.text
     secret = made.json()["secret"]
     path = f"recipients/{made.json()['id']}"
-    assert secret not in client.get("recipients", headers=headers).text + client.get(path, headers=headers).text
+    assert (
+        secret not in client.get("recipients", headers=headers).text + client.get(path, headers=headers).text
+    )
     is_problem(client.post("recipients", json=body, headers=headers), 409)
     is_problem(client.post("recipients", json={**body, "topics": ["x"]}, headers=headers), 422)
     run = finish(hub)
     wait_for(lambda: receiver.got)  # the server's own herald
     assert json.loads(receiver.got[0][1])["data"]["run"] == run.id
     wait_for(
-        lambda: [d["state"] for d in client.get(f"{path}/deliveries", headers=headers).json()["items"]] == ["done"]
+        lambda: (
+            [d["state"] for d in client.get(f"{path}/deliveries", headers=headers).json()["items"]]
+            == ["done"]
+        )
     )
     changed = client.patch(path, json={"topics": ["debt.open"], "paused": True}, headers=headers).json()
     assert (changed["topics"], bool(changed["paused"])) == (["debt.open"], True)

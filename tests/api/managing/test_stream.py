@@ -37,7 +37,9 @@ class Listener:
                         found[name] = value
                     elif not line:
                         if "event" in found:
-                            self.events.append((found["event"], found.get("id", ""), json.loads(found["data"])))
+                            self.events.append(
+                                (found["event"], found.get("id", ""), json.loads(found["data"]))
+                            )
                         found = {}
         except httpx2.HTTPError:
             pass
@@ -49,6 +51,7 @@ class Listener:
 
     def close(self):
         self._client.close()
+        self._thread.join(5)
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +120,7 @@ def test_a_stream_ends_with_its_token(served, token, hub):
     people.end_token(hub, rights.local("ada"), found.account.id, found.tokens[0].id)
     wait_for(lambda: one.over)
     assert one.topics()[-1] == "over"
+    one.close()
 
 
 def test_not_too_many_streams(served, token, monkeypatch):

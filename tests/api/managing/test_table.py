@@ -33,7 +33,12 @@ BODIES = {  # whole enough to be read, about what is not there
     "/people": {"login": "!", "roles": [{"role": "viewer"}]},
     "/services": {"login": "!", "roles": [{"role": "viewer"}]},
     "/people/{account}/tokens": {"name": "x", "scopes": ["none"]},
-    "/recipients": {"kind": "webhook", "name": "!", "address": "https://none.invalid/", "topics": ["run.done"]},
+    "/recipients": {
+        "kind": "webhook",
+        "name": "!",
+        "address": "https://none.invalid/",
+        "topics": ["run.done"],
+    },
 }
 
 
@@ -168,7 +173,12 @@ def test_what_was_done_is_on_record(client, token, connect, idle):
     lines = idle.store.read(lambda tx: journal.of_connection(tx, found.id))
     assert (lines[-1].kind, lines[-1].facts["by"]) == (LineKind.OBSERVED, "operator--robot")
     did = events.latest(idle)[0].facts
-    assert (did["decision"], did["by"], did["from"], did["on"]) == ("did", "operator--robot", "testclient", "orders")
+    assert (did["decision"], did["by"], did["from"], did["on"]) == (
+        "did",
+        "operator--robot",
+        "testclient",
+        "orders",
+    )
 
 
 # -- the document ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +28,11 @@ def list_command(session: Session, as_json: bool) -> None:
 
     with session.hub() as hub:
         found = systems.overview(hub)
+    listed(found, as_json)
+
+
+def listed(found: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """Connections, one a line."""
     if as_json:
         terminal.emit(found)
         return
@@ -65,6 +70,11 @@ def show_command(session: Session, name: str, as_json: bool) -> None:
 
     with session.hub() as hub:
         page = systems.connection_page(hub, inputs.connection(hub, name).name)
+    show(page, as_json)
+
+
+def show(page: Mapping[str, Any], as_json: bool) -> None:
+    """One connection."""
     if as_json:
         terminal.emit(page)
         return
@@ -172,12 +182,18 @@ def test_command(session: Session, name: str, as_json: bool) -> None:
     with session.hub() as hub:
         name = inputs.connection(hub, name).name
         probe = connections.test(hub, name)
-    verdict = probe.verdict.value
+    tested({"connection": name, **probe.as_facts()}, as_json)
+
+
+def tested(facts: Mapping[str, Any], as_json: bool) -> None:
+    """What a test saw. Raises: click.exceptions.Exit unless it was let in as the same account."""
+    name, verdict, code = facts["connection"], facts["verdict"], facts.get("code", "")
     if as_json:
-        terminal.emit({"connection": name, **probe.as_facts()})
+        terminal.emit(facts)
     else:
-        who = probe.identity.get("principal_label") or probe.identity.get("principal", "")
-        said = " ".join(part for part in (probe.code, probe.detail) if part)
+        identity = facts.get("identity") or {}
+        who = identity.get("principal_label") or identity.get("principal", "")
+        said = " ".join(part for part in (code, facts.get("detail", "")) if part)
         terminal.say(
             f"{name}: {words.state(verdict)}" + (f" as {who}" if who else "") + (f" ({said})" if said else "")
         )
@@ -186,7 +202,7 @@ def test_command(session: Session, name: str, as_json: bool) -> None:
         elif verdict == "unknown":
             terminal.say("That says nothing about the credential. Check the network and test again.")
     if verdict != "accepted":
-        raise click.exceptions.Exit(Exit.ATTENTION if probe.code == "wrong_account" else Exit.FAILED)
+        raise click.exceptions.Exit(Exit.ATTENTION if code == "wrong_account" else Exit.FAILED)
 
 
 @click.command("discover", epilog=terminal.examples("keyturn discover orders-db"))

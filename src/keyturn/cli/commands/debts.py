@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -22,6 +23,11 @@ def debts_command(session: Session, as_json: bool) -> None:
     with session.hub() as hub:
         found = debts.every(hub)
         pages = [systems.debt_page(hub, debt) for debt in found]
+    listed(pages, [debt.created_at for debt in found], as_json)
+
+
+def listed(pages: Sequence[Mapping[str, Any]], since: Sequence[float], as_json: bool) -> None:
+    """Debts, one a line; `since` are the instants at which they were made."""
     if as_json:
         terminal.emit(pages)
     else:
@@ -34,10 +40,10 @@ def debts_command(session: Session, as_json: bool) -> None:
                     p["kind"],
                     p["why"],
                     p["owner"],
-                    words.since(d.created_at),
+                    words.since(at),
                     p["tries"],
                 )
-                for p, d in zip(pages, found, strict=True)
+                for p, at in zip(pages, since, strict=True)
             ],
             "No debts: nothing is alive that should not be.",
         )
@@ -75,15 +81,20 @@ def debt_command(
             debts.try_again(hub, debt)
             debt = debts.get(hub, debt.id)
         page = systems.debt_page(hub, debt)
+    show(page, as_json, tried=again)
+
+
+def show(page: Mapping[str, Any], as_json: bool, *, tried: bool = False) -> None:
+    """One debt. Raises: click.exceptions.Exit when it was tried and is open still."""
     if as_json:
         terminal.emit(page)
     else:
         _show(page)
-    if again and debt.closed_at is None:
+    if tried and not page["closed"]:
         raise click.exceptions.Exit(Exit.ATTENTION)
 
 
-def _show(page: dict[str, Any]) -> None:
+def _show(page: Mapping[str, Any]) -> None:
     terminal.say(terminal.style(page["kind"], bold=True) + f"  {page['id']}")
     terminal.pairs(
         [

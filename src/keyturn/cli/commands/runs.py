@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,6 +35,11 @@ def runs_command(session: Session, name: str | None, limit: int, as_json: bool) 
     with session.hub() as hub:
         found = runs.recent(hub, inputs.connection(hub, name).name if name else "", limit)
         pages = [systems.run_page(hub, run) for run in found]
+    listed(pages, [run.created_at for run in found], as_json)
+
+
+def listed(pages: Sequence[Mapping[str, Any]], began: Sequence[float], as_json: bool) -> None:
+    """Runs, one a line; `began` are the instants at which they were asked for."""
     if as_json:
         terminal.emit(pages)
         return
@@ -46,12 +51,12 @@ def runs_command(session: Session, name: str | None, limit: int, as_json: bool) 
                 page["connection"],
                 page["goal"],
                 page["state"].replace("_", " "),
-                words.clock(run.created_at),
+                words.clock(at),
                 words.took(page["seconds"]),
                 page["proof"],
                 page["waiting_for"],
             )
-            for run, page in zip(found, pages, strict=True)
+            for at, page in zip(began, pages, strict=True)
         ],
         "No runs. `keyturn rotate NAME` starts one.",
     )
@@ -85,7 +90,7 @@ def run_command(session: Session, run_id: str, following: bool, timeout: float |
             if as_json:
                 terminal.emit({**page, "steps": progress.steps(run, lines), "reason": run.reason})
             else:
-                _show(run, page, lines)
+                show(run, page, lines)
             code = Exit.DONE
     raise click.exceptions.Exit(code)
 
@@ -109,7 +114,8 @@ def find(hub: Keyturn, run_id: str) -> Run:
         return latest[0]
 
 
-def _show(run: Run, page: dict[str, Any], lines: Sequence[Line]) -> None:
+def show(run: Run, page: Mapping[str, Any], lines: Sequence[Line]) -> None:
+    """A run as a checklist."""
     from keyturn.operations import progress
 
     times = progress.times(lines)

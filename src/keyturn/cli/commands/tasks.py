@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,6 +35,11 @@ def tasks_command(session: Session, whose: str, as_json: bool) -> None:
             {**systems.task_page(hub, each.task), "owner": each.owner, "project": each.project}
             for each in found
         ]
+    listed(pages, [each.task.due_at for each in found], as_json)
+
+
+def listed(pages: Sequence[Mapping[str, Any]], due: Sequence[float], as_json: bool) -> None:
+    """Tasks, one a line; `due` are the instants at which they are."""
     if as_json:
         terminal.emit(pages)
         return
@@ -48,9 +53,9 @@ def tasks_command(session: Session, whose: str, as_json: bool) -> None:
                 p["title"],
                 p["state"],
                 p["claimed_by"],
-                words.since(each.task.due_at),
+                words.since(at),
             )
-            for p, each in zip(pages, found, strict=True)
+            for p, at in zip(pages, due, strict=True)
         ],
         "Nothing to do.",
     )
@@ -119,19 +124,19 @@ def task_command(
             if as_json:
                 terminal.emit(page)
             else:
-                _show(page)
+                show(page)
             return
-        values = _values(task, submit, hub.settings.environment, ask=done)
+        values = values_of(task.fields, submit, hub.settings.environment, ask=done)
         if not no_wait:
             hub.engine.start()
         task = tasks.submit(hub, task.id, values)
         if no_wait:
-            _say(task, "SUBMITTED", "It is sealed and will be checked.", as_json)
+            say(task.id, "SUBMITTED", "It is sealed and will be checked.", as_json)
             return
         found = follow.follow(hub, [task.run_id], as_json=as_json, timeout_s=timeout)
         verdict, why = tasks.verdict(hub, task.id)
         if not as_json:
-            _say(task, verdict, why, as_json)
+            say(task.id, verdict, why, as_json)
             code = follow.conclude(hub, found, as_json=False)
         else:
             page = systems.run_page(hub, found[0])
@@ -180,10 +185,11 @@ def _find(hub: Keyturn, task_id: str) -> Task:
         ) from None
 
 
-def _values(
-    task: Task, submit: tuple[str, ...], environment: Mapping[str, str], *, ask: bool
+def values_of(
+    asked: Sequence[Mapping[str, Any]], submit: tuple[str, ...], environment: Mapping[str, str], *, ask: bool
 ) -> dict[str, str]:
-    fields = {str(f["name"]): f for f in task.fields}
+    """What is handed in, for the fields a task asks for. Raises: InvalidInput naming the field."""
+    fields = {str(f["name"]): f for f in asked}
     found: dict[str, str] = {}
     for pair in submit:
         name, way = inputs.split(pair, "--submit")
@@ -202,15 +208,17 @@ def _values(
     return found
 
 
-def _say(task: Task, verdict: str, why: str, as_json: bool) -> None:
+def say(task_id: str, verdict: str, why: str, as_json: bool) -> None:
+    """What became of a submission."""
     if as_json:
-        terminal.emit({"task": task.id, "result": verdict, "why": why})
+        terminal.emit({"task": task_id, "result": verdict, "why": why})
         return
     colour = {"DONE": "green", "RETURNED": "yellow"}.get(verdict)
     terminal.say(f"{terminal.style(verdict, colour, bold=True)} {why}")
 
 
-def _show(page: dict[str, Any]) -> None:
+def show(page: Mapping[str, Any]) -> None:
+    """One task."""
     terminal.say(terminal.style(page["title"], bold=True) + f"  {page['id']}")
     terminal.pairs(
         [

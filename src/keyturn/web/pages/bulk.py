@@ -8,11 +8,12 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotFound
+from keyturn.model.card import GapClass
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
-from keyturn.model.plan import GapClass, Goal, Plan
+from keyturn.model.plan import Goal, Plan
 from keyturn.model.run import Run
-from keyturn.operations import overview, progress, runs, systems
+from keyturn.operations import approvals, overview, progress, runs, systems
 from keyturn.operations.rights import Operation
 from keyturn.web import words
 from keyturn.web.pages.plans import digest
@@ -29,6 +30,7 @@ class Part:
     connection: Connection
     plan: Plan | None
     why: str = ""
+    second: str = ""  # why a second person is asked first
 
     @property
     def persons(self) -> int:
@@ -59,7 +61,8 @@ def show(it: Visit, goal: str) -> Response:
 
 
 def _show(it: Visit, goal: Goal, ids: list[str], status: int = 200, wrong: str = "") -> Response:
-    parts = [_part(it, connection, project, goal) for connection, project in _chosen(it, ids)]
+    chosen = _chosen(it, ids)
+    parts = [_part(it, connection, project, goal, len(chosen)) for connection, project in chosen]
     fit = [part for part in parts if part.plan]
     worst = max((part.plan.gap_class for part in fit if part.plan), key=list(GapClass).index, default=None)
     return it.render(
@@ -78,7 +81,7 @@ def _show(it: Visit, goal: Goal, ids: list[str], status: int = 200, wrong: str =
     )
 
 
-def _part(it: Visit, connection: Connection, project: str, goal: Goal) -> Part:
+def _part(it: Visit, connection: Connection, project: str, goal: Goal, many: int) -> Part:
     if not it.may(Operation.RUN_ROTATE, project):
         return Part(connection, None, "Your role lets you see it, not start it.")
     if it.hub.catalog.method(connection.system, connection.method).direction == "inbound":
@@ -87,7 +90,8 @@ def _part(it: Visit, connection: Connection, project: str, goal: Goal) -> Part:
     if last is not None and last.ended_at is None and goal is not Goal.CONTAIN:
         return Part(connection, None, "A run of it has not ended.")
     try:
-        return Part(connection, runs.plan(it.hub, connection.id, goal))
+        made = runs.plan(it.hub, connection.id, goal)
+        return Part(connection, made, second=approvals.needed(it.hub, connection, made, many))
     except KeyturnError as error:
         return Part(connection, None, words.sentence(error.message))
 
@@ -102,7 +106,7 @@ def start(it: Visit, goal: str) -> Response:
     started, not_started = [], []
     for connection, _ in chosen:
         try:
-            started.append(_start(it, connection, wanted))
+            started.append(_start(it, connection, wanted, len(chosen)))
         except KeyturnError as error:
             not_started.append(f"{connection.name} ({error.message})")
     said = f"{len(started)} {'run is' if len(started) == 1 else 'runs are'} started."
@@ -114,7 +118,7 @@ def start(it: Visit, goal: str) -> Response:
     return it.redirect(f"/runs?{address}", said, "warn" if not_started else "good")
 
 
-def _start(it: Visit, connection: Connection, goal: Goal) -> Run:
+def _start(it: Visit, connection: Connection, goal: Goal, many: int) -> Run:
     shown = it.text(f"digest-{connection.id}")
     if it.hub.catalog.method(connection.system, connection.method).direction == "inbound":
         raise Conflict("issued by this hub")
@@ -131,6 +135,8 @@ def _start(it: Visit, connection: Connection, goal: Goal) -> Run:
         reason=" ".join(it.text("reason").split())[:300],
         trigger=it.text("trigger")[:60],
         shape=as_shown,
+        emergency=" ".join(it.text("emergency").split())[:300],
+        many=many,
         address=it.address,
     )
     it.done(Operation.RUN_ROTATE, connection.name, run=run.id, verb=f"{goal.value}, several at once")

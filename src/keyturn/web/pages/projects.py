@@ -70,9 +70,13 @@ def _page(it: Visit, project: str) -> dict[str, Any]:
     return projects.page(it.hub, project)
 
 
-def _one(it: Visit, project: str, status: int = 200, problem: str = "", hint: str = "", at: str = "") -> Response:
+def _one(
+    it: Visit, project: str, status: int = 200, problem: str = "", hint: str = "", at: str = ""
+) -> Response:
     page = _page(it, project)
-    seen = {line.name: line for line in overview.lines(it.hub, rights.projects(it.who, Operation.CONNECTION_READ))}
+    seen = {
+        line.name: line for line in overview.lines(it.hub, rights.projects(it.who, Operation.CONNECTION_READ))
+    }
     return it.render(
         "project.html",
         status,
@@ -80,7 +84,11 @@ def _one(it: Visit, project: str, status: int = 200, problem: str = "", hint: st
         project=project,
         seen=seen,
         healths=overview.HEALTH,
-        choices=sorted(name for name, line in seen.items() if it.hub.catalog.method(line.system, line.method).direction == "outbound"),
+        choices=sorted(
+            name
+            for name, line in seen.items()
+            if it.hub.catalog.method(line.system, line.method).direction == "outbound"
+        ),
         may_change=it.may(Operation.CONNECTION_CHANGE, project),
         problem=problem,
         hint=hint,

@@ -12,7 +12,6 @@ from keyturn.operations.rights import Operation
 from keyturn.web import words
 from keyturn.web.site import Visit
 
-
 _STEP = {"text": "", "ui_path": (), "button": "", "url": "", "warning": "", "hint": "", "who": ""}
 
 

@@ -56,7 +56,7 @@ def _one(
         has_ended=overview.has_ended(run),
         may_do=it.may(Operation.TASK_DO, project),
         fields=fields_of(it, task),
-        may_share=it.may(Operation.TASK_SHARE, project),
+        may_share=task.kind in links.KINDS and it.may(Operation.TASK_SHARE, project),
         typed={str(f["name"]): it.text(f"field-{f['name']}") for f in task.fields if not f.get("secret")},
         error=error,
         wrong=field,
@@ -119,4 +119,4 @@ def share(it: Visit, task_id: str) -> Response:
     task, connection, _ = it.task(task_id)
     made = links.make(it.site.hub, it.who, task.id, it.text("for"))
     it.done(Operation.TASK_SHARE, connection.name, task=task.id, verb="link")
-    return it.render("help_link.html", task=task, url=made.url.reveal(), ends_at=made.ends_at)
+    return it.render("help_link.html", task=task, url=made.url.reveal())

@@ -21,6 +21,10 @@
     if (next) next.focus();
   }
 
+  // On a phone the navigation is a strip: it begins where one is.
+  const here = document.querySelector(".nav [aria-current]");
+  if (here) here.closest(".nav").scrollLeft = here.offsetLeft - innerWidth / 3;
+
   // Menus: one at a time; Escape and a click elsewhere close them.
   const menus = () => document.querySelectorAll("details.menu[open]");
   document.addEventListener("click", (event) => {
