@@ -9,11 +9,14 @@ setup:
 demo: setup  ## rotate every row against real parts; leaves a hub to click on (ARGS="--no-serve --report FILE")
 	@$(PY) -m demo $(ARGS)
 
+ROWS := tests/compliance tests/operations/test_rows_end_to_end.py
 ON_BOTH := tests/api tests/consumers tests/faces tests/issued tests/operations
 
+# Three programs, so that no process gets old: drivers, servers and their threads of every row add up.
 test: check  ## the whole gate: lint, types, import contracts, generated files, all tests on SQLite and PostgreSQL
-	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
-	@TEST_STORE=postgresql $(PY) -m pytest -n 2 --dist loadfile $(ON_BOTH) $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ROWS)) $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadgroup $(ROWS) $(ARGS)
+	@TEST_STORE=postgresql $(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(ON_BOTH) $(ARGS)
 
 quick: setup  ## tests without the slow ones
 	@$(PY) -m pytest -m "not slow" -x $(ARGS)

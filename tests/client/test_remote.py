@@ -218,10 +218,12 @@ def test_the_same_journal_whichever_way(here, there, client, connect, hub, ended
         ) else None
         lines = said(hub, found.id)
         told.append([line for line in lines if line[0] != "test"])
-    first = [(step, kind, set(facts)) for step, kind, facts in told[0]]
-    assert len(first) > 8
-    for other in told[1:]:
-        assert [(step, kind, set(facts)) for step, kind, facts in other] == first
+    # what is looked at while something settles is looked at as often as it takes
+    looks = [{(step, frozenset(facts)) for step, kind, facts in each if kind == "OBSERVED"} for each in told]
+    deeds = [[(step, kind, set(facts)) for step, kind, facts in each if kind != "OBSERVED"] for each in told]
+    assert len(deeds[0]) > 5
+    assert deeds[0] == deeds[1] == deeds[2]
+    assert looks[0] == looks[1] == looks[2]
     starts = [next(facts for step, _, facts in each if step == "start") for each in told]
     assert starts[0] == starts[1] == starts[2]
 

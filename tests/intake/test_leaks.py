@@ -11,7 +11,7 @@ from keyturn.errors import InvalidInput
 from keyturn.issued.book import Code, IssuedBook
 from keyturn.keymaking import passwords, webhooks
 from keyturn.model.run import RunState
-from keyturn.operations import connections, issued, leaks, register, runs
+from keyturn.operations import approvals, connections, issued, leaks, register, runs
 
 
 @pytest.fixture
@@ -117,6 +117,17 @@ def test_a_vendors_secret_by_its_fingerprint(hub, text):
     assert runs.get(hub, found.known[0].run_id).goal.value == "contain"
     assert SECRET not in repr(found)
     assert leaks.report(hub, said.replace(SECRET, "another-secret-000"), dry_run=True).known == ()
+
+
+def test_a_leak_waits_for_no_approval(hub):
+    """Where a second person approves containments, this one begins at once and is looked at afterwards."""
+    policy = {"approve": ["contain"]}
+    connections.connect(
+        hub, "outside", "api_key", "warehouse", {"account": "a", "api_key": SECRET}, policy=policy
+    )
+    found = leaks.report(hub, f"key={SECRET}")
+    assert runs.get(hub, found.known[0].run_id).state is not RunState.WAITING_APPROVAL
+    assert [item.run.id for item in approvals.waiting(hub)] == [found.known[0].run_id]
 
 
 def test_over_http(client, hub, key, reporter):

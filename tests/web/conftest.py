@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +23,14 @@ from keyturn_lab.vendors.shapes.running import Shapes
 PASSWORD = "plum-orbit-kettle-42"
 LOCAL = rights.local("ada")
 URL = "http://127.0.0.1:8425"
+CHROMIUM = next(
+    (
+        p
+        for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
+        if Path(p).exists()
+    ),
+    "",
+)
 _CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
 
 
@@ -137,6 +146,15 @@ def text(answer):
 def hidden(answer, name):
     """The value of a hidden field."""
     return re.search(rf'name="{name}" value="([^"]*)"', answer.text)[1]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as made:
+        browser = made.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 __all__ = ["LOCAL", "PASSWORD", "URL", "SimpleNamespace", "wait_for"]

@@ -167,7 +167,8 @@ def serve(hub: Any) -> tuple[Any, str, Any]:
 def look(folder: Path, url: str, paths: list[str], only: str) -> list[str]:
     """Takes the pictures. What is wrong, page by page."""
     from playwright.sync_api import sync_playwright
-    from tests.web.test_browser import CHECKS, CHROMIUM
+    from tests.web.conftest import CHROMIUM
+    from tests.web.test_browser import CHECKS
 
     wrong: list[str] = []
     with sync_playwright() as made:

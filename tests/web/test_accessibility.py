@@ -6,7 +6,8 @@ import pytest
 from tests.faults import world
 from tests.issued.conftest import open_test_hub
 from tests.web import screens
-from tests.web.test_browser import CHECKS, CHROMIUM, chromium
+from tests.web.conftest import CHROMIUM
+from tests.web.test_browser import CHECKS
 
 AXE = Path(__file__).parent / "node/node_modules/axe-core/axe.min.js"
 pytestmark = [
@@ -66,6 +67,3 @@ def test_the_judge_judges(chromium):
     assert {"image-alt", "label", "color-contrast", "html-has-lang"} <= found
     assert page.evaluate(CHECKS)
     page.close()
-
-
-__all__ = ["chromium"]

@@ -240,6 +240,7 @@ def test_health(it, browser, person, idle):
     for said in ("Master key", "Audit trail", "every chain holds", "Keyturn", idle.secrets.keyring.newest.id):
         assert said in shown
     key = (idle.settings.home.parent / "kek").read_text()
+    assert re.findall(r"[\w+/=-]{32,}", key)
     assert not [word for word in re.findall(r"[\w+/=-]{32,}", key) if word in page.text]
     assert browser(person(Role.OPERATOR)).get("/health").status_code == 403
     from keyturn.web.pages.health import _store

@@ -349,7 +349,7 @@ def held(it: Caller, connection: str) -> dict[str, Any]:
 def plan(it: Caller, connection: str, goal: Planned, drop: bool = False) -> dict[str, Any]:
     """Changes nothing and calls nobody. `drop`: a disconnect also deletes the remote user or client."""
     found = it.connection(connection)
-    return shown.plan(found.name, runs.plan(it.hub, found.id, Goal(goal), drop=drop))
+    return shown.plan(it.hub, found, runs.plan(it.hub, found.id, Goal(goal), drop=drop))
 
 
 @calls.post(
@@ -364,7 +364,7 @@ def plan(it: Caller, connection: str, goal: Planned, drop: bool = False) -> dict
 def plan_move(it: Caller, connection: str, body: Move) -> dict[str, Any]:
     """The same for `migrate`. What both methods have is taken over."""
     found = it.connection(connection)
-    return shown.plan(found.name, migrating.plan(it.hub, found.id, body.to, body.values))
+    return shown.plan(it.hub, found, migrating.plan(it.hub, found.id, body.to, body.values))
 
 
 def as_plan(plan: dict[str, Any]) -> Response:

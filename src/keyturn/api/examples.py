@@ -150,6 +150,7 @@ PLAN: dict[str, Any] = {
     "connection": "orders-db",
     **_FROZEN,
     "point_of_no_return": 1,
+    "approval": "",
     "digest": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
 }
 START: dict[str, Any] = {"reason": "quarterly"}

@@ -94,7 +94,7 @@ def _starting(goal: Goal) -> None:
         found = it.connection(named)
         _not_ours(it, found)
         if asked.dry_run:
-            return as_plan(shown.plan(found.name, runs.plan(it.hub, found.id, goal, drop=drop)))
+            return as_plan(shown.plan(it.hub, found, runs.plan(it.hub, found.id, goal, drop=drop)))
         made = runs.start(
             it.hub,
             found.id,
@@ -171,7 +171,10 @@ def _one(it: Visit, goal: Goal, named: str, body: StartSeveral, base: str) -> di
         _not_ours(it, found)
         if body.dry_run:
             made = runs.plan(it.hub, found.id, goal)
-            return {"connection": found.name, "plan": shown.plan(found.name, made)}
+            return {
+                "connection": found.name,
+                "plan": shown.plan(it.hub, found, made, len(set(body.connections))),
+            }
         run = runs.start(
             it.hub,
             found.id,
@@ -221,7 +224,7 @@ def migrate(it: Caller, connection: str, body: StartMove) -> Any:
     made = migrating.plan(it.hub, found.id, body.to, body.values)
     _as_shown(body.plan)(made)
     if body.dry_run:
-        return as_plan(shown.plan(found.name, made))
+        return as_plan(shown.plan(it.hub, found, made))
     run = migrating.start(
         it.hub,
         found.id,

@@ -217,6 +217,7 @@ class Plan(BaseModel):
     target_slot: str
     used_by: list[Any]
     point_of_no_return: int
+    approval: str
     digest: str
 
 

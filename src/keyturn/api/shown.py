@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
+from keyturn.model.credential import Connection
 from keyturn.model.moment import iso
 from keyturn.model.plan import Plan
 from keyturn.model.run import Debt, Line, Run, Task
-from keyturn.operations import progress, projects, runs, systems, tasks
+from keyturn.operations import approvals, progress, projects, runs, systems, tasks
 from keyturn.storage.rows import dump
 
 
@@ -20,14 +21,16 @@ def connection(hub: Keyturn, named: str) -> dict[str, Any]:
     return {**page, "project": projects.of(hub, page["id"])}
 
 
-def plan(name: str, made: Plan) -> dict[str, Any]:
-    """A plan, and the digest by which it can be started as it is."""
+def plan(hub: Keyturn, of: Connection, made: Plan, many: int = 1) -> dict[str, Any]:
+    """A plan, the digest by which it can be started as it is, and which rule would ask a second person first; `many`
+    connections are asked for at once."""
     frozen = made.as_json()
     return {
-        "connection": name,
+        "connection": of.name,
         **frozen,
-        **{key: list(frozen[key]) for key in ("steps", "rollback", "warnings")},
+        **{key: list(frozen[key]) for key in ("steps", "rollback", "warnings", "used_by")},
         "point_of_no_return": made.point_of_no_return(),
+        "approval": approvals.needed(hub, of, made, many),
         "digest": digest(made),
     }
 

@@ -187,6 +187,7 @@ def _plan(there: There, *, name: str, goal: str, to: str, plain: Sequence[str], 
         )
     else:
         shown_plan.show(name, Plan.from_json(made))
+        shown_plan.waits(made["approval"])
     return Exit.DONE
 
 

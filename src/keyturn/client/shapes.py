@@ -101,6 +101,7 @@ class Plan(TypedDict):
     target_slot: str
     used_by: list[Any]
     point_of_no_return: int
+    approval: str
     digest: str
 
 

@@ -310,7 +310,12 @@ def _stop(hub: Keyturn, hit: _Hit, seen: Radius, source: str, url: str, who: str
         try:
             reason = "leaked" + (f": found by {source}" if source else "")
             run = run_operations.start(
-                hub, connection.name, Goal.CONTAIN, reason=reason, trigger=f"leak:{hit.version_id}", who=who
+                hub,
+                connection.name,
+                Goal.CONTAIN,
+                trigger=f"leak:{hit.version_id}",
+                who=who,
+                emergency=reason,  # who may report a leak decides nothing else; somebody looks at it afterwards
             )
             run_id = run.id
         except KeyturnError as refused:

@@ -61,6 +61,11 @@ def plan_command(
         )
         return
     show(name, made)
+    waits(second)
+
+
+def waits(second: str) -> None:
+    """Which rule asks a second person first, if one does."""
     if second:
         terminal.say()
         terminal.say(terminal.style(f"  It waits until a second person approves it: {second}.", "yellow"))
