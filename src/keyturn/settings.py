@@ -43,7 +43,7 @@ class Settings:
     actor: str = "local"
     egress: tuple[str, ...] = ()
     sign_on: SignOn | None = None
-    approvals: Rules = Rules()
+    approvals: Rules = field(default_factory=Rules)
     post: Post | None = None
 
     @classmethod

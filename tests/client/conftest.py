@@ -8,6 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+
+from keyturn.cli.main import cli
+from keyturn.cli.session import Session
+from keyturn.client import Client
 from tests.api.managing.conftest import (
     app,
     connect,
@@ -18,10 +22,6 @@ from tests.api.managing.conftest import (
     token,
     vendor,
 )
-
-from keyturn.cli.main import cli
-from keyturn.cli.session import Session
-from keyturn.client import Client
 
 __all__ = ["app", "connect", "ended", "hub", "idle", "served", "token", "vendor"]
 

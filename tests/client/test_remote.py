@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.faults import shapes_connector as shapes
-from tests.issued.conftest import wait_for
 
 from keyturn.model.plan import Goal
 from keyturn.operations import debts, issued, runs, tasks
 from keyturn.storage import journal
+from tests.faults import shapes_connector as shapes
+from tests.issued.conftest import wait_for
 
 _PARTS = (
     (re.compile(r"\b(run|tsk|ver|con|dbt|lse|trg|api|cns)_[0-9a-z]{26,}\b"), "ID"),
@@ -150,9 +150,8 @@ def test_what_works_on_the_hubs_machine_only(there):
 
 def test_no_token_and_a_wrong_one(served, hub):
     """Bad input, without the token in any output."""
-    from tests.client.conftest import _line
-
     from keyturn.cli.session import Session
+    from tests.client.conftest import _line
 
     result = _line(Session({}), "--server", served).run("list", code=2)
     assert "KEYTURN_TOKEN" in result.stderr

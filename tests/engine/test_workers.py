@@ -144,7 +144,9 @@ def test_a_paused_worker_is_fenced(fleet: Fleet) -> None:
     """A worker that slept longer than its lease, between its INTENT and the call, makes no call when it wakes."""
     fleet.start_runs(("one_slot", "many_ids"), 1)
     told = {"TEST_SIGNAL": int(signal.SIGSTOP), "TEST_PLACE": "intent:durable", "TEST_LEASE_S": 2.0}
-    told["TEST_THREADS"] = 1  # a second run, stopped just before its call, would make it on waking: nobody can fence that
+    told["TEST_THREADS"] = (
+        1  # a second run, stopped just before its call, would make it on waking: nobody can fence that
+    )
     with fleet.worker(**told) as paused:
         assert paused.stdout
         assert paused.stdout.readline() == "signal\n"

@@ -71,7 +71,8 @@ def test_what_is_missing_is_installed_in_one_go(machine, who):
     """As root, or by a sudo that asks nothing, both database servers, Node.js and a browser come in one call without questions."""
     asked, said = machine(**who)
     assert (
-        "noninteractive install -y -q --no-install-recommends postgresql mariadb-server nodejs npm chromium" in asked
+        "noninteractive install -y -q --no-install-recommends postgresql mariadb-server nodejs npm chromium"
+        in asked
     )
     assert "installing system packages: postgresql mariadb-server nodejs npm chromium" in said
 

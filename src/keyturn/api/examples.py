@@ -369,6 +369,51 @@ APPROVAL: dict[str, Any] = {
 }
 
 
+RESULT: dict[str, Any] = {
+    "state": "passed",
+    "count": 10,
+    "seconds": 0.12,
+    "code": "",
+    "detail": "",
+    "cause": "demand",
+    "version": SECRET["version"],
+    "run": "",
+    "at": _AT,
+}
+JOB: dict[str, Any] = {
+    "name": "nightly",
+    "id": "job_06f0k51c2d3e4f5g6h7j8k9m0n",
+    "connection": "orders-db",
+    "reads": "orders",
+    "most": 10,
+    "schedule": "daily 03:00",
+    "runs_after_rotation": True,
+    "state": "active",
+    "paused_by": "",
+    "held": "",
+    "last": RESULT,
+    "due": _LATER,
+    "created": _AT,
+    "created_by": "kim",
+}
+SOURCE: dict[str, Any] = {
+    "label": "reporting/orders/nightly",
+    "project": "reporting",
+    "object": "orders",
+    "name": "nightly",
+    "connection": "orders-db",
+    "reads": "",
+    "changed": _AT,
+    "created_by": "kim",
+}
+PROJECT: dict[str, Any] = {
+    "name": "reporting",
+    "objects": [{"name": "orders", "sources": [SOURCE]}],
+    "created": _AT,
+    "created_by": "kim",
+}
+
+
 def page(*items: dict[str, Any]) -> dict[str, Any]:
     """A last page with these in it."""
     return {"items": list(items)}

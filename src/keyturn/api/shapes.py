@@ -593,3 +593,71 @@ class Approval(BaseModel):
     reason: str
     asked: str | None
     until: str | None
+
+
+class JobResult(BaseModel):
+    """How a job ended. Nothing of what was read is in it."""
+
+    state: str
+    count: int | None
+    seconds: float
+    code: str
+    detail: str
+    cause: str
+    version: str
+    run: str
+    at: str | None
+
+
+class Job(BaseModel):
+    """A small read through a connection."""
+
+    name: str
+    id: str
+    connection: str
+    reads: str
+    most: int
+    schedule: str
+    runs_after_rotation: bool
+    state: str
+    paused_by: str
+    held: str
+    last: dict[str, Any] | None
+    due: str | None
+    created: str | None
+    created_by: str
+
+
+class JobPage(Job):
+    """A job with its latest results."""
+
+    results: list[JobResult]
+
+
+class Source(BaseModel):
+    """Something that reads through a connection."""
+
+    label: str
+    project: str
+    object: str
+    name: str
+    connection: str
+    reads: str
+    changed: str | None
+    created_by: str
+
+
+class ProjectObject(BaseModel):
+    """An object of a project, with its sources."""
+
+    name: str
+    sources: list[Source]
+
+
+class Project(BaseModel):
+    """A project with its objects."""
+
+    name: str
+    objects: list[ProjectObject]
+    created: str | None
+    created_by: str

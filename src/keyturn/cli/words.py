@@ -10,7 +10,17 @@ from keyturn.model.moment import ago
 
 _GOOD = {"complete", "active", "current", "done", "accepted", "aborted_clean", "dead", "ok", "proven"}
 _BAD = {"blocked", "lost", "complete_with_debt", "aborted_with_debt", "suspect", "rejected", "orphan", "fail"}
-_WAITS = {"waiting_human", "waiting_approval", "needs_reauth", "returned", "revoked", "expired", "warn", "draining", "unknown"}
+_WAITS = {
+    "waiting_human",
+    "waiting_approval",
+    "needs_reauth",
+    "returned",
+    "revoked",
+    "expired",
+    "warn",
+    "draining",
+    "unknown",
+}
 
 
 def state(word: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from keyturn.model.card import Card
 
-
 PROVEN = "proven_account"
 
 
@@ -110,7 +109,9 @@ class Method:
     summary: str
     fields: tuple[Field, ...]
     card: Card
-    principal: tuple[str, ...]  # the fields that together name the remote account; PROVEN: whoever the test says it is
+    principal: tuple[
+        str, ...
+    ]  # the fields that together name the remote account; PROVEN: whoever the test says it is
     variants: tuple[Variant, ...] = ()
     create_steps: tuple[GuideStep, ...] = ()
     revoke_steps: tuple[GuideStep, ...] = ()

@@ -46,7 +46,9 @@ class Sweep:
     spool_private: bytes = b""
     try_debt: Callable[[Debt], object] | None = None
     run_job: Callable[[], bool] | None = None
-    start_due: Callable[[], object] | None = None  # begins what the clock asks for; only long-running programs do
+    start_due: Callable[[], object] | None = (
+        None  # begins what the clock asks for; only long-running programs do
+    )
 
     def at_start(self) -> None:
         """Before the first run is advanced: answers a full disk kept from the store, and leases of the dead."""

@@ -19,7 +19,9 @@ class Kind:
     method: str
     letter: str
     flows: tuple[str, ...] = ()
-    signs: bool = False  # its holder signs with it instead of showing it, so the hub has to keep the value, sealed
+    signs: bool = (
+        False  # its holder signs with it instead of showing it, so the hub has to keep the value, sealed
+    )
 
 
 CLIENT_CREDENTIALS = ("client_credentials",)

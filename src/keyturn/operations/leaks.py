@@ -19,6 +19,7 @@ from keyturn.model.ids import ConnectionId, VersionId, new_id
 from keyturn.model.plan import Goal
 from keyturn.model.run import LineKind
 from keyturn.operations import issued as issued_operations
+from keyturn.operations import notices
 from keyturn.operations import register as register_operations
 from keyturn.operations import runs as run_operations
 from keyturn.storage import bulk, connections, consumers, issued, journal, people, register, versions
@@ -300,6 +301,9 @@ def _stop(hub: Keyturn, hit: _Hit, seen: Radius, source: str, url: str, who: str
         if not register.add_leak(tx, row):
             return False
         journal.append(tx, connection.id, [journal.Entry(now, "", "leak", LineKind.DECISION, 0, facts)])
+        notices.tell(
+            tx, "leak.found", connection.id, row.id, {"connection": connection.name, "was_live": hit.is_live}
+        )
         return True
 
     is_new = hub.store.write(brake)

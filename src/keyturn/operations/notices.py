@@ -94,7 +94,7 @@ def look(hub: Keyturn, *, widely: bool = True) -> int:
     """Writes down what changed since the last look, with the deliveries that follow; how many notices. `widely` looks at
     the connections and their dates as well. The first look of a hub's life only remembers."""
     now = time.time()
-    lines = overview.lines(hub) if widely else []
+    said = _said_of(overview.lines(hub), now) if widely else {}
 
     def work(tx: Tx) -> int:
         number, looked_at = rows.lock(tx)
@@ -102,7 +102,7 @@ def look(hub: Keyturn, *, widely: bool = True) -> int:
         names = _names(tx)
         seen = [*_runs(tx, since, names), *_tasks(tx, since, names), *_debts(tx, names)]
         if widely:
-            seen += _connections(tx, lines, now)
+            seen += _connections(tx, said)
         before = rows.marks(tx, [each.subject for each in seen])
         changed = [each for each in seen if before.get(each.subject) != each.mark]
         fresh = [
@@ -223,18 +223,28 @@ def _debts(tx: Tx, name: Callable[[str], str]) -> Iterable[_Seen]:
         yield _Seen(debt_id, "closed" if is_closed else "open", connection_id, topic, facts, not is_closed)
 
 
-def _connections(tx: Tx, lines: Sequence[overview.Line], now: float) -> Iterable[_Seen]:
+def _said_of(lines: Sequence[overview.Line], now: float) -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """By subject: mark, topic and facts of whatever there is to say about connections at present."""
+    return {
+        f"{line.id}/{about}": (mark, topic, {"connection": line.name, **facts})
+        for line in lines
+        for about, mark, topic, facts in _about(line, now)
+        if mark
+    }
+
+
+def _connections(tx: Tx, said: Mapping[str, tuple[str, str, dict[str, Any]]]) -> Iterable[_Seen]:
     """A notice for each date that comes nearer, and for a connection that lost its authorization. Those about which
-    nothing is to be said have no row."""
+    nothing is to be said have no mark."""
     known = {row[0]: row[1] for row in _marked(tx)}
-    for line in lines:
-        for about, mark, topic, facts in _about(line, now):
-            subject = f"{line.id}/{about}"
-            before = known.get(subject, "")
-            if mark == before:
-                continue
-            says = topic if _worse(about, before, mark) else ""
-            yield _Seen(subject, mark, line.id, says, {"connection": line.name, **facts}, is_open=bool(mark))
+    for subject in sorted({*said, *known}):
+        mark, topic, facts = said.get(subject, ("", "", {}))
+        before = known.get(subject, "")
+        if mark == before:
+            continue
+        connection_id, _, about = subject.partition("/")
+        says = topic if mark and _worse(about, before, mark) else ""
+        yield _Seen(subject, mark, connection_id, says, facts, is_open=bool(mark))
 
 
 def _marked(tx: Tx) -> list[Row]:

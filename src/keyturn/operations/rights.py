@@ -100,7 +100,10 @@ TABLE: Mapping[Operation, Right] = {
     Operation.PLAN_READ: Right("see what would happen", _ALL, "read", ("plan",)),
     Operation.RUN_READ: Right("see runs", _ALL, "read", ("runs", "run")),
     Operation.RUN_ROTATE: Right(
-        "rotate and authorize", _OPERATORS, "operate", ("rotate", "reauthorize", "refresh", "contain", "leaked")
+        "rotate and authorize",
+        _OPERATORS,
+        "operate",
+        ("rotate", "reauthorize", "refresh", "contain", "leaked"),
     ),
     Operation.RUN_END: Right(
         "revoke, disconnect, reconnect and migrate",
@@ -124,7 +127,10 @@ TABLE: Mapping[Operation, Right] = {
         "see what this hub issued", _ALL, "read", ("issued", "holders", "datasets", "events")
     ),
     Operation.ISSUED_CHANGE: Right(
-        "issue and end credentials", _ADMINS, "issue", ("issue", "reissue", "revoke-issued", "grants", "handover")
+        "issue and end credentials",
+        _ADMINS,
+        "issue",
+        ("issue", "reissue", "revoke-issued", "grants", "handover"),
     ),
     Operation.AUDIT_READ: Right("read the audit trail", _ANSWERABLE, "audit", ("audit",), hub_wide=True),
     Operation.PEOPLE_READ: Right("see people and service identities", _ADMINS, "people", hub_wide=True),

@@ -142,9 +142,7 @@ def search(
         wanted.append("facts LIKE ? ESCAPE '!'")
         values.append("%" + word.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%")
     if before is not None:
-        wanted.append(
-            "(at < ? OR (at = ? AND (connection_id < ? OR (connection_id = ? AND number < ?))))"
-        )
+        wanted.append("(at < ? OR (at = ? AND (connection_id < ? OR (connection_id = ? AND number < ?))))")
         values += [before[0], before[0], before[1], before[1], before[2]]
     where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
     sql = f"SELECT {_COLUMNS} FROM journal{where} ORDER BY at DESC, connection_id DESC, number DESC LIMIT ?"

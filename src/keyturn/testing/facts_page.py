@@ -47,7 +47,9 @@ def fields(row: RowUnderTest) -> None:
                 f"the example of {field.name} is refused by its pattern"
             )
     for name in row.method.principal:
-        assert name == PROVEN or row.method.field(name), f"the principal is named by a field that does not exist: {name}"
+        assert name == PROVEN or row.method.field(name), (
+            f"the principal is named by a field that does not exist: {name}"
+        )
     for name in row.method.paste_fields:
         assert row.method.field(name), f"a task asks for a field that does not exist: {name}"
     held = {field.name for field in row.method.fields if field.secret or field.part}

@@ -546,3 +546,33 @@ def test_what_is_sent_cannot_trip_the_hub(client, admin, connect):
     assert client.get("connections/or%00ders", headers=admin).status_code == 422
     assert client.get("connections?text=%00", headers=admin).status_code == 422
     assert client.get("connections/%ff%fe", headers=admin).status_code == 404
+
+
+def test_jobs_projects_and_sources(client, admin, token, connect, idle):
+    """A job is kept untested where nothing can be read; a source names the connection it reads through."""
+    connect(project="billing")
+    body = {"connection": "orders", "name": "nightly", "schedule": "daily 03:00", "untested": True}
+    answer = client.post("jobs", json=body, headers=admin)
+    if answer.status_code != 201:  # this vendor's row has no reader
+        is_problem(answer, 422)
+        assert client.get("jobs?connection=orders", headers=admin).json() == {"items": []}
+    else:
+        assert client.get("jobs", headers=admin).json()["items"][0]["name"] == "nightly"
+        assert client.patch("jobs/nightly", json={"paused": True}, headers=admin).json()["state"] == "paused"
+        assert client.get("jobs/nightly", headers=admin).json()["results"] == []
+        assert client.delete("jobs/nightly", headers=admin).status_code == 204
+    is_problem(client.get("jobs/none", headers=admin), 404)
+    label = "billing/orders/daily"
+    made = client.post("sources", json={"label": label, "connection": "orders"}, headers=admin)
+    assert made.status_code == 201, made.text
+    assert client.get("connections/orders", headers=admin).json()["used_by"] == [label]
+    found = client.get("projects", headers=admin).json()["items"]
+    assert found[0]["objects"][0]["sources"][0]["connection"] == "orders"
+    limited = token("admin", "billing")
+    other = {"label": "else/orders/daily", "connection": "orders"}
+    is_problem(client.post("sources", json=other, headers=limited), 403)
+    edited = client.patch("sources", json={"label": label, "reads": "x", "untested": True}, headers=limited)
+    assert edited.json()["reads"] == "x"
+    assert client.delete(f"sources?label={label}", headers=limited).status_code == 204
+    is_problem(client.delete(f"sources?label={label}", headers=admin), 404)
+    is_problem(client.delete("projects/none", headers=admin), 404)

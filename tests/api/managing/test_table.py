@@ -33,6 +33,10 @@ BODIES = {  # whole enough to be read, about what is not there
     "/people": {"login": "!", "roles": [{"role": "viewer"}]},
     "/services": {"login": "!", "roles": [{"role": "viewer"}]},
     "/people/{account}/tokens": {"name": "x", "scopes": ["none"]},
+    "/jobs": {"connection": "none", "name": "x"},
+    "/jobs/{job}": {"paused": True},
+    "/projects": {"name": "a/b"},
+    "/sources": {"label": "a/b/c", "connection": "none"},
     "/recipients": {
         "kind": "webhook",
         "name": "!",
@@ -45,6 +49,8 @@ BODIES = {  # whole enough to be read, about what is not there
 def told(route):
     path = route.path.removeprefix("/api/v1")
     body = BODIES.get(path, {})
+    if path == "/sources" and route.methods == {"DELETE"}:
+        path += "?label=none/none/none"
     if path.startswith("/runs/") and "{" not in path:
         body = {"connections": ["none"]}
     return next(iter(route.methods)), re.sub(r"\{\w+\}", "none_00", path).lstrip("/"), body
