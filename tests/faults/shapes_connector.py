@@ -103,7 +103,8 @@ def ref_of(material: Material) -> Ref:
     """Where a value that somebody typed in sits at the vendor. No network."""
     if "grant_id" in material or "key_id" in material:
         return Ref(id=material.get("grant_id") or material["key_id"])
-    return _slot_ref(material["slot"], fingerprint(material["secret"]))
+    # who pastes the one key there is names no slot
+    return _slot_ref(material.get("slot", "key"), fingerprint(material["secret"]))
 
 
 def fingerprint(value: str) -> str:

@@ -228,6 +228,7 @@ CAN_ROLL_BACK = [n for n in ROWS if n not in {
     "shapes/one_slot",
     "shapes/one_slot_self",
     "shapes/regenerate",
+    "shapes/regenerate_person",
 }]  # fmt: skip
 
 

@@ -89,9 +89,10 @@ def _shapes_supply(client: Any, method: str, name: str, slot: str) -> dict[str, 
     """What the vendor's page lets a person do for this shape."""
     if not slot:
         return shapes.pasted(shapes.person_supplies(client, name))
-    if method in {"named_slots", "regenerate"}:
+    if method in {"named_slots", "regenerate", "regenerate_person"}:
         said = client.call("regenerate", principal=name, by="person", slot=slot)
-        return {"slot": slot, "secret": str(said["value"])}
+        named = {} if method == "regenerate_person" else {"slot": slot}
+        return {**named, "secret": str(said["value"])}
     value = guard.mint("shapes_key")
     client.call("set", principal=name, by="person", slot=slot, value=value)
     return {"slot": slot, "secret": value}
