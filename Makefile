@@ -14,9 +14,9 @@ ON_BOTH := tests/api tests/consumers tests/faces tests/issued tests/operations
 
 # Three programs, so that no process gets old: drivers, servers and their threads of every row add up.
 test: check  ## the whole gate: lint, types, import contracts, generated files, all tests on SQLite and PostgreSQL
-	@$(PY) -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ROWS)) $(ARGS)
-	@$(PY) -m pytest -n 2 --dist loadgroup $(ROWS) $(ARGS)
-	@TEST_STORE=postgresql $(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(ON_BOTH) $(ARGS)
+	@$(PY) -m pytest -n 3 --dist loadfile $(addprefix --ignore=,$(ROWS)) $(ARGS)
+	@$(PY) -m pytest -n 3 --dist loadgroup $(ROWS) $(ARGS)
+	@TEST_STORE=postgresql $(PY) -m pytest -n 3 --dist loadfile -m "not slow" $(ON_BOTH) $(ARGS)
 
 quick: setup  ## tests without the slow ones
 	@$(PY) -m pytest -m "not slow" -x $(ARGS)
