@@ -111,7 +111,8 @@ def main() -> int:
             for row in report["rows"]
         )
         if not options.no_serve and good:
-            print(f"\nThe hub keeps running at http://127.0.0.1:{port}/healthz (Ctrl-C ends it and the lab).")
+            print(f"\nThe hub keeps running at http://127.0.0.1:{port}/ (Ctrl-C ends it and the lab).")
+            print(f"Make yourself its administrator, then click: {_setup_link()}")
             print(f"Click through what happened: {(HOME / 'report.html').as_uri()}")
             print("Use it: . .demo/env.sh; .venv/bin/keyturn list")
             try:
@@ -251,6 +252,12 @@ def _report(
             }
         )
     return {"rows": found, "seconds": round(time.monotonic() - began, 1)}
+
+
+def _setup_link() -> str:
+    """The one-time link that the hub said when it started."""
+    said = (HOME / "serve.log").read_text()
+    return next((word for word in said.split() if "/setup#" in word), "see .demo/serve.log")
 
 
 def _audit(environment: Mapping[str, str]) -> bool:
