@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pymysql
 import pytest
+from tests.compliance.lab import or_skip
 
 from keyturn_lab.parts import PartMissing, mariadb
 
 
 @pytest.fixture(scope="module")
 def server():
-    try:
-        mariadb.find_binaries()
-    except PartMissing as missing:
-        pytest.skip(str(missing))
+    or_skip(mariadb.find_binaries)
     with mariadb.MariaDBServer() as running:
         yield running
 

@@ -24,6 +24,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError
 from click.testing import CliRunner
+from tests.compliance.lab import or_skip
 
 from keyturn_lab import main as cli
 from keyturn_lab.parts import PartMissing, aws, oidc, openbao, postgres
@@ -36,10 +37,7 @@ NO_RETRY = {"retries": {"max_attempts": 0}}
 
 @pytest.fixture(scope="module")
 def cluster():
-    try:
-        postgres.find_binaries()
-    except PartMissing as missing:
-        pytest.skip(str(missing))
+    or_skip(postgres.find_binaries)
     with postgres.PostgresCluster() as running:
         yield running
 

@@ -5,18 +5,16 @@ import hashlib
 import psycopg
 import pytest
 import redshift_connector
+from tests.compliance.lab import or_skip
 
-from keyturn_lab.parts import PartMissing, postgres, redshift
+from keyturn_lab.parts import postgres, redshift
 
 pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(scope="module")
 def server():
-    try:
-        postgres.find_binaries()
-    except PartMissing as missing:
-        pytest.skip(str(missing))
+    or_skip(postgres.find_binaries)
     with redshift.RedshiftServer() as running:
         yield running
 

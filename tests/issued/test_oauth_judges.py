@@ -12,9 +12,11 @@ import pytest
 from authlib.integrations.requests_client import OAuth2Session as AuthlibSession
 from oauthlib.oauth2 import BackendApplicationClient
 from requests_oauthlib import OAuth2Session
+from tests.compliance.lab import or_skip
 from tests.issued.oauth_world import CALLBACK, Registered, _quick_hashes, person, register, served  # noqa: F401
 
 from keyturn.operations import issued
+from keyturn_lab.parts import PartMissing
 
 HERE = Path(__file__).parent / "node"
 
@@ -50,11 +52,15 @@ class Judge:
         self._run.wait(timeout=10)
 
 
+def _start():
+    if not shutil.which("node") or not (HERE / "node_modules").is_dir():
+        raise PartMissing("the Node clients are missing: tools/setup.sh installs them")
+    return Judge()
+
+
 @pytest.fixture
 def judge():
-    if not shutil.which("node") or not (HERE / "node_modules").is_dir():
-        pytest.skip("tools/setup.sh installs the Node clients")
-    made = Judge()
+    made = or_skip(_start)
     yield made
     made.close()
 

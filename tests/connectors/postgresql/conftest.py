@@ -4,11 +4,11 @@ import itertools
 from types import SimpleNamespace
 
 import pytest
+from tests.compliance.lab import or_skip
 
 from keyturn.contract.values import Access, NetworkPolicy
 from keyturn.model.secret import Material
 from keyturn.transport import sql
-from keyturn_lab.parts.child import PartMissing
 from keyturn_lab.parts.postgres import PostgresCluster
 
 _numbers = itertools.count(1)
@@ -16,10 +16,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def cluster():
-    try:
-        started = PostgresCluster(max_connections=60).start()
-    except PartMissing as missing:
-        pytest.skip(str(missing))
+    started = or_skip(PostgresCluster(max_connections=60).start)
     yield started
     sql.close_idle()
     started.stop()

@@ -11,7 +11,6 @@ from importlib import resources
 import pytest
 
 from keyturn import boundary
-from keyturn.connectors.s3_customer import client
 from keyturn.connectors.s3_customer.connector import capabilities
 from keyturn.contract.values import Access, NetworkPolicy
 from keyturn.definitions.system import read_system
@@ -34,6 +33,7 @@ from keyturn.model.card import Strategy
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict, mismatch
+from keyturn.transport import aws_keys
 from keyturn.transport.aws import Answer, Client
 from keyturn_lab.parts.aws import AwsServer, Key
 
@@ -368,7 +368,7 @@ def test_dropping_the_user_takes_its_keys_and_needs_a_right_of_its_own(aws, othe
 
 def test_a_user_that_still_holds_a_policy_is_not_dropped():
     """IAM's DeleteConflict becomes a conflict that tells what must go first."""
-    error = client.refusal(Answer(code="DeleteConflict", status=409), "iam:DeleteUser")
+    error = aws_keys.refusal(Answer(code="DeleteConflict", status=409), "iam:DeleteUser")
     assert isinstance(error, Conflict)
     assert "policies" in error.hint
 

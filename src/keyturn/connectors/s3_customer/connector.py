@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from keyturn.connectors.s3_customer import client
 from keyturn.contract.capabilities import Capabilities
 from keyturn.contract.values import Access, Candidate, Found, Remote, Sample
 from keyturn.errors import (
@@ -26,6 +25,7 @@ from keyturn.model.credential import Ref
 from keyturn.model.moment import iso
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, accepted, rejected, unknown
+from keyturn.transport import aws_keys
 from keyturn.transport.aws import Client
 
 _DAY_S = 86_400.0
@@ -60,25 +60,25 @@ class Prober:
 
         AccessDenied is never a rejection: it is said to a key that AWS knows.
         """
-        key = client.signer(material)
+        key = aws_keys.signer(material)
         try:
-            who, bucket = client.whoami(access, key), client.look_inside(access, key)
+            who, bucket = aws_keys.whoami(access, key), aws_keys.look_inside(access, key)
         except (VendorUnavailable, VendorThrottled, UnexpectedAnswer) as error:
             return unknown(_code(error), error.message, float(error.facts.get("wait_s", 0)))
-        if who.code in client.REJECTED:
-            if bucket.code in client.REJECTED:
+        if who.code in aws_keys.REJECTED:
+            if bucket.code in aws_keys.REJECTED:
                 return rejected(who.code, "STS and S3 both refuse the key")
             return unknown(who.code, "STS refuses the key and S3 does not: a change is still spreading")
         if not who.ok:
             return unknown(who.code, "STS does not say whose key this is")
         if not who.data.get("Arn") or not who.data.get("Account"):
             return unknown("protocol", "STS answered without an identity")
-        if bucket.code in client.REJECTED:
+        if bucket.code in aws_keys.REJECTED:
             return unknown(bucket.code, "STS accepts the key and S3 does not: a change is still spreading")
         known = accepted(str(who.data["Arn"]), tenant=str(who.data["Account"]))
         if bucket.ok:
             return dataclasses.replace(known, rights=frozenset({"s3:ListBucket"}))
-        if bucket.code in client.KNOWN_TO_S3:
+        if bucket.code in aws_keys.KNOWN_TO_S3:
             return dataclasses.replace(
                 known, code=bucket.code, detail="the key works, but it may not list the bucket"
             )
@@ -104,7 +104,7 @@ class Objects:
 
     def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
         """Lists objects whose names begin with the connection's prefix and `what`, and counts them."""
-        count = client.count_inside(access, client.signer(material), what, limit)
+        count = aws_keys.count_inside(access, aws_keys.signer(material), what, limit)
         return Sample(count, f"{access.settings['bucket']}/{access.settings.get('prefix') or ''}{what}")
 
 
@@ -113,16 +113,16 @@ class AccessKeys:
 
     def list(self, access: Access) -> tuple[Remote, ...]:
         """Both keys with their dates. Last use is best effort at AWS and lags by minutes."""
-        user = client.user_name(access)
-        with client.iam(access) as iam:
+        user = aws_keys.user_name(access)
+        with aws_keys.iam(access) as iam:
             return tuple(
                 Remote(
                     Ref(id=str(key["AccessKeyId"])),
                     active=key.get("Status") == "Active",
-                    created_at=client.instant(key.get("CreateDate")),
-                    last_used_at=client.last_used(iam, str(key["AccessKeyId"])),
+                    created_at=aws_keys.instant(key.get("CreateDate")),
+                    last_used_at=aws_keys.last_used(iam, str(key["AccessKeyId"])),
                 )
-                for key in client.keys_of(iam, user)
+                for key in aws_keys.keys_of(iam, user)
             )
 
     def locate(self, access: Access, material: Material) -> Ref:
@@ -130,10 +130,10 @@ class AccessKeys:
 
         Raises: InvalidInput. Whoever may not list keys is believed; nothing can be rotated without that right anyway.
         """
-        user, key_id = client.user_name(access), material["access_key_id"]
+        user, key_id = aws_keys.user_name(access), material["access_key_id"]
         try:
-            with client.iam(access) as iam:
-                known = {str(key["AccessKeyId"]) for key in client.keys_of(iam, user)}
+            with aws_keys.iam(access) as iam:
+                known = {str(key["AccessKeyId"]) for key in aws_keys.keys_of(iam, user)}
         except PermissionMissing:
             known = {key_id}
         except NotFound:
@@ -147,11 +147,11 @@ class AccessKeys:
     def issue(self, access: Access, slot: Ref) -> bytes:
         """A new key; the answer holds its secret, once. Twice means two keys: a lost answer is looked up first."""
         del slot
-        user = client.user_name(access)
-        with client.iam(access) as iam:
+        user = aws_keys.user_name(access)
+        with aws_keys.iam(access) as iam:
             answer = iam.call("create_access_key", changes=True, UserName=user)
         if not answer.ok:
-            raise client.refusal(answer, "iam:CreateAccessKey")
+            raise aws_keys.refusal(answer, "iam:CreateAccessKey")
         return json.dumps(answer.data.get("AccessKey"), default=str, sort_keys=True).encode()
 
     def read(self, access: Access, receipt: bytes) -> Candidate:
@@ -163,7 +163,7 @@ class AccessKeys:
             raise UnexpectedAnswer(
                 "IAM's answer holds no access key", operation="iam:CreateAccessKey"
             ) from None
-        if not all(isinstance(text, str) and text for text in (key_id, secret)) or user != client.user_name(
+        if not all(isinstance(text, str) and text for text in (key_id, secret)) or user != aws_keys.user_name(
             access
         ):
             raise UnexpectedAnswer(
@@ -184,21 +184,24 @@ class AccessKeys:
     def revoke(self, access: Access, ref: Ref, material: Material | None) -> None:
         """Deletes the key for good. A key of another user is never touched: IAM is told whose it must be."""
         del material
-        with client.iam(access) as iam:
+        with aws_keys.iam(access) as iam:
             answer = iam.call(
-                "delete_access_key", changes=True, UserName=client.user_name(access), AccessKeyId=_id_of(ref)
+                "delete_access_key",
+                changes=True,
+                UserName=aws_keys.user_name(access),
+                AccessKeyId=_id_of(ref),
             )
         if not answer.ok and answer.code != "NoSuchEntity":
-            raise client.refusal(answer, "iam:DeleteAccessKey")
+            raise aws_keys.refusal(answer, "iam:DeleteAccessKey")
 
     def _switch(self, access: Access, ref: Ref, status: str, *, gone_is_done: bool) -> None:
-        user, key_id = client.user_name(access), _id_of(ref)
-        with client.iam(access) as iam:
+        user, key_id = aws_keys.user_name(access), _id_of(ref)
+        with aws_keys.iam(access) as iam:
             answer = iam.call(
                 "update_access_key", changes=True, UserName=user, AccessKeyId=key_id, Status=status
             )
         if not answer.ok and not (gone_is_done and answer.code == "NoSuchEntity"):
-            raise client.refusal(answer, "iam:UpdateAccessKey")
+            raise aws_keys.refusal(answer, "iam:UpdateAccessKey")
 
 
 class User:
@@ -210,17 +213,17 @@ class User:
         Policies, groups and console logins are not taken away: they may be the only record of what the user could do.
         Raises: Conflict, telling that they must go first; the keys are gone by then.
         """
-        user = client.user_name(access)
+        user = aws_keys.user_name(access)
         _need_admin(access)
-        with client.iam(access) as iam:
+        with aws_keys.iam(access) as iam:
             for operation, right, key in self._deletions(iam, user):
                 answer = iam.call(operation, changes=True, UserName=user, **key)
                 if not answer.ok and answer.code != "NoSuchEntity":
-                    raise client.refusal(answer, right)
+                    raise aws_keys.refusal(answer, right)
 
     def _deletions(self, iam: Client, user: str) -> list[tuple[str, str, dict[str, str]]]:
         try:
-            keys = client.keys_of(iam, user)
+            keys = aws_keys.keys_of(iam, user)
         except NotFound:
             return []
         return [
@@ -236,8 +239,8 @@ class User:
         _need_admin(access)
         found: list[Found] = []
         now = time.time()
-        with client.iam(access) as iam:
-            everybody = client.users(iam)
+        with aws_keys.iam(access) as iam:
+            everybody = aws_keys.users(iam)
             for number, user in enumerate(everybody):
                 if iam.left() < min(2.0, access.deadline_s / 4):
                     left_out = {
@@ -245,9 +248,9 @@ class User:
                         "reason": "the time for one call is used up",
                     }
                     return (*found, Found("users not looked at", "incomplete", left_out))
-                keys = client.keys_of(iam, str(user["UserName"]))
+                keys = aws_keys.keys_of(iam, str(user["UserName"]))
                 found += [
-                    _found(user, key, client.last_used(iam, str(key["AccessKeyId"])), keys, now)
+                    _found(user, key, aws_keys.last_used(iam, str(key["AccessKeyId"])), keys, now)
                     for key in keys
                 ]
         return tuple(found)
@@ -260,7 +263,7 @@ def _found(
     all_keys: list[dict[str, Any]],
     now: float,
 ) -> Found:
-    created_at = client.instant(key.get("CreateDate")) or now
+    created_at = aws_keys.instant(key.get("CreateDate")) or now
     is_active = key.get("Status") == "Active"
     age_days = int((now - created_at) / _DAY_S)
     idle_days = int((now - max(created_at, used_at or 0.0)) / _DAY_S)

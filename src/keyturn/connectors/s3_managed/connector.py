@@ -9,7 +9,6 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from keyturn.connectors.s3_managed import client
 from keyturn.contract.capabilities import Capabilities
 from keyturn.contract.values import Access, Candidate, Remote
 from keyturn.errors import (
@@ -24,6 +23,7 @@ from keyturn.errors import (
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, accepted, rejected, unknown
+from keyturn.transport import aws_keys
 from keyturn.transport.aws import Client
 
 PATH = "/keyturn/"  # users below it are ours; no other is touched
@@ -76,25 +76,25 @@ class Prober:
 
     def verify(self, access: Access, material: Material) -> Probe:
         """Accepted and rejected need both services: one that disagrees means that a change is still spreading."""
-        key = client.signer(material)
+        key = aws_keys.signer(material)
         try:
-            who, bucket = client.whoami(access, key), client.look_inside(access, key)
+            who, bucket = aws_keys.whoami(access, key), aws_keys.look_inside(access, key)
         except (VendorUnavailable, VendorThrottled, UnexpectedAnswer) as error:
             return unknown(_code(error), error.message, float(error.facts.get("wait_s", 0)))
-        if who.code in client.REJECTED:
-            if bucket.code in client.REJECTED:
+        if who.code in aws_keys.REJECTED:
+            if bucket.code in aws_keys.REJECTED:
                 return rejected(who.code, "STS and S3 both refuse the key")
             return unknown(who.code, "STS refuses the key and S3 does not: a change is still spreading")
         if not who.ok:
             return unknown(who.code, "STS does not say whose key this is")
         if not who.data.get("Arn") or not who.data.get("Account"):
             return unknown("protocol", "STS answered without an identity")
-        if bucket.code in client.REJECTED:
+        if bucket.code in aws_keys.REJECTED:
             return unknown(bucket.code, "STS accepts the key and S3 does not: a change is still spreading")
         known = accepted(str(who.data["Arn"]), tenant=str(who.data["Account"]))
         if bucket.ok:
             return dataclasses.replace(known, rights=frozenset({"s3:ListBucket"}))
-        if bucket.code in client.KNOWN_TO_S3:
+        if bucket.code in aws_keys.KNOWN_TO_S3:
             return dataclasses.replace(
                 known, code=bucket.code, detail="the key works, but it may not list its prefix"
             )
@@ -120,18 +120,18 @@ class Keys:
 
     def list(self, access: Access) -> tuple[Remote, ...]:
         """Both keys with their dates; none for a user that is not there yet. Last use lags by minutes at AWS."""
-        user = client.user_name(access)
-        with client.iam(access) as iam:
+        user = aws_keys.user_name(access)
+        with aws_keys.iam(access) as iam:
             try:
-                keys = client.keys_of(iam, user)
+                keys = aws_keys.keys_of(iam, user)
             except NotFound:
                 return ()
             return tuple(
                 Remote(
                     Ref(id=str(key["AccessKeyId"])),
                     active=key.get("Status") == "Active",
-                    created_at=client.instant(key.get("CreateDate")),
-                    last_used_at=client.last_used(iam, str(key["AccessKeyId"])),
+                    created_at=aws_keys.instant(key.get("CreateDate")),
+                    last_used_at=aws_keys.last_used(iam, str(key["AccessKeyId"])),
                 )
                 for key in keys
             )
@@ -140,12 +140,12 @@ class Keys:
         """A new key; the answer holds its secret, once. The user is made and limited first where it is missing, which may
         be done twice without harm. Raises: Conflict for a user that the hub did not make."""
         del slot
-        user = client.user_name(access)
-        with client.iam(access) as iam:
+        user = aws_keys.user_name(access)
+        with aws_keys.iam(access) as iam:
             _provide(iam, access, user)
             answer = iam.call("create_access_key", changes=True, UserName=user)
         if not answer.ok:
-            raise client.refusal(answer, "iam:CreateAccessKey")
+            raise aws_keys.refusal(answer, "iam:CreateAccessKey")
         return json.dumps(answer.data.get("AccessKey"), default=str, sort_keys=True).encode()
 
     def read(self, access: Access, receipt: bytes) -> Candidate:
@@ -158,7 +158,7 @@ class Keys:
                 "the answer holds no access key", operation="iam:CreateAccessKey"
             ) from None
         whole = all(isinstance(text, str) and text for text in (key_id, secret))
-        if not whole or user != client.user_name(access):
+        if not whole or user != aws_keys.user_name(access):
             raise UnexpectedAnswer("the answer is not about this user's key", operation="iam:CreateAccessKey")
         return Candidate(
             Ref(id=key_id), Material({"access_key_id": key_id, "secret_access_key": secret}, _PUBLIC)
@@ -175,22 +175,25 @@ class Keys:
     def revoke(self, access: Access, ref: Ref, material: Material | None) -> None:
         """Deletes the key for good. The store is told whose it must be, so another user's is never touched."""
         del material
-        with client.iam(access) as iam:
+        with aws_keys.iam(access) as iam:
             answer = iam.call(
-                "delete_access_key", changes=True, UserName=client.user_name(access), AccessKeyId=_id_of(ref)
+                "delete_access_key",
+                changes=True,
+                UserName=aws_keys.user_name(access),
+                AccessKeyId=_id_of(ref),
             )
         if not answer.ok and answer.code != "NoSuchEntity":
-            raise client.refusal(answer, "iam:DeleteAccessKey")
+            raise aws_keys.refusal(answer, "iam:DeleteAccessKey")
 
     def drop(self, access: Access) -> None:
         """Deletes the user with its keys and its policy, if the hub made it. Raises: Conflict for any other."""
-        user = client.user_name(access)
-        with client.iam(access) as iam:
+        user = aws_keys.user_name(access)
+        with aws_keys.iam(access) as iam:
             if not _is_ours(iam, user):
                 return
             calls: list[tuple[str, dict[str, str]]] = [
                 ("delete_access_key", {"AccessKeyId": str(key["AccessKeyId"])})
-                for key in client.keys_of(iam, user)
+                for key in aws_keys.keys_of(iam, user)
             ]
             for operation, said in (
                 *calls,
@@ -199,16 +202,16 @@ class Keys:
             ):
                 answer = iam.call(operation, changes=True, UserName=user, **said)
                 if not answer.ok and answer.code != "NoSuchEntity":
-                    raise client.refusal(answer, f"iam:{operation}")
+                    raise aws_keys.refusal(answer, f"iam:{operation}")
 
     def _switch(self, access: Access, ref: Ref, status: str, *, gone_is_done: bool) -> None:
-        user, key_id = client.user_name(access), _id_of(ref)
-        with client.iam(access) as iam:
+        user, key_id = aws_keys.user_name(access), _id_of(ref)
+        with aws_keys.iam(access) as iam:
             answer = iam.call(
                 "update_access_key", changes=True, UserName=user, AccessKeyId=key_id, Status=status
             )
         if not answer.ok and not (gone_is_done and answer.code == "NoSuchEntity"):
-            raise client.refusal(answer, "iam:UpdateAccessKey")
+            raise aws_keys.refusal(answer, "iam:UpdateAccessKey")
 
 
 def _is_ours(iam: Client, user: str) -> bool:
@@ -217,7 +220,7 @@ def _is_ours(iam: Client, user: str) -> bool:
     if answer.code == "NoSuchEntity":
         return False
     if not answer.ok:
-        raise client.refusal(answer, "iam:GetUser")
+        raise aws_keys.refusal(answer, "iam:GetUser")
     if (answer.data.get("User") or {}).get("Path") != PATH:
         raise Conflict(
             f"the store has a user {user} that this hub did not make",
@@ -231,7 +234,7 @@ def _provide(iam: Client, access: Access, user: str) -> None:
     if not _is_ours(iam, user):
         answer = iam.call("create_user", changes=True, UserName=user, Path=PATH)
         if not answer.ok and answer.code != "EntityAlreadyExists":
-            raise client.refusal(answer, "iam:CreateUser")
+            raise aws_keys.refusal(answer, "iam:CreateUser")
         if not answer.ok:
             _is_ours(iam, user)
     answer = iam.call(
@@ -242,7 +245,7 @@ def _provide(iam: Client, access: Access, user: str) -> None:
         PolicyDocument=json.dumps(policy(access.settings)),
     )
     if not answer.ok:
-        raise client.refusal(answer, "iam:PutUserPolicy")
+        raise aws_keys.refusal(answer, "iam:PutUserPolicy")
 
 
 def _id_of(ref: Ref) -> str:

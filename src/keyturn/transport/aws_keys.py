@@ -1,4 +1,4 @@
-"""The IAM, STS and S3 calls of the hub's own buckets, and what the store's error codes mean for a credential."""
+"""The IAM, STS and S3 calls that access keys of IAM users need, and what AWS's error codes mean for a credential."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def signer(material: Material) -> Signer:
 
 
 def user_name(access: Access) -> str:
-    """The consumer's IAM user. Raises: InvalidInput."""
+    """The IAM user whose keys are rotated. Raises: InvalidInput."""
     name = str(access.settings.get("user_name") or "")
     if not name:
         raise InvalidInput(
@@ -93,6 +93,11 @@ def count_inside(access: Access, key: Signer, below: str, limit: int) -> int:
 def keys_of(client: Client, user: str) -> list[dict[str, Any]]:
     """Every access key of `user`, all pages. Raises: NotFound (no such user), PermissionMissing, CredentialRejected."""
     return _listed(client, "list_access_keys", "AccessKeyMetadata", "iam:ListAccessKeys", UserName=user)
+
+
+def users(client: Client) -> list[dict[str, Any]]:
+    """Every IAM user of the account, all pages."""
+    return _listed(client, "list_users", "Users", "iam:ListUsers")
 
 
 def last_used(client: Client, key_id: str) -> float | None:
