@@ -96,7 +96,7 @@ def test_jobs_of_dead_workers_are_dropped(hub: Keyturn) -> None:
 def test_two_processes_make_the_schema_once(database: str) -> None:
     """First starts at the same moment: one makes the tables, the other finds them."""
     failed: list[BaseException] = []
-    together = threading.Barrier(4)
+    together = threading.Barrier(4, timeout=60)
 
     def start() -> None:
         arguments: dict[str, Any] = {"conninfo": database, "kwargs": {"options": f"-c search_path={SCHEMA}"}}

@@ -17,6 +17,7 @@ from keyturn.cli import terminal
 from keyturn_lab.vendors.shapes.running import Shapes
 from tests.faces.conftest import Line
 from tests.faults import shapes_connector as shapes
+from tests.programs import running
 
 PROGRAM = Path(sys.executable).with_name("keyturn")
 Name = Callable[[str], str]
@@ -245,13 +246,11 @@ def test_a_leased_program_gets_signals_and_no_master_key(
         "PYTHONPATH": ".",
     }
     argv = [sys.executable, "-c", driver, "lease", name, "--", sys.executable, "-c", child]
-    with subprocess.Popen(
-        argv, env=env, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    ) as running:
-        assert running.stdout
-        assert running.stdout.readline() == "False\n"
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=15) == 9
+    with running(argv, env=env, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as lease:
+        assert lease.stdout
+        assert lease.stdout.readline() == "False\n"
+        lease.send_signal(signal.SIGTERM)
+        assert lease.wait(timeout=15) == 9
     assert keyturn.rows("SELECT COUNT(*) FROM lease WHERE ended_at IS NULL") == [(0,)]
 
 
@@ -283,14 +282,12 @@ def test_drop_is_for_one_disconnect(keyturn: Line, vendor: Shapes, fresh_name: N
 
 def test_a_worker_ends_on_sigterm(keyturn: Line) -> None:
     """Gracefully, with exit code 0."""
-    with subprocess.Popen(
-        [PROGRAM, "worker"], env=keyturn.environment, stderr=subprocess.PIPE, text=True
-    ) as running:
-        assert running.stderr
-        assert "Working" in running.stderr.readline()
+    with running([PROGRAM, "worker"], env=keyturn.environment, stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stderr
+        assert "Working" in worker.stderr.readline()
         time.sleep(0.3)
-        running.terminate()
-        assert running.wait(timeout=15) == 0
+        worker.terminate()
+        assert worker.wait(timeout=15) == 0
 
 
 def test_issued_keys_are_shown_once(keyturn: Line) -> None:

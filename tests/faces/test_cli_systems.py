@@ -19,6 +19,7 @@ import pytest
 from keyturn_lab.parts.child import PartMissing
 from keyturn_lab.parts.postgres import PostgresCluster
 from tests.faces.conftest import Line
+from tests.programs import running
 
 PROGRAM = Path(sys.executable).with_name("keyturn")
 KEY = "ak_first0000000"
@@ -134,7 +135,7 @@ def test_serve_answers_and_ends_gracefully(keyturn: Line) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     argv = [PROGRAM, "serve", "--port", str(port)]
-    with subprocess.Popen(argv, env={**os.environ, **keyturn.environment}, stderr=subprocess.PIPE) as running:
+    with running(argv, env={**os.environ, **keyturn.environment}, stderr=subprocess.DEVNULL) as hub:
         until = time.monotonic() + 30
         while True:
             try:
@@ -143,7 +144,7 @@ def test_serve_answers_and_ends_gracefully(keyturn: Line) -> None:
                 break
             except OSError:
                 assert time.monotonic() < until
-                assert running.poll() is None
+                assert hub.poll() is None
                 time.sleep(0.2)
-        running.terminate()
-        assert running.wait(timeout=20) == 0
+        hub.terminate()
+        assert hub.wait(timeout=20) == 0

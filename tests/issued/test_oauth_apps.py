@@ -323,7 +323,7 @@ def test_a_code_works_once_and_a_second_use_ends_what_came_of_it(world, app):
 def test_twenty_at_once_with_one_code(world, app):
     """At most one gets tokens, and since the code was played back, nothing stays alive."""
     code, verifier = world.code(app)
-    start = threading.Barrier(20)
+    start = threading.Barrier(20, timeout=60)
 
     def redeem(_):
         start.wait()
@@ -389,7 +389,7 @@ def test_a_hundred_at_once_with_one_refresh_token(world, eve, public):
     values = {"client_type": "public"} if public else {}
     client = register(world.hub, "oauth-app", "portal", **values)
     body = world.signed_up(client)
-    start = threading.Barrier(100)
+    start = threading.Barrier(100, timeout=60)
 
     def refresh(_):
         start.wait()

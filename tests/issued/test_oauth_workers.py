@@ -38,7 +38,7 @@ def test_a_hundred_refreshes_on_two_workers(workers):
     person(workers[0].hub)
     app = register(workers[0].hub, "oauth-app", "portal")
     body = workers[0].signed_up(app)
-    start = threading.Barrier(50)
+    start = threading.Barrier(50, timeout=60)
 
     def refresh(number):
         start.wait()

@@ -228,7 +228,7 @@ def test_a_due_job_is_run_once_by_many_workers(hub, connect, reads):
     job, _ = jobs.add(hub, connect(), "orders", schedule="every 1h")
     due_now(hub, job)
     reads.calls.clear()
-    begin = threading.Barrier(6)
+    begin = threading.Barrier(6, timeout=60)
     did = []
 
     def work():

@@ -18,6 +18,7 @@ from keyturn.errors import CallInsideTransaction, Conflict, InvalidInput, StoreU
 from keyturn.storage import database as module
 from keyturn.storage.database import SqliteStore, Store, Tx, open_store
 from keyturn.storage.schema import migrations
+from tests.programs import running
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,7 +141,7 @@ def test_an_address_that_is_neither(tmp_path: Path) -> None:
 def test_a_write_that_returned_survives_a_kill(url: str) -> None:
     """Whatever eight threads were told is durable is there after kill -9, and the chain of the store is whole."""
     argv = [sys.executable, "-m", "tests.storage.crash", url]
-    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE) as child:
+    with running(argv, cwd=ROOT, stdout=subprocess.PIPE) as child:
         assert child.stdout
         said = [child.stdout.readline() for _ in range(100)]
         child.kill()
