@@ -130,7 +130,8 @@ def start(
     """
     connection, by = find(hub, name), who or hub.settings.actor
     row = hub.catalog.row_of(connection)
-    now, trigger, run_id = time.time(), trigger or new_id("trg"), RunId(new_id("run"))
+    now, given, run_id = time.time(), trigger, RunId(new_id("run"))
+    trigger = given or new_id("trg")
     emergency = " ".join(emergency.split())
     reason = reason or emergency
     said = {"decision": "started", "goal": goal.value, "by": by, "reason": reason, **facts}
@@ -148,7 +149,7 @@ def start(
         if goal is Goal.CONTAIN:  # it may end a run, and principals are locked before connections
             tx.lock("SELECT epoch FROM principal WHERE id = ?", connection.principal_id)
         tx.lock("SELECT generation FROM connection WHERE id = ?", connection.id)
-        again = runs.by_trigger(tx, connection.id, trigger)
+        again = runs.by_trigger(tx, connection.id, given) if given else None
         if again is not None:
             return again
         _one_question(tx, connection, goal, now, by, is_emergency=bool(emergency))

@@ -57,7 +57,8 @@ class Store(Protocol):
     def write(self, work: Callable[[Tx], T], *, durable: bool = True) -> T:
         """Runs `work` in a transaction; returns once it is durable. Raises StoreUnavailable with nothing changed,
         unless the commit itself was cut off: then the caller reads the truth back before acting.
-        `work` may be run again when another process changed the same rows first: it must do nothing but read and write.
+        `work` may be run again when another process changed the same rows first, or when another's work in the same
+        commit failed: it must do nothing but read and write.
 
         `durable=False` lets SQLite return as soon as others see it: a power cut may undo it, but never without undoing
         everything written after it, and it ends every worker on that machine too. PostgreSQL's workers outlive its
@@ -118,6 +119,10 @@ class _Member:
         self.sleep = threading.Lock()
         self.sleep.acquire()
 
+    def fail(self, error: BaseException) -> None:
+        """Its own work failed: nobody else's business."""
+        self.settle(_raced() if isinstance(error, sqlite3.IntegrityError) else error)
+
     def settle(self, error: BaseException | None = None) -> None:
         """The commit is decided: the thread may go on."""
         self.error, self.settled = error, True
@@ -158,7 +163,12 @@ class SqliteStore:
         self._tx = _SqliteTx(self._writer)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, timeout=10, cached_statements=512
+        )
+        connection.execute(
+            "PRAGMA page_size=2048"
+        )  # of a new file; half the bytes to log for each row changed
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
@@ -239,23 +249,12 @@ class SqliteStore:
             self._durable = durable
 
     def _commit(self, connection: sqlite3.Connection, tx: Tx, batch: list[_Member]) -> None:
-        """One transaction for the whole batch, a savepoint around each member, one fsync for all."""
+        """One transaction and one fsync for the whole batch."""
         kept: list[_Member] = []
         try:
             with boundary.transaction():
                 self._sync(any(member.durable for member in batch))
-                connection.execute("BEGIN IMMEDIATE")
-                for member in batch:
-                    connection.execute("SAVEPOINT member")
-                    try:
-                        member.result = member.work(tx)
-                        kept.append(member)
-                    except BaseException as error:  # the member's own failure is its caller's business
-                        if _is_ill(error) or not connection.in_transaction:
-                            raise
-                        connection.execute("ROLLBACK TO member")
-                        member.settle(_raced() if isinstance(error, sqlite3.IntegrityError) else error)
-                    connection.execute("RELEASE member")
+                kept = self._work(connection, tx, batch)
                 boundary.reach("commit:before")
                 connection.execute("COMMIT")
                 boundary.reach("commit:after")
@@ -275,6 +274,37 @@ class SqliteStore:
             return
         for member in kept:
             member.settle()
+
+    def _work(self, connection: sqlite3.Connection, tx: Tx, batch: list[_Member]) -> list[_Member]:
+        """Does what the members want in a transaction that is left open; those who got it done. Where one fails, which
+        is rare, all begin anew with a savepoint around each, so that its failure is its own."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for member in batch:
+                member.result = member.work(tx)
+        except Exception as error:
+            if _is_ill(error) or not connection.in_transaction:
+                raise
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            if len(batch) == 1:
+                member.fail(error)
+                return []
+        else:
+            return batch
+        kept: list[_Member] = []
+        for member in batch:
+            connection.execute("SAVEPOINT member")
+            try:
+                member.result = member.work(tx)
+                kept.append(member)
+            except BaseException as error:  # the member's own failure is its caller's business
+                if _is_ill(error) or not connection.in_transaction:
+                    raise
+                connection.execute("ROLLBACK TO member")
+                member.fail(error)
+            connection.execute("RELEASE member")
+        return kept
 
 
 _MOST_MEMBERS = 256

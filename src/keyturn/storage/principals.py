@@ -35,9 +35,10 @@ def take(
     A run keeps the principal (`active_run_id`) until it ends, also while it waits without a lease. The same holder may
     take it again at once, to go on after its store failed: a holder's name stands for one line of work.
     """
-    taken = tx.run(
+    taken = tx.one(
         "UPDATE principal SET holder = ?, epoch = epoch + 1, lease_until = ?, active_run_id = ?"
-        " WHERE id = ? AND (lease_until < ? OR holder = ?) AND (active_run_id IS NULL OR active_run_id = ?)",
+        " WHERE id = ? AND (lease_until < ? OR holder = ?) AND (active_run_id IS NULL OR active_run_id = ?)"
+        " RETURNING epoch",
         holder,
         until,
         run_id,
@@ -46,24 +47,20 @@ def take(
         holder,
         run_id,
     )
-    if not taken:
-        return None
-    row = tx.one("SELECT epoch FROM principal WHERE id = ?", principal_id)
-    return int(row[0]) if row else None
+    return int(taken[0]) if taken else None
 
 
 def borrow(tx: Tx, principal_id: PrincipalId, holder: str, now: float, until: float) -> int | None:
     """Takes the lease without a run, for a chore: the new epoch, or None while a worker or an unfinished run has it."""
-    taken = tx.run(
+    taken = tx.one(
         "UPDATE principal SET holder = ?, epoch = epoch + 1, lease_until = ?"
-        " WHERE id = ? AND lease_until < ? AND active_run_id IS NULL",
+        " WHERE id = ? AND lease_until < ? AND active_run_id IS NULL RETURNING epoch",
         holder,
         until,
         principal_id,
         now,
     )
-    row = tx.one("SELECT epoch FROM principal WHERE id = ?", principal_id) if taken else None
-    return int(row[0]) if row else None
+    return int(taken[0]) if taken else None
 
 
 def hold(tx: Tx, principal_id: PrincipalId, epoch: int, until: float) -> None:

@@ -129,12 +129,13 @@ def move(tx: Tx, version_id: VersionId, state: State, at: float) -> None: ...
 @overload
 def move(tx: Tx, version_id: VersionId, state: State, at: float, only_from: Collection[State]) -> bool: ...
 def move(
-    tx: Tx, version_id: VersionId, state: State, at: float, only_from: Collection[State] = tuple(State)
+    tx: Tx, version_id: VersionId, state: State, at: float, only_from: Collection[State] = ()
 ) -> bool | None:
-    """Changes a version's state, the one thing about it that may change. False when it is in none of `only_from`."""
-    marks = ",".join("?" for _ in only_from)
+    """Changes a version's state, the one thing about it that may change. False when it is in none of `only_from`, where
+    that is given."""
+    only = f" AND state IN ({','.join('?' for _ in only_from)})" if only_from else ""
     return 1 == tx.run(
-        f"UPDATE version SET state = ?, changed_at = ? WHERE id = ? AND state IN ({marks})",
+        f"UPDATE version SET state = ?, changed_at = ? WHERE id = ?{only}",
         state.value,
         at,
         version_id,
