@@ -10,12 +10,12 @@ from typing import Any
 
 from keyturn.bootstrap import Keyturn
 from keyturn.contract.capabilities import Capabilities
-from keyturn.errors import Conflict, NotFound
+from keyturn.errors import Conflict, InvalidInput, NotFound
 from keyturn.executor.hub import RowOf
 from keyturn.model.approval import Approval, ApprovalState, why_needed
 from keyturn.model.credential import Connection, ConnectionState, State, Version
 from keyturn.model.ids import ConnectionId, RunId, new_id
-from keyturn.model.plan import Goal, Kind, Plan
+from keyturn.model.plan import Goal, Kind, Plan, says
 from keyturn.model.policy import Policy
 from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Run, RunState, Task, TaskState, Track
 from keyturn.operations.connections import find
@@ -114,6 +114,7 @@ def start(
     emergency: str = "",
     many: int = 1,
     address: str = "",
+    accept: Sequence[str] = (),
     **facts: Any,
 ) -> Run:
     """Freezes a plan into a queued run. The same trigger again returns the same run.
@@ -125,7 +126,10 @@ def start(
     `waiting_approval` and is never due; `hold`, where given, then keeps what `also` would have changed until it is
     approved. With `emergency`, a reason, it begins at once and somebody looks at it afterwards.
 
-    Raises: Conflict when another run of this connection has not ended, or one with this goal waits for approval
+    A plan with a moment in which no known credential may work (`Plan.risk`) starts only when its words are in `accept`
+    or in the connection's policy; the journal says who accepted what.
+
+    Raises: InvalidInput naming the words when they were not said; Conflict when another run of this connection has not ended, or one with this goal waits for approval
     (`facts['run']`).
     """
     connection, by = find(hub, name), who or hub.settings.actor
@@ -179,7 +183,7 @@ def start(
         else:
             also(tx, seen.connection)
         runs.add(tx, run)
-        began = {**said, "decision": "requested" if waits else "started"}
+        began = {**said, **_accepted(run.plan, accept), "decision": "requested" if waits else "started"}
         journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, began)])
         if needed:
             as_planned = (
@@ -192,6 +196,19 @@ def start(
     if made.state is not RunState.WAITING_APPROVAL:
         hub.engine.wake(made.id, now)
     return made
+
+
+def _accepted(made: Plan, said: Sequence[str]) -> dict[str, str]:
+    """What the journal says of a risk and of its acceptance. Raises: InvalidInput."""
+    if not made.risk:
+        return {}
+    if made.accept and not any(says(each, made.accept) for each in said):
+        raise InvalidInput(
+            f"somebody must accept a risk in words first: {made.risk}",
+            hint=f"Say: {made.accept}. An administrator's credential on the connection takes the risk away.",
+            field="accept",
+        )
+    return {"risk": made.risk, "accepted": made.accept or "by the connection's policy"}
 
 
 def _queued(connection: Connection, frozen: Plan, trigger: str, reason: str, now: float) -> Run:
