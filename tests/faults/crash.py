@@ -42,8 +42,6 @@ from tests.faults.seen import Seen, Start, Watcher
 ONCE_MORE = 4  # one case in so many goes on to a second rotation; each that nobody was killed in does
 _PEEKS = ("commit:after", "call:")
 
-shapes.DEADLINE_S = 10.0  # real seconds; what a time-out means is told by the vendor closing at once
-
 
 @dataclass
 class Result:

@@ -137,7 +137,7 @@ class Executor:
             return True
         if isinstance(move, Abort):
             return self._abort(ctx, step, move)
-        self._wait(ctx, move)
+        self._wait(ctx, step, move)
         return False
 
     def _try(self, ctx: Context, step: Step) -> Move:
@@ -202,7 +202,7 @@ class Executor:
         ctx.line(step, LineKind.DECISION, decision="abort", why=move.why)
         ctx.column(outcome=move.why)
         if self._past_return(ctx) and not move.final:
-            self._wait(ctx, self._halt(ctx, move.why))
+            self._wait(ctx, step, self._halt(ctx, move.why))
             return False
         if ctx.track is Track.ROLLBACK or not ctx.run.plan.rollback:
             self._drop_candidate(ctx)
@@ -222,20 +222,12 @@ class Executor:
         }:
             ctx.owe("unproven", "a candidate may exist at the vendor", ctx.new)
 
-    def _wait(self, ctx: Context, move: Wait) -> None:
+    def _wait(self, ctx: Context, step: Step, move: Wait) -> None:
+        """Lies down. A person may answer while this round is still going on: then the run is due at once."""
+        asks = ctx.key(step) if move.state in {RunState.WAITING_HUMAN, RunState.LOST} else ""
         ctx.column(state=move.state.value, due_at=move.until, waiting_for=move.why)
-        ctx.commit(releases=True)
-        if move.state in {RunState.WAITING_HUMAN, RunState.LOST}:
-            self._look_again(ctx)
+        ctx.commit(releases=True, asks=asks)
         ctx.hub.wake(ctx.run.id, move.until)
-
-    def _look_again(self, ctx: Context) -> None:
-        """A person may have answered while this round was still going on: their wake must not be lost."""
-        found = ctx.hub.store.read(lambda tx: tasks.of_run(tx, ctx.run.id))
-        if any(task.state is TaskState.SUBMITTED for task in found):
-            now = ctx.hub.clock()
-            ctx.hub.store.write(lambda tx: runs.wake(tx, ctx.run.id, now))
-            ctx.hub.wake(ctx.run.id, now)
 
     def _end(self, ctx: Context, *, aborted: bool = False) -> None:
         """Terminal: COMPLETE only without debts and with the wanted proof; the rest says what is owed."""
