@@ -73,6 +73,10 @@ def warm(bench: Bench) -> None:
     for name in names or ():
         with suppress(ImportError):
             importlib.import_module(name)
+    if not bench.server:  # what OpenSSL and `re` make on first use; on PostgreSQL an open hub has threads
+        hub = open_world(bench, folder)
+        find(hub, principal_name(case))
+        hub.close()
     shutil.rmtree(folder, ignore_errors=True)
     gc.collect()
     gc.freeze()
