@@ -17,7 +17,7 @@ from keyturn.model.credential import Connection, ConnectionState, State, Version
 from keyturn.model.ids import ConnectionId, RunId, new_id
 from keyturn.model.plan import Goal, Kind, Plan, says
 from keyturn.model.policy import Policy
-from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Run, RunState, Task, TaskState, Track
+from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Outcome, Run, RunState, Task, TaskState, Track
 from keyturn.operations.connections import find
 from keyturn.planner.plans import plan as make_plan
 from keyturn.planner.situation import Situation
@@ -508,12 +508,18 @@ def _not_begun(run_id: str) -> Conflict:
 
 
 def _may_have_changed(tx: Tx, run: Run) -> bool:
-    """Whether anything may be at the vendor: sent by us, or done by a person who was asked to."""
-    return any(
-        line.kind in {LineKind.INTENT, LineKind.RECEIPT}
-        or (line.kind is LineKind.OBSERVED and line.facts.get("what") == "outage")
-        for line in journal.of_run(tx, run.id)
-    ) or any(task.state is TaskState.SUBMITTED for task in tasks.of_run(tx, run.id))
+    """Whether anything may be at the vendor: sent by us and not refused for certain, or done by a person who was asked."""
+    sent: set[str] = set()
+    for line in journal.of_run(tx, run.id):
+        if line.kind is LineKind.RECEIPT or line.facts.get("what") == "outage":
+            return True
+        if line.kind is LineKind.INTENT:
+            if line.step in sent:
+                return True  # twice without a clear answer to the first
+            sent.add(line.step)
+        elif line.kind is LineKind.OUTCOME and line.facts.get("outcome") == Outcome.NOT_APPLIED.value:
+            sent.discard(line.step)
+    return bool(sent) or any(task.state is TaskState.SUBMITTED for task in tasks.of_run(tx, run.id))
 
 
 def _end(tx: Tx, run: Run, epoch: int, now: float, by: str, why: str) -> None:
@@ -523,6 +529,9 @@ def _end(tx: Tx, run: Run, epoch: int, now: float, by: str, why: str) -> None:
     entry = journal.Entry(now, run.id, "cancel", LineKind.DECISION, epoch, facts)
     journal.append(tx, run.connection_id, [entry])
     _cancel_tasks(tx, run)
+    made = versions.by_id(tx, run.new_version_id) if run.new_version_id else None
+    if made is not None and made.state is State.REQUESTED:  # the vendor would not have it
+        versions.move(tx, made.id, State.REFUSED, now)
     connection = connections.by_id(tx, run.connection_id)
     if connection is not None and connection.state is ConnectionState.PAUSED:
         connections.change(tx, connection.id, state=ConnectionState.ACTIVE.value)
