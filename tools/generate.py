@@ -73,6 +73,7 @@ POLICY = {
     "drain_max_s": "after this long in use the run is shown as blocked and waits on",
     "soak_s": "how long the old one stays switched off before it is ended for good",
     "retention_s": "how long the ciphertext of a dead version is kept",
+    "accept": "`NAME may be lost`: accepts the plan's risk for every run, those that begin by themselves too",
     "task_days": "how long a person has for a task",
     "drop_principal": "whether a disconnect also deletes the remote user or client",
     "max_age_days": "after this age a rotation is due",
@@ -333,6 +334,15 @@ def plan_parts(catalog: Catalog, system: System, method: Method) -> Iterator[str
         made = plan(situation(catalog, system, method, settings, has_admin=has_admin), Goal.ROTATE)
         yield table(("step", "what", "call", "by", "can be undone"), plan_rows(made))
         yield from (f"> {warning}" for warning in made.warnings)
+        is_set = told and made.strategy is Strategy.SET_ONE
+        alone = (
+            plan(situation(catalog, system, method, settings, has_admin=False), Goal.ROTATE)
+            if is_set
+            else made
+        )
+        if alone.risk:
+            without = "Without an administrator's credential somebody" if told else "Somebody"
+            yield f"> {without} must accept a risk in words before it starts: {alone.risk}"
 
 
 def plan_rows(made: Plan) -> list[tuple[str, ...]]:

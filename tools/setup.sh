@@ -32,7 +32,7 @@ fingerprint() {
     has_mariadb && echo mariadb
     has_node && echo node
     has_chromium && echo chromium
-    cat requirements/dev.lock lab/oidc/package-lock.json tests/issued/node/package-lock.json tests/web/node/package-lock.json pyproject.toml lab/pyproject.toml tools/setup.sh
+    cat requirements/dev.lock requirements/uv.lock lab/oidc/package-lock.json tests/issued/node/package-lock.json tests/web/node/package-lock.json pyproject.toml lab/pyproject.toml tools/setup.sh
   } | digest
 }
 
@@ -97,7 +97,7 @@ install() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
 }
 .venv/bin/uv --version >/dev/null 2>&1 ||
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check uv ||
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock ||
   say "uv is not available; pip does the same, slower"
 say "installing the locked packages"
 install --require-hashes -r requirements/dev.lock

@@ -20,7 +20,7 @@ from keyturn.issued.capabilities import capabilities as issued_by
 from keyturn.model.run import Debt
 from keyturn.settings import Settings
 from keyturn.storage.database import Store, open_store
-from keyturn.vault import sources
+from keyturn.vault import sources, spool
 from keyturn.vault.envelope import Kek
 from keyturn.vault.keyring import Keyring
 from keyturn.vault.roots import ROOTS_IDENTITY, Roots, new_roots
@@ -96,6 +96,7 @@ def open_hub(
         if try_debt is not None:
             try_debt(whole, debt)
 
+    spool_path = str(settings.home / "spool")
     hub = Hub(
         store=store,
         secrets=secrets,
@@ -106,7 +107,8 @@ def open_hub(
         network=settings.network,
         redirect_uri=f"{settings.public_url}/oauth/callback",
         patience=settings.patience,
-        spool=str(settings.home / "spool"),
+        spool=spool_path,
+        spool_name=spool.identify(spool_path) if store.dialect == "postgresql" else "",
         spool_key=roots.spool_public,
         import_spool=import_spool,
         wake=wake,
@@ -118,6 +120,7 @@ def open_hub(
         hub.worker,
         wake=wake,
         spool=hub.spool,
+        spool_name=hub.spool_name,
         spool_private=roots.spool_private,
         try_debt=attempt if try_debt is not None else None,
         start_due=(lambda: start_due(whole)) if start_due is not None else None,

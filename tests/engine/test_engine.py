@@ -56,17 +56,14 @@ def test_one_effect_each(hub: Keyturn, connected: Connected, vendor: noop.Vendor
 
 
 def test_a_hint_is_acted_on_at_once(hub: Keyturn, connected: Connected) -> None:
-    """A wake between two looks, or during one, is not slept through: no run waits for the periodic look."""
-    names = connected(30)
+    """A wake between two looks, or during one, is not slept through: no run waits for the periodic look, which here
+    would come in an hour."""
+    names, pool = connected(30), pool_of(hub)
+    pool._look_s = 3600.0
     hub.engine.start()
-    time.sleep(0.5)
-    took = []
     for name in names:
-        begun = time.monotonic()
         runs.start(hub, name, Goal.ROTATE)
-        assert hub.engine.run_until(lambda: finished(hub), 10)
-        took.append(time.monotonic() - begun)
-    assert len([seconds for seconds in took if seconds > 0.9]) <= 3, took  # a busy machine may stall a few
+        assert hub.engine.run_until(lambda: finished(hub), 60)
 
 
 def test_without_a_hint_the_table_is_enough(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 
 from keyturn.cli import terminal
 from keyturn.cli.main import COMMANDS, cli
+from keyturn.storage import copies
 from keyturn_lab.vendors.shapes.running import Shapes
 from tests.faces.conftest import Line
 
@@ -149,6 +151,37 @@ def test_restore_brings_back_what_was_saved(keyturn: Line, vendor: Shapes) -> No
     assert [c["name"] for c in keyturn.json("list")] == ["restore-a"]
     assert Path(kept).exists()
     keyturn("test", "restore-a")
+
+
+@pytest.mark.sqlite
+def test_restores_within_one_second_keep_what_each_replaced(keyturn: Line, vendor: Shapes) -> None:
+    """None takes the other's name."""
+    target = keyturn.folder / "copy.db"
+    keyturn("backup", str(target))
+    kept = [keyturn.json("restore", str(target))["kept"] for _ in range(3)]
+    assert len(set(kept)) == 3
+    assert all(Path(each).exists() for each in kept)
+
+
+@pytest.mark.sqlite
+def test_restore_gives_up_on_a_database_that_stays_locked(
+    keyturn: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a bounded wait it says so; nothing was changed and no copy is left behind."""
+    target = keyturn.folder / "copy.db"
+    keyturn("backup", str(target))
+    monkeypatch.setattr(copies, "BUSY_S", 0.3)
+    before = sorted(p.name for p in keyturn.database.parent.iterdir() if "restore" in p.name)
+    holder = sqlite3.connect(keyturn.database, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    said = keyturn("restore", str(target), code=1).stderr
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert "another program has held the database" in said
+    assert "nothing was changed" in said
+    assert "Stop serve and worker" in said
+    assert before == sorted(p.name for p in keyturn.database.parent.iterdir() if "restore" in p.name)
+    keyturn("restore", str(target))
 
 
 @pytest.mark.sqlite

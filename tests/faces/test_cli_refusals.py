@@ -8,8 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from keyturn.storage.database import SqliteStore
+from keyturn_lab.parts.postgres import PostgresCluster
 from keyturn_lab.vendors.shapes.running import Shapes
 from tests.faces.conftest import Line
 
@@ -139,6 +147,89 @@ def test_a_refused_credential_saves_nothing(keyturn: Line, vendor: Shapes, fresh
     assert keyturn.counts() == before
 
 
+KEY = (
+    "connect",
+    "snowflake",
+    "key_pair",
+    "--name",
+    "dwh",
+    "--set",
+    "account=myorg-acct",
+    "--set",
+    "user=SVC",
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "passphrase", "field", "words"),
+    [
+        ("locked", "wrong", "passphrase", "does not open"),
+        ("locked", None, "passphrase", "encrypted"),
+        ("certificate", None, "private_key", "private key"),
+        ("short", None, "private_key", "2048"),
+        ("torn", None, "private_key", "private key"),
+        ("absent", None, "private_key", "No such file"),
+    ],
+)
+def test_a_key_file_that_cannot_be_used_is_refused(
+    keyturn: Line, file: str, passphrase: str | None, field: str, words: str
+) -> None:
+    """Before anybody is called: the field and what is wrong with the file, exit code 2, nothing saved or repeated."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+    long, short = generate_private_key(65537, 2048), generate_private_key(65537, 1024)
+    pem, pkcs8, plain = Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    whole = long.private_bytes(pem, pkcs8, plain)
+    files = {
+        "locked": long.private_bytes(pem, pkcs8, BestAvailableEncryption(b"right-passphrase")),
+        "certificate": long.public_key().public_bytes(pem, PublicFormat.SubjectPublicKeyInfo),
+        "short": short.private_bytes(pem, pkcs8, plain),
+        "torn": whole[: len(whole) // 2],
+    }
+    path = keyturn.folder / "rsa.pem"
+    if file in files:
+        path.write_bytes(files[file])
+        path.chmod(0o600)
+    more = ("--secret", f"private_key=@{path}")
+    if passphrase:
+        keyturn.environment["PASSPHRASE"] = passphrase
+        more += ("--secret", "passphrase=env:PASSPHRASE")
+    before = keyturn.counts()
+    said = keyturn(*KEY, *more, code=2).stderr
+    assert field in said
+    assert words in said
+    assert "BEGIN" not in said
+    assert keyturn.counts() == before
+
+
+@pytest.mark.postgres
+def test_a_missing_privilege_is_named_and_the_old_one_serves(keyturn: Line) -> None:
+    """The run is blocked with the right that the server asks for: exit code 4. It can be called off, as nothing was
+    changed; granted, it goes on."""
+    with PostgresCluster(options={"log_statement": "none"}) as server:
+        role, deputy = server.create_role("app_single"), server.create_role("deputy")
+        keyturn.environment |= {"PW": role.password, "ADMIN": deputy.password}
+        keyturn.environment["KEYTURN_ALLOWED_HOSTS"] = "127.0.0.1"
+        where = ("--set", f"port={server.port}", "--set", "sslmode=disable", "--set", "database=postgres")
+        who = ("--set", f"user={role.name}", "--secret", "password=env:PW")
+        by = ("--set", f"admin_user={deputy.name}", "--secret", "admin_password=env:ADMIN")
+        keyturn(*PG, "--set", "host=127.0.0.1", *where, *who, *by)
+        run = keyturn.json("rotate", "db", code=4)
+        assert run["state"] == "blocked"
+        assert "CREATEROLE" in run["waiting_for"]
+        assert run["serving"].startswith("v1 serves")
+        assert server.accepts(role)
+        off = keyturn.json("cancel", run["id"])
+        assert (off["state"], off["serving"], off["debts"]) == ("aborted_clean", "v1 serves", [])
+        run = keyturn.json("rotate", "db", code=4)
+        with server.connect() as session:
+            session.execute("ALTER ROLE deputy CREATEROLE")
+            session.execute("GRANT app_single TO deputy WITH ADMIN OPTION")
+        keyturn("retry", run["id"])
+        assert keyturn.json("run", run["id"], "--follow")["state"] == "complete"
+        assert not server.accepts(role)
+
+
 def test_missing_fields_are_asked_for_on_a_terminal(
     keyturn: Line, vendor: Shapes, fresh_name: Name, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +337,44 @@ def test_a_full_disk_saves_nothing(
     assert "Nothing was changed" in said
     monkeypatch.undo()
     assert keyturn.counts() == before
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("ill", ["locked", "full"])
+def test_a_rotation_on_an_ill_database_changes_nothing_anywhere(
+    keyturn: Line,
+    vendor: Shapes,
+    fresh_name: Name,
+    monkeypatch: pytest.MonkeyPatch,
+    impatient: None,
+    ill: str,
+) -> None:
+    """It is not begun: no run is half there, the vendor hears nothing, and the same command works afterwards."""
+    name = fresh_name(ill)
+    made = keyturn.connect(vendor, "two_slots", name)
+    before, heard = keyturn.counts(), len(vendor.client.call("calls", principal=name))
+    plain, holder = SqliteStore._connect, sqlite3.connect(keyturn.database, isolation_level=None)
+    if ill == "locked":
+        holder.execute("BEGIN EXCLUSIVE")
+    else:
+
+        def connect(self: SqliteStore) -> sqlite3.Connection:
+            connection = plain(self)
+            connection.execute("PRAGMA max_page_count=1")
+            return connection
+
+        monkeypatch.setattr(SqliteStore, "_connect", connect)
+    said = keyturn("rotate", name, "--reason", "x" * 60_000, code=1).stderr
+    monkeypatch.undo()
+    if ill == "locked":
+        holder.execute("ROLLBACK")
+    holder.close()
+    assert ill in said
+    assert str(keyturn.database) in said or "Nothing was changed" in said
+    assert keyturn.counts() == before
+    assert len(vendor.client.call("calls", principal=name)) == heard
+    assert made.material["secret"] not in said
+    assert keyturn.json("rotate", name)["state"] == "complete"
 
 
 @pytest.mark.sqlite

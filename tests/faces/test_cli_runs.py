@@ -348,3 +348,27 @@ def test_no_secret_was_printed(keyturn: Line, vendor: Shapes, fresh_name: Name) 
     said = "".join(keyturn.said)
     for secret in (*made.material.secrets(), *(made.admin or {}).values()):
         assert secret not in said
+
+
+def test_a_risk_is_accepted_in_words_before_anything_starts(
+    keyturn: Line, vendor: Shapes, fresh_name: Name, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan says which words; --yes is not enough, other words are not, and the journal keeps who said them."""
+    name = fresh_name("risk")
+    keyturn.connect(vendor, "regenerate", name)
+    plan = keyturn("plan", name).stdout
+    assert "Risk: " in plan
+    assert f"--accept '{name} may be lost'" in plan
+    for more in ((), ("--accept", "go on")):
+        said = keyturn("rotate", name, "--yes", *more, code=2).stderr
+        assert f"Say: {name} may be lost" in said
+    monkeypatch.setattr(terminal, "is_interactive", lambda: True)
+    keyturn("rotate", name, "--yes", typed="yes\n", code=1)
+    assert keyturn.json("runs") == []
+    keyturn("rotate", name, typed=f"{name} may be lost\n")
+    (run,) = keyturn.json("runs")
+    assert run["state"] == "complete"
+    start = next(line for line in keyturn.json("history", name)["journal"] if line["step"] == "start")
+    assert start["facts"]["accepted"] == f"{name} may be lost"
+    assert start["facts"]["by"] == "kim"
+    assert "answer is lost" in start["facts"]["risk"]

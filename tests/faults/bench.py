@@ -5,6 +5,7 @@ Whoever uses them must hold no threads: they fork.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -105,6 +106,7 @@ def in_child(work: Callable[[Callable[[Any], None]], None], output: Path | None 
         code = 1
         try:
             os.close(reader)
+            gc.disable()  # it lives for a moment; a collection would only copy pages
             signal.setitimer(signal.ITIMER_REAL, LIMIT_S)  # the default action of SIGALRM ends the process
             if output is not None:
                 handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

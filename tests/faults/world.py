@@ -63,13 +63,15 @@ def connect(hub: Keyturn, client: Client, method: str, name: str, **options: Any
     made = shapes.provision(client, method, name, **options)
     values = {**made.settings, **dict(made.material), **dict(made.admin or {})}
     known = {f.name for f in shapes.system().method(method).fields}
+    may_be_lost = method in {"regenerate", "one_slot_self"} and made.admin is None
     connections.connect(
         hub,
         "shapes",
         method,
         name,
         {k: v for k, v in values.items() if k in known},
-        policy={"retention_s": 0.0, "drain_min_s": 0.02},
+        policy={"retention_s": 0.0, "drain_min_s": 0.02}
+        | ({"accept": f"{name} may be lost"} if may_be_lost else {}),
     )
     return made
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from keyturn.errors import InvalidInput
-from keyturn.keymaking.rsa import KeyPair, KeyPool, generate, load, load_file
+from keyturn.keymaking.rsa import KeyPair, KeyPool, generate, load
 
 
 @pytest.fixture(scope="module")
@@ -95,20 +95,6 @@ def test_faults_are_told_apart(pair):
         assert caught.value.facts["field"] == field
         assert plain[60:90] not in caught.value.message + caught.value.hint
         assert caught.value.__context__ is None or caught.value.__suppress_context__
-
-
-def test_file(pair, tmp_path):
-    """A key file is read where it lies; an unreadable one is named."""
-    path = tmp_path / "key.pem"
-    path.write_text(pair.private_pem.reveal())
-    assert load_file(str(path)).fingerprint == pair.fingerprint
-    for wrong in (tmp_path / "absent.pem", tmp_path):
-        with pytest.raises(InvalidInput, match="cannot read the key file") as caught:
-            load_file(str(wrong))
-        assert caught.value.facts["field"] == "private_key_file"
-    path.write_bytes(b"\xff\x00binary")
-    with pytest.raises(InvalidInput, match="not a PEM"):
-        load_file(str(path))
 
 
 def test_small_keys_are_not_made():

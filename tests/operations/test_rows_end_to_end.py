@@ -48,7 +48,7 @@ class World:
             self.case.method,
             self.name,
             values or self.case.values,
-            policy=self.case.policy,
+            policy={**self.case.policy, "accept": f"{self.name} may be lost"},
             definition=self.case.definition_hash,
         )
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from keyturn import boundary
 from keyturn.errors import Conflict
 from keyturn.executor.executor import Executor
 from keyturn.model.credential import ConnectionState, Provenance, Ref, State, Version
@@ -294,3 +295,36 @@ def test_an_account_is_not_dropped_under_a_sibling(hub, client, name):
         )
     )
     assert "drop" in [s.key for s in runs.plan(hub, name, Goal.DISCONNECT, drop=True).steps]
+
+
+# -- lying down while a person answers -----------------------------------------------------------------------------
+
+
+def test_an_answer_that_was_taken_up_wakes_nobody(hub, client, name):
+    """A run that waits for its second task sleeps: the first one's answer is not looked at again and again."""
+    world.connect(hub, client, "supplied", name)
+    run = runs.start(hub, name, Goal.ROTATE)
+    two = lambda r: len(runs.left_behind(hub, r.id)[0]) == 2  # noqa: E731
+    run = until(hub, client, run, name, two)
+    assert run.state is RunState.WAITING_HUMAN
+    assert run.due_at > time.time() + 86400
+    supply, delete = runs.left_behind(hub, run.id)[0]
+    assert (supply.state, delete.state) == (TaskState.SUBMITTED, TaskState.OPEN)
+
+
+def test_an_answer_that_comes_while_the_run_lies_down_is_not_missed(hub, client, name):
+    """It is due again in the very commit with which it lies down: whoever follows it sees no rest in between."""
+    world.connect(hub, client, "regenerate_person", name)
+    run = asked(hub, runs.start(hub, name, Goal.ROTATE))
+    (task,) = runs.left_behind(hub, run.id)[0]
+
+    def listen(place):
+        if place == "probe:old_while_waiting:before":  # after it looked at the task, before it lies down
+            boundary.listen(None)
+            tasks.submit(hub, task.id, {"secret": shapes.person_resets(client, name)})
+
+    runs.retry(hub, run.id)
+    boundary.listen(listen)
+    Executor(hub.hub).advance(run.id)
+    assert runs.get(hub, run.id).due_at <= time.time()
+    assert until(hub, client, run, name, None).state is RunState.COMPLETE

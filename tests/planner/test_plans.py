@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from keyturn.errors import Conflict, InvalidInput
-from keyturn.model.card import RevokeScope
+from keyturn.model.card import Lockout, RevokeScope
 from keyturn.model.credential import Connection, ConnectionState, Provenance, Ref, State, Version
 from keyturn.model.ids import ConnectionId, PrincipalId, VersionId
 from keyturn.model.plan import Goal, Kind, Plan
@@ -284,7 +284,6 @@ def test_the_slot_in_use_is_never_the_target(method, used, free):
     [
         ("many_ids", {"card": {"dies_on": "2027-03-03"}}, Goal.ROTATE, "2027-03-03"),
         ("regenerate", {}, Goal.ROTATE, "paused"),
-        ("one_slot_self", {}, Goal.ROTATE, "lost answer may need a person"),
         (
             "many_ids",
             {"versions": [version(2), version(1, State.ORPHAN)]},
@@ -326,3 +325,39 @@ def test_consumers_pause_where_the_vendor_resets_the_only_credential():
     assert stage.params["pause"] is True
     (stage,) = (s for s in plan(situation("many_ids", admin=True), Goal.ROTATE).steps if s.kind is Kind.ISSUE)
     assert "pause" not in stage.params
+
+
+LOCKS = Lockout(5, 900.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "admin", "card", "goal", "words"),
+    [
+        ("regenerate", False, {}, Goal.ROTATE, "answer is lost"),
+        ("regenerate", False, {}, Goal.CONTAIN, "answer is lost"),
+        ("regenerate", True, {}, Goal.ROTATE, ""),
+        ("regenerate", False, {"secret_reviewable": True}, Goal.ROTATE, ""),
+        ("regenerate", False, {}, Goal.DISCONNECT, ""),
+        ("regenerate_person", False, {"lockout": LOCKS}, Goal.ROTATE, ""),
+        ("one_slot_self", False, {"lockout": LOCKS}, Goal.ROTATE, "5 refused logins"),
+        ("one_slot_self", False, {"lockout": None}, Goal.ROTATE, ""),
+        ("one_slot", True, {"lockout": LOCKS}, Goal.ROTATE, ""),
+        ("two_slots", False, {"lockout": LOCKS}, Goal.ROTATE, ""),
+        ("grant", False, {}, Goal.ROTATE, ""),
+    ],
+)
+def test_a_moment_in_which_nothing_may_work_is_a_risk(method, admin, card, goal, words):
+    """P1: no known credential is sealed, none is on its way, and nobody can ask the vendor again."""
+    made = plan(situation(method, admin=admin, card=card), goal)
+    assert (words in made.risk) if words else not made.risk
+    assert made.accept == ("orders may be lost" if words else "")
+
+
+def test_a_policy_accepts_the_risk_of_its_own_connection_only():
+    """The words name the connection, so that they are not carried from one policy to the next unread."""
+    for said, asked in (("Orders  may be LOST", ""), ("billing may be lost", "orders may be lost")):
+        made = plan(situation("regenerate", policy={"accept": said}), Goal.ROTATE)
+        assert made.risk
+        assert made.accept == asked
+    with pytest.raises(InvalidInput, match="words"):
+        Policy.read({"accept": True})

@@ -27,6 +27,7 @@ def machine(tmp_path):
         folder.mkdir(parents=True)
     for name in (
         "requirements/dev.lock",
+        "requirements/uv.lock",
         "lab/oidc/package-lock.json",
         "tests/issued/node/package-lock.json",
         "pyproject.toml",

@@ -15,7 +15,7 @@ OLD, NEW = Kek(bytes(range(32))), Kek(bytes(range(1, 33)))
 def test_old_opens_new_seals():
     """After a rotation, old rows open and new rows need the new key."""
     row = Keyring([OLD]).seal(b"secret", "version:ver_a")
-    ring = Keyring([OLD]).adding(NEW)
+    ring = Keyring([NEW, OLD])
     assert ring.ids == (NEW.id, OLD.id)
     assert ring.open(row, "version:ver_a") == b"secret"
     assert key_id(ring.seal(b"x", "version:ver_b")) == NEW.id

@@ -488,3 +488,22 @@ def test_what_a_page_shows_is_not_sent_again(app, it, connect, idle):
     connect()
     seen = re.search(r"/live\?seen=(\w+)", it.get("/").text)[1]
     assert app.state.pages.live.pulse() == seen
+
+
+# -- a risk ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_risk_is_accepted_in_words_on_its_own_page(it, connect, idle):
+    """The page names the words; others start nothing; among several it is left out."""
+    made = connect("regenerate")
+    page = text(it.get(f"/connections/{made.id}/plan/rotate"))
+    assert "answer is lost" in page
+    assert "Type: orders may be lost" in page
+    wrong = start(it, made, accept="yes, go on")
+    assert wrong.status_code == 422
+    assert "nothing was started" in text(wrong)
+    assert not runs.recent(idle)
+    assert "start it from its own page" in text(it.get(f"/bulk/rotate?id={made.id}"))
+    assert start(it, made, accept="Orders may be lost").status_code == 303
+    (run,) = runs.recent(idle)
+    assert runs.lines(idle, run.id)[0].facts["accepted"] == "orders may be lost"

@@ -145,6 +145,8 @@ _FROZEN: dict[str, Any] = {
     "warnings": [],
     "target_slot": "orders_a",
     "used_by": [],
+    "risk": "",
+    "accept": "",
 }
 PLAN: dict[str, Any] = {
     "connection": "orders-db",

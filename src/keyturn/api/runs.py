@@ -25,6 +25,7 @@ calls = Calls("runs")
 MOST_AT_ONCE = 500
 Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Reason = Annotated[str, Field(max_length=300)]
+Accept = Annotated[list[Reason], Field(max_length=MOST_AT_ONCE)]
 _SAYS = {
     Goal.ROTATE: "Replace the credential and prove the old one dead",
     Goal.REAUTHORIZE: "Ask a person for a fresh consent",
@@ -39,12 +40,14 @@ _ROTATES = frozenset({Goal.ROTATE, Goal.REAUTHORIZE, Goal.REFRESH, Goal.CONTAIN}
 
 class Start(Body):
     """`dry_run` answers the plan and starts nothing. With `plan`, a plan's digest, the run starts only while the plan is
-    still that one. `emergency` is a reason not to wait for a second person, who looks at it afterwards."""
+    still that one. `emergency` is a reason not to wait for a second person, who looks at it afterwards. A plan with a
+    `risk` starts only with its words, `accept` of the plan."""
 
     reason: Reason = ""
     dry_run: bool = False
     plan: Digest = ""
     emergency: Reason = ""
+    accept: Accept = Field(default_factory=list)
 
 
 class StartDropping(Start):
@@ -70,6 +73,7 @@ class StartSeveral(Body):
     reason: Reason = ""
     dry_run: bool = False
     emergency: Reason = ""
+    accept: Accept = Field(default_factory=list)
 
 
 def _operation(goal: Goal) -> Operation:
@@ -105,6 +109,7 @@ def _starting(goal: Goal) -> None:
             shape=_as_shown(asked.plan),
             emergency=asked.emergency,
             address=it.who.address,
+            accept=asked.accept,
         )
         it.done(found.name, run=made.id)
         return shown.run(it.hub, made)
@@ -184,6 +189,7 @@ def _one(it: Visit, goal: Goal, named: str, body: StartSeveral, base: str) -> di
             emergency=body.emergency,
             many=len(set(body.connections)),
             address=it.who.address,
+            accept=body.accept,
         )
     except KeyturnError as error:
         status, title = status_of(error)

@@ -201,8 +201,9 @@ class History(BaseModel):
 
 
 class Plan(BaseModel):
-    """Exactly what would happen. From the step `point_of_no_return` on it only rolls forward. `digest` names this plan:
-    a run that is started with it starts only while the plan is still this one."""
+    """Exactly what would happen. From the step `point_of_no_return` on it only rolls forward. `risk` tells of a moment in
+    which no known credential may work; whoever starts it sends the words of `accept`. `digest` names this plan: a run
+    that is started with it starts only while the plan is still this one."""
 
     connection: str
     goal: str
@@ -216,6 +217,8 @@ class Plan(BaseModel):
     warnings: list[str]
     target_slot: str
     used_by: list[Any]
+    risk: str
+    accept: str
     point_of_no_return: int
     approval: str
     digest: str

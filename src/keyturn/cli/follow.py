@@ -86,19 +86,14 @@ def watch(
         else _Lines(names, () if new else found)
     )
 
-    before: list[tuple[RunState, float | None]] = []
-
     def look() -> bool:
-        nonlocal found, before
+        nonlocal found
         try:
             found = [run if run.state in TERMINAL else source.get(run.id) for run in found]
         except StoreUnavailable:
             return False
         show.update(found)
-        # Seen twice: a run that lay down while its answer came in is up again at the next look.
-        last, before = before, [(run.state, run.due_at) for run in found]
-        still = all(progress.is_still(run) for run in found)
-        return still and (before == last or all(run.state in TERMINAL for run in found))
+        return all(progress.is_still(run) for run in found)
 
     try:
         with show.running():

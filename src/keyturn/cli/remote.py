@@ -231,6 +231,7 @@ def _starting(goal: Goal) -> Callable[..., Exit]:
         timeout: float | None,
         as_json: bool,
         emergency: str = "",
+        accept: Sequence[str] = (),
         name: str = "",
         names: Sequence[str] = (),
         drop: bool = False,
@@ -243,7 +244,10 @@ def _starting(goal: Goal) -> Callable[..., Exit]:
         plans = {each: _planned(there, each, goal, to, values, drop=drop) for each in chosen}
         if goal in _FINAL or goal is Goal.MIGRATE:
             _ask(plans, goal, yes)
+        for made in plans.values():
+            accept = terminal.accept(made["risk"], made["accept"], accept)
         more: dict[str, Any] = {
+            **({"accept": list(accept)} if accept else {}),
             **({"emergency": emergency} if emergency else {}),
             **({"drop": True} if drop else {}),
             **({"to": to, "values": values} if goal is Goal.MIGRATE else {}),

@@ -178,6 +178,21 @@ def confirm(names: Sequence[str], what: str, *, yes: bool) -> None:
             raise click.Abort
 
 
+def accept(risk: str, words: str, said: Sequence[str]) -> tuple[str, ...]:
+    """What was said, and what is typed now to accept a risk; `--yes` does not do it. Where nobody can be asked, whoever
+    starts the run refuses it. Raises: click.Abort."""
+    from keyturn.model.plan import says
+
+    if not words or any(says(each, words) for each in said) or not is_interactive():
+        return tuple(said)
+    note(risk)
+    typed = str(click.prompt(f"Type '{words}' to go on", default="", show_default=False, err=True))
+    if not says(typed, words):
+        note("Those are other words: nothing was started.")
+        raise click.Abort
+    return (*said, typed)
+
+
 def failed(error: Exception) -> int | None:
     """Says what went wrong and returns the exit code; None for what click itself reports.
 

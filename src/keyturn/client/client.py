@@ -137,7 +137,8 @@ class Client:
     # -- runs ----------------------------------------------------------------------------------------------------------
 
     def start(self, name: str, goal: str = "rotate", *, reason: str = "", **more: Any) -> Run:
-        """Starts a run. `more`: plan (a plan's digest), emergency, drop, and for migrate to and values."""
+        """Starts a run. `more`: plan (a plan's digest), emergency, accept (the words a plan asks for), drop, and for
+        migrate to and values."""
         path = f"connections/{self._id(name)}/{quote(goal, safe='')}"
         return cast(Run, self.post(path, {"reason": reason, **more}))
 

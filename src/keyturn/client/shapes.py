@@ -100,6 +100,8 @@ class Plan(TypedDict):
     warnings: list[str]
     target_slot: str
     used_by: list[Any]
+    risk: str
+    accept: str
     point_of_no_return: int
     approval: str
     digest: str

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from keyturn.errors import Conflict
 from keyturn.model.ids import RunId
 from keyturn.model.run import Debt, RunState, TaskState, Track
-from keyturn.storage import consumers, debts, principals, runs, sealed, tasks
+from keyturn.storage import consumers, debts, principals, runs, sealed, spools, tasks
 from keyturn.storage.database import Store, Tx
 from keyturn.vault import spool
 from keyturn.vault.secrets import Secrets
@@ -43,6 +43,7 @@ class Sweep:
     worker: str
     wake: Callable[[str, float], None]
     spool: str = ""
+    spool_name: str = ""
     spool_private: bytes = b""
     try_debt: Callable[[Debt], object] | None = None
     run_job: Callable[[], bool] | None = None
@@ -71,18 +72,30 @@ class Sweep:
         now = self.clock()
         seals = [(each.identity, self.secrets.sealing(each.identity, each.payload, now)) for each in receipts]
 
-        def work(tx: Tx) -> int:
-            fresh = 0
+        def work(tx: Tx) -> list[RunId]:
+            fresh: list[RunId] = []
             for identity, seal in seals:
                 if sealed.get(tx, identity) is None:
                     seal(tx)
-                    fresh += 1
+                    fresh.append(RunId(identity.split(":")[1]))
+                    runs.wake(tx, fresh[-1], now)
             return fresh
 
-        fresh = self.store.write(work) if seals else 0
+        fresh = self.store.write(work) if seals else []
         strangers = len(found.records) - len(receipts)
         spool.clear(self.spool, replace(found, damaged=found.damaged + strangers))
-        return fresh
+        return len(fresh)
+
+    def vouch(self) -> bool:
+        """Says that this host's spool is empty, while some run may wait to hear it: another host cannot look there."""
+        if not self.spool_name or not self.store.read(spools.is_asked):
+            return False
+        began = self.clock()
+        self.import_spool()
+        if _has_bytes(self.spool):
+            return False
+        self.store.write(lambda tx: spools.note_empty(tx, self.spool_name, began))
+        return True
 
     def wake_answered(self) -> int:
         """Makes runs due whose person answered, or was late, while the run was just lying down to wait; how many.
@@ -188,6 +201,7 @@ class Sweeper:
         seldom_at = time.monotonic() + self._seldom_s
         while not self._stop.wait(self._often_s):
             _do(lambda: free_dead_holders(sweep.store))
+            _do(sweep.vouch)
             _do(sweep.wake_answered)
             if sweep.start_due is not None:
                 _do(sweep.start_due)

@@ -36,7 +36,7 @@ from keyturn.model.policy import Policy
 from keyturn.model.run import Debt, Line, LineKind, Outcome, Run
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict
-from keyturn.storage import debts, journal, principals, runs, sealed, versions
+from keyturn.storage import debts, journal, principals, runs, sealed, tasks, versions
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row, receipt_row, storing, version_row
 
@@ -306,8 +306,10 @@ class Context:
         """Buffers columns of the run's row."""
         self._columns.update(columns)
 
-    def commit(self, *, ends: bool = False, releases: bool = False) -> None:
+    def commit(self, *, ends: bool = False, releases: bool = False, asks: str = "") -> None:
         """Makes everything buffered durable at once, if this worker still holds the principal.
+
+        `asks` names the step whose person the run lies down to wait for; answered by now, it is due at once.
 
         Raises: LeaseLost, StoreUnavailable. Either way the run must be picked up anew from the journal.
         """
@@ -329,6 +331,8 @@ class Context:
             if entries:
                 journal.append(tx, self.connection.id, entries)
             runs.change(tx, self.run.id, columns)
+            if asks and tasks.is_answered(tx, self.run.id, asks):
+                runs.wake(tx, self.run.id, self.hub.clock())
 
         try:
             self.hub.store.write(work)

@@ -6,10 +6,12 @@ from contextlib import suppress
 
 from keyturn.errors import (
     CallInsideTransaction,
+    CapReached,
     CredentialRejected,
     KeyturnError,
     LeaseLost,
     OutcomeUnknown,
+    PermissionMissing,
     Retry,
     StoreUnavailable,
     UnexpectedAnswer,
@@ -32,6 +34,7 @@ from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row, task_row, version_row
 
 _BLOCKED_S = 3600.0
+_BRINGS = frozenset({Kind.SET, Kind.ISSUE, Kind.ASK, Kind.CONSENT, Kind.REFRESH})
 _MOST_MOVES = 200  # a run that neither waits nor ends within this many steps is our bug
 
 
@@ -137,7 +140,7 @@ class Executor:
             return True
         if isinstance(move, Abort):
             return self._abort(ctx, step, move)
-        self._wait(ctx, move)
+        self._wait(ctx, step, move)
         return False
 
     def _try(self, ctx: Context, step: Step) -> Move:
@@ -157,12 +160,14 @@ class Executor:
             return Wait(ctx.hub.clock() + _BLOCKED_S * ctx.hub.patience, unexpected(error), RunState.BLOCKED)
 
     def _refused(self, ctx: Context, step: Step, error: KeyturnError) -> Move:
-        """A definite no. Before anything was made: blocked, the old one serves. After: undo what was made."""
+        """A definite no. Before anything was made: blocked, the old one serves, and goes on once a person has cleared
+        the way. After: undo what was made."""
         why = f"{error.message}. {error.hint}".strip() if error.hint else error.message
         ctx.line(step, LineKind.DECISION, decision="refused", error=type(error).__name__, why=why)
         made = ctx.new is not None and ctx.new.state not in {State.REFUSED, State.DEAD}
         if made and ctx.track is Track.FORWARD and not self._past_return(ctx):
-            return Abort(why)
+            clears = isinstance(error, PermissionMissing | CapReached) and not self._may_be_there(ctx)
+            return self._halt(ctx, why) if clears else Abort(why)
         if isinstance(error, CredentialRejected) and self._can_be_rescued(ctx):
             answer = rescue(ctx, step, why)
             if isinstance(answer, Wait):
@@ -202,7 +207,7 @@ class Executor:
         ctx.line(step, LineKind.DECISION, decision="abort", why=move.why)
         ctx.column(outcome=move.why)
         if self._past_return(ctx) and not move.final:
-            self._wait(ctx, self._halt(ctx, move.why))
+            self._wait(ctx, step, self._halt(ctx, move.why))
             return False
         if ctx.track is Track.ROLLBACK or not ctx.run.plan.rollback:
             self._drop_candidate(ctx)
@@ -212,30 +217,26 @@ class Executor:
         ctx.column(track=Track.ROLLBACK.value, attempts=0)
         return True
 
+    def _may_be_there(self, ctx: Context) -> bool:
+        """Whether a call that brings the new one took effect at the vendor, or may have."""
+        return any(ctx.may_have_applied(step.key) for step in ctx.run.plan.steps if step.kind in _BRINGS)
+
     def _drop_candidate(self, ctx: Context) -> None:
         """A candidate that never reached the vendor is simply refused; it stays sealed until another is proven."""
-        if ctx.new is not None and ctx.new.state in {
-            State.SEALED,
-            State.REQUESTED,
-            State.ISSUED,
-            State.PROVEN,
-        }:
-            ctx.owe("unproven", "a candidate may exist at the vendor", ctx.new)
+        new = ctx.new
+        if new is None or new.state not in {State.SEALED, State.REQUESTED, State.ISSUED, State.PROVEN}:
+            return
+        if new.state is State.REQUESTED and not self._may_be_there(ctx):
+            ctx.move(new, State.REFUSED)
+        else:
+            ctx.owe("unproven", "a candidate may exist at the vendor", new)
 
-    def _wait(self, ctx: Context, move: Wait) -> None:
+    def _wait(self, ctx: Context, step: Step, move: Wait) -> None:
+        """Lies down. A person may answer while this round is still going on: then the run is due at once."""
+        asks = ctx.key(step) if move.state in {RunState.WAITING_HUMAN, RunState.LOST} else ""
         ctx.column(state=move.state.value, due_at=move.until, waiting_for=move.why)
-        ctx.commit(releases=True)
-        if move.state in {RunState.WAITING_HUMAN, RunState.LOST}:
-            self._look_again(ctx)
+        ctx.commit(releases=True, asks=asks)
         ctx.hub.wake(ctx.run.id, move.until)
-
-    def _look_again(self, ctx: Context) -> None:
-        """A person may have answered while this round was still going on: their wake must not be lost."""
-        found = ctx.hub.store.read(lambda tx: tasks.of_run(tx, ctx.run.id))
-        if any(task.state is TaskState.SUBMITTED for task in found):
-            now = ctx.hub.clock()
-            ctx.hub.store.write(lambda tx: runs.wake(tx, ctx.run.id, now))
-            ctx.hub.wake(ctx.run.id, now)
 
     def _end(self, ctx: Context, *, aborted: bool = False) -> None:
         """Terminal: COMPLETE only without debts and with the wanted proof; the rest says what is owed."""

@@ -42,7 +42,8 @@ class Rows(Protocol):
 @dataclass(frozen=True)
 class Hub:
     """`worker` names this process; `patience` scales every wait of the retry ladders (1 in production); `lease_s` is
-    how long a principal is held without a sign of life; `import_spool` files the answers the store once refused."""
+    how long a principal is held without a sign of life; `import_spool` files the answers the store once refused;
+    `spool_name` tells this host's spool from those of others, empty where there are no others."""
 
     store: Store
     secrets: Secrets
@@ -54,6 +55,7 @@ class Hub:
     redirect_uri: str = ""
     patience: float = 1.0
     spool: str = ""
+    spool_name: str = ""
     spool_key: bytes = b""
     import_spool: Callable[[], object] = _nothing
     lease_s: float = 60.0

@@ -98,20 +98,6 @@ def generate(bits: int = MIN_BITS) -> KeyPair:
     return KeyPair(generate_private_key(65537, bits))
 
 
-def load_file(path: str, passphrase: str | None = None, *, field: str = "private_key_file") -> KeyPair:
-    """The pair in a PEM file on this machine. Raises: InvalidInput."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read(100_000).decode("latin-1")
-    except OSError as error:
-        raise InvalidInput(
-            f"cannot read the key file {path} ({error.strerror})",
-            hint="Check its path and mode.",
-            field=field,
-        ) from None
-    return load(text, passphrase, field=field)
-
-
 def load(
     pem: str,
     passphrase: str | None = None,

@@ -81,6 +81,10 @@ class Plan:
     warnings: tuple[str, ...] = ()
     target_slot: str = ""
     used_by: tuple[str, ...] = ()  # the sources that this one credential serves: project/object/source
+    risk: str = ""  # the moment in which nothing known may work (P1)
+    accept: str = (
+        ""  # the words that somebody must say before it starts; empty when the policy says them already
+    )
 
     def as_json(self) -> dict[str, Any]:
         """The frozen form a run stores and `keyturn plan --json` prints."""
@@ -105,11 +109,18 @@ class Plan:
             warnings=tuple(data["warnings"]),
             target_slot=data["target_slot"],
             used_by=tuple(data.get("used_by", ())),  # plans that were frozen before there were sources
+            risk=data.get("risk", ""),  # and before risks were accepted
+            accept=data.get("accept", ""),
         )
 
     def point_of_no_return(self) -> int:
         """Index of the first step that cannot be undone; len(steps) when there is none."""
         return next((i for i, s in enumerate(self.steps) if not s.reversible), len(self.steps))
+
+
+def says(said: str, words: str) -> bool:
+    """Whether somebody said these words; case and spaces do not matter."""
+    return " ".join(said.split()).casefold() == " ".join(words.split()).casefold()
 
 
 def _as_json(step: Step) -> dict[str, Any]:

@@ -28,6 +28,9 @@ class Policy:
     )
     approve: tuple[str, ...] = ()  # goals that a second person approves, besides those that the hub asks for
     approval_days: float = 7.0  # how long a run waits to be approved
+    accept: str = (
+        ""  # the words that accept a plan's risk (`Plan.risk`) once for all runs, those by themselves too
+    )
     settle_create_s: float | None = None  # where this account is known to be faster or slower than the card
     settle_revoke_s: float | None = None
     apply_lag_s: float | None = None
@@ -53,6 +56,9 @@ class Policy:
                 if not isinstance(value, list | tuple):
                     raise InvalidInput("approve must be a list of goals", field=key)
                 read_goals(value, key)
+            elif key == "accept":
+                if not isinstance(value, str):
+                    raise InvalidInput("accept must be the words in which the risk is accepted", field=key)
             elif key in _YES_OR_NO and not isinstance(value, bool):
                 raise InvalidInput(f"{key} must be true or false", field=key)
             elif key not in _YES_OR_NO and (not isinstance(value, int | float) or value < 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from dataclasses import dataclass
@@ -119,13 +120,22 @@ def restore(settings: Settings, source: Path, *, replace: bool = False) -> tuple
                 hint="Stop serve and worker, then add --yes: the present database is kept beside it.",
                 field="--yes",
             )
-        kept = path.with_name(f"{path.name}.before-restore-{time.strftime('%Y%m%d-%H%M%S')}")
+        kept = _unused(path.with_name(f"{path.name}.before-restore-{time.strftime('%Y%m%d-%H%M%S')}"))
         backup(settings, kept)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         copies.copy_in(source, path)
     except StoreUnavailable as error:
+        if kept is not None:
+            kept.unlink(missing_ok=True)
         raise StoreUnavailable(
-            f"the backup was not restored: {error}", hint="Stop serve and worker, then try again."
+            f"the backup was not restored and nothing was changed: {error}",
+            hint="Stop serve and worker, then try again.",
         ) from None
     return facts, kept
+
+
+def _unused(wanted: Path) -> Path:
+    """The name itself, or with a number behind it where there was a restore in the same second."""
+    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([wanted], numbered) if not path.exists())

@@ -181,13 +181,6 @@ def accept(hub: Keyturn, code: str, password: str, *, address: str = "") -> Acco
     return replace(account, password=made, totp_at=None)
 
 
-def login_of(hub: Keyturn, code: str) -> str:
-    """Whose link this is, so that a browser can keep the password under the right name; empty for none."""
-    found = hub.store.read(lambda tx: people.invited(tx, _digest(hub, code), time.time()))
-    account = hub.store.read(lambda tx: people.by_id(tx, found[1])) if found else None
-    return account.login if account else ""
-
-
 # -- looking and changing ----------------------------------------------------------------------------------------------
 
 

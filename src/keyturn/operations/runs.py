@@ -10,14 +10,14 @@ from typing import Any
 
 from keyturn.bootstrap import Keyturn
 from keyturn.contract.capabilities import Capabilities
-from keyturn.errors import Conflict, NotFound
+from keyturn.errors import Conflict, InvalidInput, NotFound
 from keyturn.executor.hub import RowOf
 from keyturn.model.approval import Approval, ApprovalState, why_needed
 from keyturn.model.credential import Connection, ConnectionState, State, Version
 from keyturn.model.ids import ConnectionId, RunId, new_id
-from keyturn.model.plan import Goal, Kind, Plan
+from keyturn.model.plan import Goal, Kind, Plan, says
 from keyturn.model.policy import Policy
-from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Run, RunState, Task, TaskState, Track
+from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Outcome, Run, RunState, Task, TaskState, Track
 from keyturn.operations.connections import find
 from keyturn.planner.plans import plan as make_plan
 from keyturn.planner.situation import Situation
@@ -114,6 +114,7 @@ def start(
     emergency: str = "",
     many: int = 1,
     address: str = "",
+    accept: Sequence[str] = (),
     **facts: Any,
 ) -> Run:
     """Freezes a plan into a queued run. The same trigger again returns the same run.
@@ -125,7 +126,10 @@ def start(
     `waiting_approval` and is never due; `hold`, where given, then keeps what `also` would have changed until it is
     approved. With `emergency`, a reason, it begins at once and somebody looks at it afterwards.
 
-    Raises: Conflict when another run of this connection has not ended, or one with this goal waits for approval
+    A plan with a moment in which no known credential may work (`Plan.risk`) starts only when its words are in `accept`
+    or in the connection's policy; the journal says who accepted what.
+
+    Raises: InvalidInput naming the words when they were not said; Conflict when another run of this connection has not ended, or one with this goal waits for approval
     (`facts['run']`).
     """
     connection, by = find(hub, name), who or hub.settings.actor
@@ -180,7 +184,7 @@ def start(
         else:
             also(tx, seen.connection)
         runs.add(tx, run)
-        began = {**said, "decision": "requested" if waits else "started"}
+        began = {**said, **_accepted(run.plan, accept), "decision": "requested" if waits else "started"}
         journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, began)])
         if needed:
             as_planned = (
@@ -193,6 +197,19 @@ def start(
     if made.state is not RunState.WAITING_APPROVAL:
         hub.engine.wake(made.id, now)
     return made
+
+
+def _accepted(made: Plan, said: Sequence[str]) -> dict[str, str]:
+    """What the journal says of a risk and of its acceptance. Raises: InvalidInput."""
+    if not made.risk:
+        return {}
+    if made.accept and not any(says(each, made.accept) for each in said):
+        raise InvalidInput(
+            f"somebody must accept a risk in words first: {made.risk}",
+            hint=f"Say: {made.accept}. An administrator's credential on the connection takes the risk away.",
+            field="accept",
+        )
+    return {"risk": made.risk, "accepted": made.accept or "by the connection's policy"}
 
 
 def _queued(connection: Connection, frozen: Plan, trigger: str, reason: str, now: float) -> Run:
@@ -492,12 +509,18 @@ def _not_begun(run_id: str) -> Conflict:
 
 
 def _may_have_changed(tx: Tx, run: Run) -> bool:
-    """Whether anything may be at the vendor: sent by us, or done by a person who was asked to."""
-    return any(
-        line.kind in {LineKind.INTENT, LineKind.RECEIPT}
-        or (line.kind is LineKind.OBSERVED and line.facts.get("what") == "outage")
-        for line in journal.of_run(tx, run.id)
-    ) or any(task.state is TaskState.SUBMITTED for task in tasks.of_run(tx, run.id))
+    """Whether anything may be at the vendor: sent by us and not refused for certain, or done by a person who was asked."""
+    sent: set[str] = set()
+    for line in journal.of_run(tx, run.id):
+        if line.kind is LineKind.RECEIPT or line.facts.get("what") == "outage":
+            return True
+        if line.kind is LineKind.INTENT:
+            if line.step in sent:
+                return True  # twice without a clear answer to the first
+            sent.add(line.step)
+        elif line.kind is LineKind.OUTCOME and line.facts.get("outcome") == Outcome.NOT_APPLIED.value:
+            sent.discard(line.step)
+    return bool(sent) or any(task.state is TaskState.SUBMITTED for task in tasks.of_run(tx, run.id))
 
 
 def _end(tx: Tx, run: Run, epoch: int, now: float, by: str, why: str) -> None:
@@ -507,6 +530,9 @@ def _end(tx: Tx, run: Run, epoch: int, now: float, by: str, why: str) -> None:
     entry = journal.Entry(now, run.id, "cancel", LineKind.DECISION, epoch, facts)
     journal.append(tx, run.connection_id, [entry])
     _cancel_tasks(tx, run)
+    made = versions.by_id(tx, run.new_version_id) if run.new_version_id else None
+    if made is not None and made.state is State.REQUESTED:  # the vendor would not have it
+        versions.move(tx, made.id, State.REFUSED, now)
     connection = connections.by_id(tx, run.connection_id)
     if connection is not None and connection.state is ConnectionState.PAUSED:
         connections.change(tx, connection.id, state=ConnectionState.ACTIVE.value)

@@ -68,7 +68,7 @@ def _with_siblings(situation: Situation, made: Plan) -> Plan:
 
 
 def _make(situation: Situation, goal: Goal, steps: tuple[Step, ...], rollback: tuple[Step, ...] = ()) -> Plan:
-    card = situation.card
+    card, risk = situation.card, shapes.risk(situation, steps)
     return Plan(
         goal=goal,
         system=situation.connection.system,
@@ -81,6 +81,8 @@ def _make(situation: Situation, goal: Goal, steps: tuple[Step, ...], rollback: t
         warnings=shapes.warnings(situation, goal),
         target_slot=shapes.free_slot(situation),
         used_by=tuple(situation.sources),
+        risk=risk,
+        accept=shapes.accepting(situation) if risk else "",
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from keyturn.model.card import GapClass, Hands, RevokeScope, Strategy
 from keyturn.model.credential import State
-from keyturn.model.plan import Goal, Kind, Step
+from keyturn.model.plan import Goal, Kind, Step, says
 from keyturn.planner.situation import Situation
 
 ONE_SLOT = frozenset({Strategy.SET_ONE, Strategy.REGENERATE})
@@ -365,6 +366,33 @@ def rollback(situation: Situation) -> tuple[Step, ...]:
     )
 
 
+def risk(situation: Situation, steps: Sequence[Step]) -> str:
+    """The moment, if there is one, in which no credential known to work is sealed, none is on its way, and the vendor
+    cannot be asked again (P1). With an administrator it can be; so can it by a person at the vendor's own pages."""
+    card = situation.card
+    if situation.has_admin or card.strategy not in ONE_SLOT:
+        return ""
+    kinds = {step.kind for step in steps}
+    if Kind.ISSUE in kinds and not card.secret_reviewable:
+        return (
+            "The call that makes the new credential ends the old one, which signs it. If its answer is lost, no known"
+            " credential works until a person brings one."
+        )
+    if Kind.SET in kinds and card.lockout:
+        return (
+            "The credential replaces itself, and the vendor locks the account after"
+            f" {card.lockout.max_failures} refused logins. If the answer is lost, finding out which one works may lock"
+            " it, and then a person must unlock it or bring a new one."
+        )
+    return ""
+
+
+def accepting(situation: Situation) -> str:
+    """The words in which a risk is accepted; none are asked for where the policy holds them."""
+    words = f"{situation.connection.name} may be lost"
+    return "" if says(situation.policy.accept, words) else words
+
+
 def warnings(situation: Situation, goal: Goal) -> tuple[str, ...]:
     """What somebody must know before saying yes."""
     card = situation.card
@@ -375,8 +403,6 @@ def warnings(situation: Situation, goal: Goal) -> tuple[str, ...]:
         said.append(
             "The old credential stops working before the new one is stored: consumers are paused meanwhile."
         )
-    if card.strategy in ONE_SLOT and not situation.has_admin and card.lockout:
-        said.append("No administrator path and the vendor locks accounts: a lost answer may need a person.")
     if card.revoke_scope is not RevokeScope.CREDENTIAL and goal in {Goal.REVOKE, Goal.DISCONNECT}:
         said.append("Revoking ends every credential of the same grant, here and elsewhere.")
     if goal is Goal.CONTAIN and shares_its_grant(situation) and "revoker" in situation.can:

@@ -6,13 +6,15 @@ Every function opens the file it is given and closes it again. A file that is on
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from keyturn.errors import StoreUnavailable
 
 SQLITE_VERSION = sqlite3.sqlite_version_info
+BUSY_S = 10.0  # how long a database that somebody else has is waited for
 
 
 def damage(path: Path) -> str:
@@ -45,18 +47,29 @@ def count_connections(path: Path) -> int:
 def copy_out(database: Path, target: Path) -> None:
     """A consistent copy of a database in use, as one file with nothing beside it. Raises: StoreUnavailable."""
     with _look(database) as source, closing(sqlite3.connect(target)) as copy:
-        source.backup(copy, pages=1024)
+        source.backup(copy, pages=-1, progress=_patient())
         copy.execute("PRAGMA journal_mode=DELETE")  # one file: nothing of it is left beside it
 
 
 def copy_in(source: Path, database: Path) -> None:
     """Puts a copy's content in a database's place, in one step and readable by us alone.
 
-    Waits as long as somebody else writes to the database. Raises: StoreUnavailable.
+    Waits some seconds while somebody else has the database. Raises: StoreUnavailable, with nothing changed.
     """
-    with _look(source) as origin, closing(sqlite3.connect(database, timeout=5)) as target:
+    with _look(source) as origin, closing(sqlite3.connect(database, timeout=0.2)) as target:
         database.chmod(0o600)
-        origin.backup(target, pages=-1)
+        origin.backup(target, pages=-1, progress=_patient())
+
+
+def _patient() -> Callable[[int, int, int], None]:
+    """Told after each step of a copy. SQLite steps again and again while a database is locked; this gives up."""
+    until = time.monotonic() + BUSY_S
+
+    def look(status: int, _left: int, _pages: int) -> None:
+        if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} and time.monotonic() >= until:
+            raise StoreUnavailable(f"another program has held the database for {BUSY_S:.0f} s")
+
+    return look
 
 
 @contextmanager

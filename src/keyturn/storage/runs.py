@@ -179,8 +179,13 @@ def change(tx: Tx, run_id: RunId, columns: dict[str, Any]) -> None:
 
 
 def wake(tx: Tx, run_id: RunId, at: float) -> None:
-    """Makes an unfinished run due; a run that ended is left alone."""
-    tx.run("UPDATE run SET due_at = ? WHERE id = ? AND due_at IS NOT NULL AND due_at > ?", at, run_id, at)
+    """Makes an unfinished run due, at the latest at `at`; a run that ended is left alone.
+
+    Its row is written in any case: of this and a run that lies down at the same moment, PostgreSQL lets one begin anew,
+    so that neither misses the other.
+    """
+    sooner = "UPDATE run SET due_at = CASE WHEN due_at > ? THEN ? ELSE due_at END"
+    tx.run(f"{sooner} WHERE id = ? AND due_at IS NOT NULL", at, at, run_id)
 
 
 def hasten(tx: Tx, run_id: RunId, at: float) -> None:

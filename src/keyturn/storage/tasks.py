@@ -78,6 +78,12 @@ def of_run(tx: Tx, run_id: RunId, step: str | None = None) -> list[Task]:
     return [task for task in map(_read, rows) if step is None or task.step == step]
 
 
+def is_answered(tx: Tx, run_id: RunId, step: str) -> bool:
+    """Whether a person's answer to this step lies there and nobody has taken it up."""
+    sql = "SELECT 1 FROM task WHERE run_id = ? AND step = ? AND state = ?"
+    return tx.one(sql, run_id, step, TaskState.SUBMITTED.value) is not None
+
+
 def waiting(tx: Tx) -> list[Task]:
     """Tasks somebody should do, most urgent first."""
     marks = ",".join("?" for _ in OPEN_STATES)

@@ -70,12 +70,6 @@ def mark_method(tx: Tx, connection_id: ConnectionId, method: str) -> None:
     tx.run("UPDATE version SET method = ? WHERE connection_id = ? AND method = ''", method, connection_id)
 
 
-def next_number(tx: Tx, connection_id: ConnectionId) -> int:
-    """One more than the highest number of the connection."""
-    row = tx.one("SELECT MAX(number) FROM version WHERE connection_id = ?", connection_id)
-    return 1 + ((row[0] or 0) if row else 0)
-
-
 def by_id(tx: Tx, version_id: VersionId) -> Version | None:
     """The version of this id."""
     row = tx.one(f"SELECT {_COLUMNS} FROM version WHERE id = ?", version_id)

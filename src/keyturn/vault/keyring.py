@@ -40,10 +40,6 @@ class Keyring:
         """Public ids, newest first."""
         return tuple(self._by_id)
 
-    def adding(self, kek: Kek) -> Keyring:
-        """A ring in which `kek` is the newest and all others still open."""
-        return Keyring((kek, *(each for each in self._keks if each != kek)))
-
     def seal(self, plaintext: bytes, identity: str) -> bytes:
         """The sealed bytes for the row called `identity`, e.g. "version:ver_x"."""
         return envelope.seal(self.newest, plaintext, identity).to_bytes()

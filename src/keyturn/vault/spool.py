@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import struct
 import time
 from dataclasses import dataclass, field
@@ -69,6 +70,21 @@ def prepare(path: str, reserve_bytes: int = _RESERVE_BYTES) -> None:
             os.close(handle)
     except OSError as error:
         raise _refused(path, error) from None
+
+
+def identify(path: str) -> str:
+    """The name of this spool, made on first use and kept beside it: hosts that share the folder share the name.
+
+    Empty where nothing can be written: there is no spool then either, and `prepare` says so.
+    """
+    name = path + ".name"
+    with contextlib.suppress(OSError):
+        if not os.path.exists(name):
+            with contextlib.suppress(FileExistsError):
+                files.write_private(name, f"spool_{secrets.token_hex(8)}".encode(), replace=False)
+        with open(name, encoding="ascii", errors="replace") as file:
+            return file.read(64)
+    return ""
 
 
 def append(path: str, public_key: bytes, identity: str, payload: bytes) -> None:

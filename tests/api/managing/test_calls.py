@@ -340,6 +340,25 @@ def test_every_goal_that_ends_or_begins_anew(client, admin, connect, hub, ended)
     wait_for(lambda: client.get("tasks?connection=orders", headers=admin).json()["items"])
 
 
+def test_a_risk_is_accepted_in_the_words_of_the_plan(client, admin, connect, idle):
+    """Alone or among several; the journal keeps who said what, and a refused start leaves nothing."""
+    connect("regenerate")
+    plan = client.post("connections/orders/rotate", json={"dry_run": True}, headers=admin).json()
+    assert "answer is lost" in plan["risk"]
+    assert plan["accept"] == "orders may be lost"
+    for said in ([], ["yes"], ["billing may be lost"]):
+        answer = client.post("connections/orders/rotate", json={"accept": said}, headers=admin)
+        assert is_problem(answer, 422)["field"] == "accept"
+    several = {"connections": ["orders"]}
+    assert client.post("runs/rotate", json=several, headers=admin).json()["failed"] == 1
+    assert not runs.recent(idle)
+    said = {**several, "accept": [plan["accept"]]}
+    run = client.post("runs/rotate", json=said, headers=admin).json()["items"][0]["run"]
+    start = runs.lines(idle, run)[0]
+    assert start.facts["accepted"] == plan["accept"]
+    assert start.facts["risk"] == plan["risk"]
+
+
 def test_several_at_once(client, admin, connect, hub, ended):
     """One answer each; one that cannot start keeps no other back; a dry run starts none."""
     connect(name="one")

@@ -103,6 +103,11 @@ def show(name: str, plan: Plan) -> None:
     elif last < len(plan.steps):
         terminal.say()
         terminal.say("  There is no rollback: it is carried on until it works.")
+    if plan.risk:
+        terminal.say()
+        terminal.say(terminal.style(f"  Risk: {plan.risk}", "red"))
+        if plan.accept:
+            terminal.say(f"  To start it, accept that: --accept '{plan.accept}'")
     for warning in plan.warnings:
         terminal.say()
         terminal.say(terminal.style(f"  Careful: {warning}", "yellow"))

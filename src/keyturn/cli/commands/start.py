@@ -10,7 +10,7 @@ import click
 from keyturn.cli import follow, inputs, terminal
 from keyturn.cli.session import Session, pass_session
 from keyturn.cli.terminal import Exit
-from keyturn.errors import Conflict
+from keyturn.errors import Conflict, InvalidInput
 from keyturn.model.plan import Goal
 from keyturn.model.run import Run
 
@@ -33,6 +33,12 @@ def _options(command: C) -> C:
             default="",
             metavar="REASON",
             help="Do not wait for a second person's approval; somebody looks at it afterwards.",
+        ),
+        click.option(
+            "--accept",
+            multiple=True,
+            metavar="WORDS",
+            help="Accept a plan's risk in the words that it asks for; --yes does not.",
         ),
         click.option("--no-wait", is_flag=True, help="Start and return; serve or worker does the rest."),
         click.option("--yes", is_flag=True, help="Do not ask."),
@@ -199,6 +205,7 @@ def _start(
     timeout: float | None,
     as_json: bool,
     emergency: str,
+    accept: Sequence[str],
     drop: bool = False,
 ) -> None:
     """Plans everything before anything is started; a run that cannot start does not keep the others back."""
@@ -209,7 +216,9 @@ def _start(
         plans = {name: runs.plan(hub, name, goal, drop=drop) for name in chosen}
         if goal in _FINAL:
             _ask(plans, goal, yes)
-        started, codes = _begin(hub, chosen, goal, reason, drop, emergency)
+        for made in plans.values():
+            accept = terminal.accept(made.risk, made.accept, accept)
+        started, codes = _begin(hub, chosen, goal, reason, drop, emergency, accept)
         if no_wait:
             found = [runs.get(hub, run.id) for run in started]
             follow.conclude(hub, found, as_json=as_json)
@@ -223,7 +232,13 @@ def _start(
 
 
 def _begin(
-    hub: Keyturn, names: Sequence[str], goal: Goal, reason: str, drop: bool, emergency: str
+    hub: Keyturn,
+    names: Sequence[str],
+    goal: Goal,
+    reason: str,
+    drop: bool,
+    emergency: str,
+    accept: Sequence[str],
 ) -> tuple[list[Run], list[Exit]]:
     from keyturn.operations import runs
 
@@ -231,9 +246,11 @@ def _begin(
     codes: list[Exit] = []
     for name in names:
         try:
-            run = runs.start(hub, name, goal, reason=reason, drop=drop, emergency=emergency, many=len(names))
+            run = runs.start(
+                hub, name, goal, reason=reason, drop=drop, emergency=emergency, many=len(names), accept=accept
+            )
             started.append(run)
-        except Conflict as error:
+        except (Conflict, InvalidInput) as error:
             if len(names) == 1:
                 raise
             terminal.failed(error)

@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 from keyturn.connectors.mysql import hashes, servers
@@ -18,7 +17,6 @@ from keyturn.connectors.mysql.types import (
     TWO,
     Account,
     Place,
-    admin_of,
     need_admin,
     pattern_of,
 )
@@ -33,7 +31,6 @@ from keyturn.errors import (
     KeyturnError,
     NotFound,
     OutcomeUnknown,
-    PermissionMissing,
     VendorUnavailable,
 )
 from keyturn.keymaking.passwords import password
@@ -41,6 +38,7 @@ from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict, accepted, rejected, unknown
 from keyturn.transport.sql import mysql
+from keyturn.transport.sql.acting import admin_of, own, within
 
 _REFUSED = "1045"
 _DROP_RIGHT = "CREATE USER"
@@ -89,7 +87,7 @@ class _Users(ABC):
         except CallInsideTransaction:
             raise
         except CredentialRejected as error:
-            said = _explain(place, _within(access, until), material, error)
+            said = _explain(place, within(access, until), material, error)
             return rejected(str(error.facts["code"]), said)
         except KeyturnError as error:
             if "code" not in error.facts:
@@ -235,7 +233,7 @@ class OneUser(_Users):
                     f"whether the value still works is not known: {probe.detail}", code=probe.code
                 )
         need_admin(access, f"{SET_RIGHT}, {END_RIGHT}", "revoke its login")
-        access = _within(access, until)
+        access = within(access, until)
         with _acting(place, access) as session:
             server = server_of(session)
             accounts = _of_connection(place, access, server.accounts(session, (name,)), material)
@@ -459,11 +457,6 @@ class TwoUsers(_Users):
         return place.user_at(slot)
 
 
-def _within(access: Access, until: float) -> Access:
-    """The same access with what is left of its time."""
-    return replace(access, deadline_s=max(until - time.monotonic(), 0.05))
-
-
 @contextmanager
 def _acting(place: Place, access: Access) -> Iterator[mysql.Session]:
     """A fresh session of the administrator, or of the credential itself."""
@@ -472,11 +465,7 @@ def _acting(place: Place, access: Access) -> Iterator[mysql.Session]:
         with mysql.login(place.login(access, *admin, database=False)) as session:
             yield session
         return
-    if access.acting is None:
-        raise PermissionMissing(
-            "this needs a credential to act with", hint="Give admin_user and admin_password.", right=SET_RIGHT
-        )
-    acting = access.acting
+    acting = own(access, SET_RIGHT)
     with mysql.login(
         place.login(access, acting.get("user", ""), acting.get("password", ""), database=False)
     ) as session:

@@ -8,9 +8,10 @@ from typing import Any
 
 from keyturn.connectors.mysql import hashes
 from keyturn.contract.values import Access
-from keyturn.errors import InvalidInput, PermissionMissing
+from keyturn.errors import InvalidInput
 from keyturn.model.credential import Ref
-from keyturn.model.secret import Material, Secret
+from keyturn.model.secret import Secret
+from keyturn.transport.sql import acting
 from keyturn.transport.sql.conninfo import Login
 
 ONE_SLOT = "password"
@@ -130,25 +131,9 @@ def pattern_of(settings: Mapping[str, Any]) -> str:
     return str(settings.get("pattern") or ONE)
 
 
-def admin_of(access: Access) -> tuple[str, str] | None:
-    """The administrator's user and password, where the connection has one."""
-    if access.admin is None:
-        return None
-    user, password = _part(access.admin, "user"), _part(access.admin, "password")
-    return (user, password) if user and password else None
-
-
 def need_admin(access: Access, right: str, why: str) -> tuple[str, str]:
     """The administrator. Raises: PermissionMissing with what to grant."""
-    found = admin_of(access)
-    if found is None:
-        raise PermissionMissing(
-            f"a user cannot {why} itself",
-            hint="Give admin_user and admin_password: a user with CREATE USER, PROCESS and CONNECTION ADMIN.",
-            right=right,
-        )
-    return found
+    return acting.need_admin(access, right, f"a user cannot {why} itself", _GRANT)
 
 
-def _part(material: Material, name: str) -> str:
-    return material.get(f"admin_{name}") or material.get(name) or ""
+_GRANT = "a user with CREATE USER, PROCESS and CONNECTION ADMIN."

@@ -7,11 +7,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from keyturn.connectors.postgresql import client, scram_memo
-from keyturn.connectors.postgresql.types import Place, Role, admin_of, is_two, need_admin
+from keyturn.connectors.postgresql.types import Place, Role, is_two, need_admin
 from keyturn.contract.capabilities import Capabilities
 from keyturn.contract.values import Access, Candidate, Found, Remote, Sample
 from keyturn.errors import (
@@ -28,6 +27,7 @@ from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict, accepted, rejected, unknown
 from keyturn.transport import sql
+from keyturn.transport.sql.acting import admin_of, own, within
 
 
 def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
@@ -76,19 +76,17 @@ class _Roles(ABC):
                 except CredentialRejected:
                     # Not yet a no: the same password may be stored under another salt. The password itself decides.
                     scram_memo.doubt(material)
-            return self._enter(place, _within(access, until), material, None)
+            return self._enter(place, within(access, until), material, None)
         except CallInsideTransaction:
             raise
         except CredentialRejected as error:
-            return rejected(
-                str(error.facts["code"]), _explain(place, _within(access, until), material, error)
-            )
+            return rejected(str(error.facts["code"]), _explain(place, within(access, until), material, error))
         except KeyturnError as error:
             if "code" not in error.facts:
                 raise  # the settings are wrong; nothing was asked
             wait_s = 5.0 if error.facts["code"] in {"53300", "57P03"} else 0.0
             return unknown(
-                str(error.facts["code"]), _explain(place, _within(access, until), material, error), wait_s
+                str(error.facts["code"]), _explain(place, within(access, until), material, error), wait_s
             )
 
     def bogus(self, material: Material) -> Material:  # noqa: ARG002 - any well-formed one will do
@@ -218,7 +216,7 @@ class OneRole(_Roles):
                     f"whether the value still works is not known: {probe.detail}", code=probe.code
                 )
         need_admin(access, f"{client.SET_RIGHT}, {client.END_RIGHT}", "revoke its login")
-        _close(place, _within(access, until), name, "NOLOGIN PASSWORD NULL")
+        _close(place, within(access, until), name, "NOLOGIN PASSWORD NULL")
 
     def drop(self, access: Access) -> None:
         """Drops the role; what it owns in this database goes to the administrator."""
@@ -320,11 +318,6 @@ class TwoRoles(_Roles):
         return place.role_at(slot)
 
 
-def _within(access: Access, until: float) -> Access:
-    """The same access with what is left of its time."""
-    return replace(access, deadline_s=max(until - time.monotonic(), 0.05))
-
-
 @contextmanager
 def _acting(place: Place, access: Access) -> Iterator[sql.Session]:
     """The administrator's pooled session, or a fresh one of the credential itself."""
@@ -333,13 +326,7 @@ def _acting(place: Place, access: Access) -> Iterator[sql.Session]:
         with sql.admin(place.login(access, *admin)) as session:
             yield session
         return
-    acting = access.acting
-    if acting is None:
-        raise PermissionMissing(
-            "this needs a credential to act with",
-            hint="Give admin_user and admin_password.",
-            right=client.SET_RIGHT,
-        )
+    acting = own(access, client.SET_RIGHT)
     params = place.login(
         access, acting.get("user", ""), acting.get("password", ""), scram_memo.login_keys(acting)
     )

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyturn.contract.values import Access
-from keyturn.errors import InvalidInput, PermissionMissing
+from keyturn.errors import InvalidInput
 from keyturn.model.credential import Ref
-from keyturn.model.secret import Material, Secret
+from keyturn.model.secret import Secret
 from keyturn.transport import sql
+from keyturn.transport.sql import acting
 
 ONE_SLOT = "password"
 SLOTS = ("role_a", "role_b")  # the slots of the two-role variant are the form fields that name the roles
@@ -120,26 +121,9 @@ def fingerprint_of(verifier: str) -> str:
     return hashlib.sha256(verifier.encode()).hexdigest()[:24]
 
 
-def admin_of(access: Access) -> tuple[str, str] | None:
-    """The administrator's role and password, where the connection has one."""
-    if access.admin is None:
-        return None
-    user, password = _part(access.admin, "user"), _part(access.admin, "password")
-    return (user, password) if user and password else None
-
-
 def need_admin(access: Access, right: str, why: str) -> tuple[str, str]:
     """The administrator. Raises: PermissionMissing with what to grant."""
-    found = admin_of(access)
-    if found is None:
-        raise PermissionMissing(
-            f"a role cannot {why} itself",
-            hint="Give admin_user and admin_password: CREATE ROLE rotator LOGIN CREATEROLE; "
-            "GRANT pg_signal_backend TO rotator;",
-            right=right,
-        )
-    return found
+    return acting.need_admin(access, right, f"a role cannot {why} itself", _GRANT)
 
 
-def _part(material: Material, name: str) -> str:
-    return material.get(f"admin_{name}") or material.get(name) or ""
+_GRANT = "CREATE ROLE rotator LOGIN CREATEROLE; GRANT pg_signal_backend TO rotator;"

@@ -7,12 +7,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from keyturn.connectors.redshift import client
 from keyturn.connectors.redshift.client import User
-from keyturn.connectors.redshift.types import Place, admin_of, is_two, need_admin
+from keyturn.connectors.redshift.types import Place, is_two, need_admin
 from keyturn.contract.capabilities import Capabilities
 from keyturn.contract.values import Access, Candidate, Found, Remote
 from keyturn.errors import (
@@ -29,6 +28,7 @@ from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict, accepted, rejected, unknown
 from keyturn.transport import sql
+from keyturn.transport.sql.acting import admin_of, own, within
 
 _REFUSED = frozenset({"28000", "28P01"})
 
@@ -67,7 +67,7 @@ class _Users(ABC):
         except CallInsideTransaction:
             raise
         except CredentialRejected as error:
-            said = _explain(place, _within(access, until), material, error)
+            said = _explain(place, within(access, until), material, error)
             return rejected(str(error.facts["code"]), said)
         except KeyturnError as error:
             if "code" not in error.facts:
@@ -168,7 +168,7 @@ class OneUser(_Users):
                     f"whether the value still works is not known: {probe.detail}", code=probe.code
                 )
         need_admin(access, f"{client.SET_RIGHT}, {client.END_RIGHT}", "revoke its login")
-        _close(place, _within(access, until), name)
+        _close(place, within(access, until), name)
 
     def drop(self, access: Access) -> None:
         """Drops the user, unless it owns something in this database."""
@@ -260,11 +260,6 @@ class TwoUsers(_Users):
         return place.user_at(slot)
 
 
-def _within(access: Access, until: float) -> Access:
-    """The same access with what is left of its time."""
-    return replace(access, deadline_s=max(until - time.monotonic(), 0.05))
-
-
 @contextmanager
 def _acting(place: Place, access: Access) -> Iterator[sql.Session]:
     """The administrator's pooled session, or a fresh one of the credential itself."""
@@ -273,13 +268,7 @@ def _acting(place: Place, access: Access) -> Iterator[sql.Session]:
         with sql.admin(place.login(access, *admin)) as session:
             yield session
         return
-    acting = access.acting
-    if acting is None:
-        raise PermissionMissing(
-            "this needs a credential to act with",
-            hint="Give admin_user and admin_password.",
-            right=client.SET_RIGHT,
-        )
+    acting = own(access, client.SET_RIGHT)
     with sql.login(place.login(access, acting.get("user", ""), acting.get("password", ""))) as session:
         yield session
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyturn.contract.values import Access
-from keyturn.errors import InvalidInput, PermissionMissing
+from keyturn.errors import InvalidInput
 from keyturn.model.credential import Ref
-from keyturn.model.secret import Material, Secret
+from keyturn.model.secret import Secret
 from keyturn.transport import sql
+from keyturn.transport.sql import acting
 
 ONE_SLOT = "password"
 SLOTS = ("user_a", "user_b")  # the slots of the two-user variant are the form fields that name the users
@@ -91,25 +92,9 @@ def is_two(settings: Mapping[str, Any]) -> bool:
     return str(settings.get("users") or "one") == "two"
 
 
-def admin_of(access: Access) -> tuple[str, str] | None:
-    """The administrator's user and password, where the connection has one."""
-    if access.admin is None:
-        return None
-    user, password = _part(access.admin, "user"), _part(access.admin, "password")
-    return (user, password) if user and password else None
-
-
 def need_admin(access: Access, right: str, why: str) -> tuple[str, str]:
     """The administrator. Raises: PermissionMissing with what to grant."""
-    found = admin_of(access)
-    if found is None:
-        raise PermissionMissing(
-            f"a user cannot {why} itself",
-            hint="Give admin_user and admin_password: a superuser (CREATE USER rotator ... CREATEUSER).",
-            right=right,
-        )
-    return found
+    return acting.need_admin(access, right, f"a user cannot {why} itself", _GRANT)
 
 
-def _part(material: Material, name: str) -> str:
-    return material.get(f"admin_{name}") or material.get(name) or ""
+_GRANT = "a superuser (CREATE USER rotator ... CREATEUSER)."

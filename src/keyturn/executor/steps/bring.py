@@ -17,6 +17,7 @@ from keyturn.errors import (
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Done, Move, Wait
 from keyturn.executor.retries import soon
+from keyturn.executor.spooling import elsewhere
 from keyturn.executor.tasking import open_task, task_of, waiting_for
 from keyturn.keymaking import pkce
 from keyturn.model.card import Strategy
@@ -160,6 +161,9 @@ def consent(ctx: Context, step: Step) -> Move:
         raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
         if raw is not None:
             return _granted(ctx, step, task, raw)
+        away = elsewhere(ctx, step)
+        if away is not None:
+            return away
         ctx.owe(
             "unknown_grant", "a consent was answered and the answer lost; the grant cannot be named", None
         )
@@ -167,7 +171,12 @@ def consent(ctx: Context, step: Step) -> Move:
     session = json.loads(ctx.hub.secrets.get(f"{task_row(task.id)}:session"))
     callback = json.loads(ctx.hub.secrets.get(task_row(task.id)))["callback_url"]
     try:
-        raw = ctx.act(step, lambda: authorizer.exchange(access, session, callback), task=task.id)
+        raw = ctx.act(
+            step,
+            lambda: authorizer.exchange(access, session, callback),
+            task=task.id,
+            spool=ctx.hub.spool_name,
+        )
     except (InvalidInput, ValueRefused, CredentialRejected) as error:
         return _return(ctx, step, task, error.message)
     except (OutcomeUnknown, UnexpectedAnswer) as error:

@@ -18,6 +18,7 @@ from keyturn.errors import (
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Back, Done, Move, Wait
 from keyturn.executor.retries import soon
+from keyturn.executor.spooling import elsewhere, is_awaited, unanswered
 from keyturn.executor.steps.bring import take
 from keyturn.executor.tasking import rescue, task_of
 from keyturn.model.card import Strategy
@@ -181,6 +182,9 @@ def issue(ctx: Context, step: Step) -> Move:
         raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
         if raw is not None:
             return _accept(ctx, step, issuer.read(ctx.access(), raw))
+        away = elsewhere(ctx, step) if _signs_with_what_it_ends(ctx) else None
+        if away is not None:
+            return away
         move = _resolve_issue(ctx, step, intent)
         if move is not None:
             return move
@@ -207,6 +211,7 @@ def issue(ctx: Context, step: Step) -> Move:
         marker=marker,
         slot=slot,
         before=[r.ref.as_json() for r in before],
+        spool=ctx.hub.spool_name,
     )
     ctx.receipt(step, attempt + 1, raw)
     return _accept(ctx, step, issuer.read(access, raw))
@@ -317,16 +322,21 @@ def refresh(ctx: Context, step: Step) -> Move:
         return Done()
     attempt = len(ctx.lines(step, LineKind.INTENT))
     access, used = ctx.access(old), ctx.material(old)
-    if ctx.open_intent(step) is not None:
-        raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
+    for number, _, _ in unanswered(ctx, step):  # an earlier answer may have come out of a spool by now
+        raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), number))
         if raw is not None:
             return _refreshed(ctx, step, authorizer.read(access, raw, used))
+    if is_awaited(ctx, step):
+        return elsewhere(ctx, step) or _grant_lost(ctx, step, "another host holds its answer, and is away")
+    if ctx.open_intent(step) is not None:
         # The answer was lost: the vendor's leeway is there for sending the same token once more, and only within it.
         late = ctx.hub.clock() - ctx.lines(step, LineKind.INTENT)[-1][1]
         if late > max(_RESEND_S, ctx.policy.settle_revoke(ctx.card)):
-            return _grant_lost(ctx, step, "the answer to a refresh was lost and its token may be used up")
+            why = "the answer to a refresh was lost and its token may be used up"
+            return elsewhere(ctx, step) or _grant_lost(ctx, step, why)
+    spool = ctx.hub.spool_name
     try:
-        raw = ctx.act(step, lambda: authorizer.refresh(access, used), used=old.fingerprint)
+        raw = ctx.act(step, lambda: authorizer.refresh(access, used), used=old.fingerprint, spool=spool)
     except CredentialRejected as error:
         if attempt < MAX_VALUES - 1:
             pause = _REFUSED_AGAIN_S[attempt] * ctx.hub.patience
@@ -334,7 +344,7 @@ def refresh(ctx: Context, step: Step) -> Move:
                 ctx.hub.clock() + pause,
                 f"the grant was refused ({error.message}); asked again before giving up",
             )
-        return _grant_lost(ctx, step, error.message)
+        return elsewhere(ctx, step) or _grant_lost(ctx, step, error.message)
     ctx.receipt(step, attempt + 1, raw)
     return _refreshed(ctx, step, authorizer.read(access, raw, used))
 

@@ -12,7 +12,6 @@ from typing import Any
 from keyturn.errors import (
     Conflict,
     CredentialRejected,
-    InvalidInput,
     KeyturnError,
     NotFound,
     PermissionMissing,
@@ -21,6 +20,7 @@ from keyturn.errors import (
     VendorThrottled,
     VendorUnavailable,
 )
+from keyturn.transport.sql import refusals
 from keyturn.transport.sql.conninfo import Login
 
 LOCKED = frozenset({4151, 3118})  # MariaDB, MySQL: told only to the right password
@@ -80,12 +80,7 @@ def login_error(code: int | None, params: Login) -> KeyturnError:
             **facts,
         )
     if code == 1049:
-        return InvalidInput(
-            f"database {params.database} does not exist at {params.host}",
-            hint="Check the database's name.",
-            field="database",
-            **facts,
-        )
+        return refusals.no_database(str(code), params)
     if code in _THROTTLED:
         hints = {
             1129: "This machine is blocked after failed connections: FLUSH HOSTS.",
@@ -115,18 +110,11 @@ def _unreachable(code: str, params: Login) -> KeyturnError:
         "timeout": "did not answer in time",
         "protocol": "does not speak the MySQL protocol as documented",
     }.get(code, "could not be reached")
-    return VendorUnavailable(
-        f"{params.host} {said}", hint="Check host, port and firewall.", code=code, host=params.host
-    )
+    return refusals.unreachable(code, params, said)
 
 
 def _tls(code: str, params: Login) -> KeyturnError:
-    return VendorUnavailable(
-        f"no TLS connection to {params.host} that TLS mode {params.sslmode} accepts",
-        hint="Check that the server speaks TLS and that `ca` is the authority of its certificate.",
-        code=code,
-        host=params.host,
-    )
+    return refusals.no_tls(code, params, "TLS mode")
 
 
 def _needs_tls(code: str, params: Login) -> KeyturnError:
@@ -140,13 +128,11 @@ def _needs_tls(code: str, params: Login) -> KeyturnError:
 
 
 def _method(code: str, params: Login) -> KeyturnError:
-    return UnexpectedAnswer(
-        f"{params.host} asks for an authentication method that is not safe here",
-        hint="mysql_native_password, ed25519 and caching_sha2_password are used; the password itself is shown only under "
-        "verify-full and verify-ca.",
-        code=code,
-        host=params.host,
+    used = (
+        "mysql_native_password, ed25519 and caching_sha2_password are used; the password itself is shown only under "
+        "verify-full and verify-ca."
     )
+    return refusals.unsafe_method(code, params, used)
 
 
 _BROKEN: dict[str, Callable[[str, Login], KeyturnError]] = {
@@ -183,9 +169,7 @@ def statement_error(code: int, said: str, host: str, right: str) -> KeyturnError
             **facts,
         )
     if code in {1290, 1836} and "read_only" in said.replace("-", "_"):
-        return InvalidInput(
-            f"{host} is a read-only replica", hint="Give the primary's address.", field="host", **facts
-        )
+        return refusals.replica(host, str(code))
     if code in _THROTTLED:
         return VendorThrottled(f"{host} takes no more of this account now ({code})", **facts)
     if code == 1820:

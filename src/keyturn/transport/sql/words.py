@@ -10,7 +10,6 @@ from psycopg import pq
 from keyturn.errors import (
     Conflict,
     CredentialRejected,
-    InvalidInput,
     KeyturnError,
     NotFound,
     PermissionMissing,
@@ -19,6 +18,7 @@ from keyturn.errors import (
     VendorThrottled,
     VendorUnavailable,
 )
+from keyturn.transport.sql import refusals
 from keyturn.transport.sql.conninfo import Login
 
 _STATE = re.compile(r"failed: [^\n]*?:  ([0-9A-Z]{5}): ")
@@ -108,16 +108,6 @@ def _no_connect(code: str, params: Login) -> KeyturnError:
     )
 
 
-def _no_database(code: str, params: Login) -> KeyturnError:
-    return InvalidInput(
-        f"database {params.database} does not exist at {params.host}",
-        hint="Check the database's name.",
-        field="database",
-        code=code,
-        host=params.host,
-    )
-
-
 def _full(code: str, params: Login) -> KeyturnError:
     return VendorThrottled(
         f"{params.host} has no free connection for role {params.user}",
@@ -141,34 +131,24 @@ def _asks_nothing(code: str, params: Login) -> KeyturnError:
 
 
 def _other_method(code: str, params: Login) -> KeyturnError:
-    return UnexpectedAnswer(
-        f"{params.host} asks for an authentication method that is not safe here",
-        hint="scram-sha-256 and md5 are used; a clear password is sent only under sslmode verify-full.",
-        code=code,
-        host=params.host,
-    )
+    used = "scram-sha-256 and md5 are used; a clear password is sent only under sslmode verify-full."
+    return refusals.unsafe_method(code, params, used)
 
 
 def _tls(code: str, params: Login) -> KeyturnError:
-    return VendorUnavailable(
-        f"no TLS connection to {params.host} that sslmode {params.sslmode} accepts",
-        hint="Check that the server speaks TLS and that `ca` is the authority of its certificate.",
-        code=code,
-        host=params.host,
-    )
+    return refusals.no_tls(code, params, "sslmode")
 
 
 def _unreachable(code: str, params: Login) -> KeyturnError:
     words = {"refused": "refused the connection", "lost": "closed the connection"}
-    message = f"{params.host} {words.get(code, 'could not be reached')}"
-    return VendorUnavailable(message, hint="Check host, port and firewall.", code=code, host=params.host)
+    return refusals.unreachable(code, params, words.get(code, "could not be reached"))
 
 
 _LOGIN_ERRORS: dict[str, Callable[[str, Login], KeyturnError]] = {
     "28P01": _wrong_password,
     "28000": _not_let_in,
     "42501": _no_connect,
-    "3D000": _no_database,
+    "3D000": refusals.no_database,
     "53300": _full,
     "57P01": _not_ready,
     "57P03": _not_ready,
@@ -196,9 +176,7 @@ def statement_error(state: str, said: str, detail: str, host: str, right: str) -
     if state in {"22023", "28P01"}:
         return ValueRefused("the server refused the value", hint="A password policy may be at work.", **facts)
     if state == "25006":
-        return InvalidInput(
-            f"{host} is a read-only replica", hint="Give the primary's address.", field="host", **facts
-        )
+        return refusals.replica(host, state)
     if state == "53300":
         return VendorThrottled(f"{host} has no free connection", **facts)
     # 57014: our statement_timeout or a cancel. XX000 with ALTER ROLE is "tuple concurrently updated": a race, lost.

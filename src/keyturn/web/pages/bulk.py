@@ -91,6 +91,8 @@ def _part(it: Visit, connection: Connection, project: str, goal: Goal, many: int
         return Part(connection, None, "A run of it has not ended.")
     try:
         made = runs.plan(it.hub, connection.id, goal)
+        if made.accept:
+            return Part(connection, None, "It has a risk to accept in words: start it from its own page.")
         return Part(connection, made, second=approvals.needed(it.hub, connection, made, many))
     except KeyturnError as error:
         return Part(connection, None, words.sentence(error.message))

@@ -70,6 +70,7 @@ def _show(
         digest=digest(made) if made else "",
         trigger=it.text("trigger") or new_id("web"),
         reason=it.text("reason"),
+        accept=it.text("accept"),
         no_return=made.point_of_no_return() if made else 0,
         gaps=systems.GAPS,
         proofs=systems.PROOFS,
@@ -128,6 +129,13 @@ def _start(it: Visit, connection_id: str, goal: Goal) -> Response:
             shape=as_shown,
             emergency=" ".join(it.text("emergency").split())[:300],
             address=it.address,
+            accept=(it.text("accept")[:300],),
+        )
+    except InvalidInput as error:
+        if error.facts.get("field") != "accept":
+            raise
+        return _show(
+            it, connection, project, goal, 422, "Type the words to accept the risk: nothing was started."
         )
     except _Another:
         wrong = "Something changed since this page was made. Look at the plan again, then start it."
