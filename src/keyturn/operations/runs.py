@@ -17,7 +17,7 @@ from keyturn.model.credential import Connection, ConnectionState, State, Version
 from keyturn.model.ids import ConnectionId, RunId, new_id
 from keyturn.model.plan import Goal, Kind, Plan
 from keyturn.model.policy import Policy
-from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Run, RunState, Task, TaskState, Track
+from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Outcome, Run, RunState, Task, TaskState, Track
 from keyturn.operations.connections import find
 from keyturn.planner.plans import plan as make_plan
 from keyturn.planner.situation import Situation
@@ -491,12 +491,22 @@ def _not_begun(run_id: str) -> Conflict:
 
 
 def _may_have_changed(tx: Tx, run: Run) -> bool:
-    """Whether anything may be at the vendor: sent by us, or done by a person who was asked to."""
-    return any(
-        line.kind in {LineKind.INTENT, LineKind.RECEIPT}
-        or (line.kind is LineKind.OBSERVED and line.facts.get("what") == "outage")
-        for line in journal.of_run(tx, run.id)
-    ) or any(task.state is TaskState.SUBMITTED for task in tasks.of_run(tx, run.id))
+    """Whether anything may be at the vendor: sent by us and not refused for certain, or done by a person who was asked."""
+    sent: dict[str, int] = {}  # calls of a step that no answer says were refused
+    for line in journal.of_run(tx, run.id):
+        outage = line.kind is LineKind.OBSERVED and line.facts.get("what") == "outage"
+        if outage or line.kind is LineKind.RECEIPT:
+            return True
+        if line.kind is LineKind.INTENT:
+            sent[line.step] = sent.get(line.step, 0) + 1
+        elif line.kind is LineKind.OUTCOME:
+            outcome = line.facts.get("outcome")
+            if outcome == Outcome.APPLIED.value:
+                return True
+            # `resolved`: found out afterwards. What the call left behind may be owed, so that run is not a clean one.
+            if outcome == Outcome.NOT_APPLIED.value and not line.facts.get("resolved"):
+                sent[line.step] = max(0, sent.get(line.step, 0) - 1)
+    return any(sent.values()) or any(task.state is TaskState.SUBMITTED for task in tasks.of_run(tx, run.id))
 
 
 def _end(tx: Tx, run: Run, epoch: int, now: float, by: str, why: str) -> None:
@@ -552,6 +562,8 @@ def cancel(hub: Keyturn, run_id: str) -> Run:
                 else f"It only rolls forward: `keyturn run {run_id}` says what it waits for.",
             )
         _end(tx, as_is, epoch, now, by, "cancelled")
+        if as_is.new_version_id:  # offered and refused: it never was anywhere but here
+            versions.move(tx, as_is.new_version_id, State.REFUSED, now, {State.SEALED, State.REQUESTED})
 
     hub.store.write(work)
     return get(hub, run_id)
