@@ -19,6 +19,7 @@ from keyturn.planner.shapes import ONE_SLOT
 from keyturn.storage import tasks
 
 REFUSALS = 3
+_MARGIN = 1.1  # "six months": a look a day too early would begin them anew
 _ALONE_S = 60.0  # over how long the refusals are spread when nothing serves that could be the live control
 
 
@@ -31,7 +32,8 @@ def prove_dead(ctx: Context, step: Step) -> Move:
         if version.state is State.DRAINING and _is_only_superseded(ctx):
             version = ctx.move(version, State.REVOKED)
         if version.state is State.DRAINING and _shares_the_grant(ctx, version):
-            ctx.owe("unrevocable_grant", "it works on: ending it would end what serves now too", version)
+            why = "it works on: ending it would end what serves now too"
+            ctx.owe("unrevocable_grant", why, version, **unused_until(ctx, version))
         if version.state is not State.REVOKED:
             continue  # still to be ended by a debt or a later run
         if is_bare_client(ctx, version):
@@ -57,6 +59,14 @@ def _shares_the_grant(ctx: Context, version: Version) -> bool:
     shared = ctx.card.strategy is Strategy.CONSENT and ctx.card.revoke_scope is not RevokeScope.CREDENTIAL
     mine = ctx.track is Track.FORWARD and ctx.old is not None and version.id == ctx.old.id
     return shared and mine and not any(s.kind in {Kind.REVOKE, Kind.TELL} for s in ctx.run.plan.steps)
+
+
+def unused_until(ctx: Context, version: Version) -> dict[str, float]:
+    """When a grant that nobody may end has ended by itself, if nobody uses it any more from now on. Testing is using."""
+    if version.expires_at is None or version.born_at is None:
+        return {}
+    life = _MARGIN * max(0.0, version.expires_at - version.born_at)
+    return {"unused_until": ctx.hub.clock() + life, "unused_for_s": life}
 
 
 def _one(ctx: Context, step: Step, version: Version, wanted: Proof) -> Move | None:
