@@ -214,7 +214,9 @@ def test_a_call_that_was_refused_for_certain_changed_nothing(hub, client, name):
     assert (LineKind.OUTCOME, "not_applied") in said
     assert "cancel" in runs.ways_out(hub, runs.get(hub, run.id))
     assert runs.cancel(hub, run.id).state is RunState.ABORTED_CLEAN
-    left = {v.number: v.state for v in hub.store.read(lambda tx: versions.of_connection(tx, run.connection_id))}
+    left = {
+        v.number: v.state for v in hub.store.read(lambda tx: versions.of_connection(tx, run.connection_id))
+    }
     assert left.pop(1) is State.CURRENT
     assert set(left.values()) <= {State.REFUSED}
 

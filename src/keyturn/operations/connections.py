@@ -231,8 +231,8 @@ def _not_halved(tx: Tx, row: RowOf, connection: Connection) -> None:
     """
     if not any(row.method.field(slot) for v in row.method.variants for slot in v.card.slot_names):
         return
-    *place, mine = [connection.system, connection.method, *_named(row, connection)]
-    start = "/".join([*place, ""])
+    named = _named(row, connection)
+    mine, start = named[-1], "/".join([connection.system, connection.method, *named[:-1], ""])
     for name, theirs in connections.identities(tx, start):
         members = theirs.removeprefix(start)
         if members != mine and set(members.split(_AND)) & set(mine.split(_AND)):

@@ -103,7 +103,9 @@ def try_again(hub: Keyturn, debt: Debt) -> bool:
         try:
             attempt = _begin(hub, debt, connection, epoch)
             if asleep := _asleep(attempt):
-                hub.store.write(lambda tx: debts.postpone(tx, debt.id, asleep, {**debt.facts, "last": _ASLEEP}))
+                hub.store.write(
+                    lambda tx: debts.postpone(tx, debt.id, asleep, {**debt.facts, "last": _ASLEEP})
+                )
                 return False
             paid, said = _attempt(attempt)
         except (LeaseLost, StoreUnavailable):
@@ -187,14 +189,20 @@ def _begin(hub: Keyturn, debt: Debt, connection: Connection, epoch: int) -> _Att
     return _Attempt(hub, debt, connection, epoch, row, access, current, version, ref, material)
 
 
-_ASLEEP = "it ends when nobody uses it for long enough, and a test is a use: looked at once, when that time is over"
+_ASLEEP = (
+    "it ends when nobody uses it for long enough, and a test is a use: looked at once, when that time is over"
+)
 _USED = "it is still accepted: somebody has used it meanwhile, or it does not end by itself"
 
 
 def _asleep(it: _Attempt) -> float:
     """Until when a grant that nobody may end is left alone; 0 when it is to be looked at now."""
     until = float(it.debt.facts.get("unused_until", 0.0))
-    return until if it.debt.kind == "unrevocable_grant" and it.version is not None and until > time.time() else 0.0
+    return (
+        until
+        if it.debt.kind == "unrevocable_grant" and it.version is not None and until > time.time()
+        else 0.0
+    )
 
 
 def _used_again(debt: Debt, said: str) -> dict[str, float]:

@@ -66,7 +66,9 @@ def test_the_clock_refreshes_before_the_token_ends(world: World) -> None:
     done = world.follow(run.id)
     assert done.state is RunState.COMPLETE, world.why(done)
     assert world.serving()["refresh_token"] != old["refresh_token"]
-    assert world.serving()["grant_ends_at"] == old["grant_ends_at"], "a refresh does not move the absolute end"
+    assert world.serving()["grant_ends_at"] == old["grant_ends_at"], (
+        "a refresh does not move the absolute end"
+    )
     assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED
 
 

@@ -29,7 +29,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def other_side(case: Case) -> dict[str, str]:
     """The same pair, named the other way round and with the other role in use."""
     lab, values = the_lab(), case.values
-    password = "ktlab-Other-Side-9"  # noqa: S105 - of a role that lives for this test
+    password = "ktlab-Other-Side-9"
     with lab.postgres.connect() as session:
         session.execute(f"ALTER ROLE {values['role_b']} LOGIN PASSWORD '{password}'")
     turned = {"role_a": values["role_b"], "role_b": values["role_a"], "user": values["role_b"]}

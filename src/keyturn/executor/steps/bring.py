@@ -192,9 +192,13 @@ def _granted(ctx: Context, step: Step, task: Task, raw: bytes) -> Move:
         candidate = authorizer.read(ctx.access(client), raw, None)
     except UnexpectedAnswer as error:  # the code is used up: only another consent gives another answer
         ctx.owe(
-            "unknown_grant", "a consent was answered in a way that cannot be read; the grant cannot be named", None
+            "unknown_grant",
+            "a consent was answered in a way that cannot be read; the grant cannot be named",
+            None,
         )
-        return _return(ctx, step, task, f"the answer cannot be read ({error.message}); please consent once more")
+        return _return(
+            ctx, step, task, f"the answer cannot be read ({error.message}); please consent once more"
+        )
     before = _serving_value(ctx)
     ctx.applied(step)  # from here on nothing may fail: an answer that is called applied is not read again
     if before.get("refresh_token") and not candidate.material.get("refresh_token"):

@@ -343,7 +343,9 @@ def refresh(ctx: Context, step: Step) -> Move:
     if ctx.open_intent(step) is not None:
         raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
         if raw is not None:
-            with suppress(UnexpectedAnswer):  # no answer of the vendor's: sent again, and a dead grant then says so itself
+            with suppress(
+                UnexpectedAnswer
+            ):  # no answer of the vendor's: sent again, and a dead grant then says so itself
                 return _refreshed(ctx, step, authorizer.read(access, raw, used))
         # The answer was lost: the vendor's leeway is there for sending the same token once more, and only within it.
         late = ctx.hub.clock() - ctx.lines(step, LineKind.INTENT)[-1][1]
