@@ -219,6 +219,7 @@ CAN_ROLL_BACK = [n for n in ROWS if n not in {
     "mysql/password ed25519",
     "redshift/password by an administrator",
     "redshift/password by itself",
+    "custom-rest/basic",
     "ecosystem/access_key",
     "freshdesk/api_key",
     "sap-datasphere/password by a person",

@@ -25,6 +25,7 @@ from keyturn.model.card import Strategy
 from keyturn.model.credential import ConnectionState, Provenance, Ref, State, Version
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState
+from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict, mismatch
 from keyturn.storage import connections, tasks
 from keyturn.vault.secrets import receipt_row
@@ -40,11 +41,14 @@ _UNREADABLE_S = 3600.0
 def set_value(ctx: Context, step: Step) -> Move:
     """S1, S4, S8: the value is sealed and its INTENT durable before the vendor hears of it (P1)."""
     setter, maker = ctx.can.setter, ctx.can.maker
-    if setter is None or maker is None:
-        return Abort("this connector cannot set a value")
     new = ctx.new
     if new is not None and new.state in {State.ISSUED, State.PROVEN, State.CURRENT}:
         return Done()
+    if step.params.get("public"):
+        ctx.add_version(Candidate(Ref(), Material({}, frozenset())), State.ISSUED, Provenance.OURS)
+        return Done()
+    if setter is None or maker is None:
+        return Abort("this connector cannot set a value")
     intent = ctx.open_intent(step)
     if intent is not None and new is not None:
         move = _resolve_set(ctx, step, new, intent)
