@@ -160,7 +160,7 @@ def method_parts(catalog: Catalog, system: System, method: Method) -> Iterator[s
             " [definitions](../definitions.md)."
         )
     if card.dies_on:
-        yield f"**End date:** the vendor withdraws this method on {card.dies_on}."
+        yield f"**End date:** the vendor withdraws this method by {card.dies_on}."
     yield "### What a rotation is like"
     life = systems.life(method)
     yield table(("question", "answer"), [*card_rows(card), *([("Ends by itself", life)] if life else [])])

@@ -167,7 +167,7 @@ def _disconnect(situation: Situation, goal: Goal) -> Plan:
             Step(
                 "drop",
                 Kind.REVOKE,
-                "Delete the remote identity",
+                "Give the remote identity up",
                 call=f"{shapes.call(situation, 'drop', 'delete')}: {situation.connection.identity.get('principal', 'the user')}",
                 target="principal",
                 reversible=False,

@@ -376,7 +376,8 @@ def warnings(situation: Situation, goal: Goal) -> tuple[str, ...]:
     card = situation.card
     said: list[str] = []
     if card.dies_on:
-        said.append(f"The vendor withdraws this method on {card.dies_on}.")
+        move = f"`keyturn migrate {situation.connection.name} --to METHOD` moves to another"
+        said.append(f"The vendor withdraws this method by {card.dies_on}: {move}.")
     if card.gap_class is GapClass.Z2 and goal in {Goal.ROTATE, Goal.CONTAIN}:
         said.append(
             "The old credential stops working before the new one is stored: consumers are paused meanwhile."

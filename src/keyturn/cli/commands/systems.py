@@ -75,7 +75,7 @@ def _page(page: dict[str, Any]) -> None:
         terminal.say(method["summary"])
         if method["ends_on"]:
             terminal.say(
-                terminal.style(f"The vendor withdraws this method on {method['ends_on']}.", "yellow")
+                terminal.style(f"The vendor withdraws this method by {method['ends_on']}.", "yellow")
             )
         _card("What it can do", method["card"])
         for variant in method["variants"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from keyturn.contract.values import Remote
 from keyturn.errors import CredentialRejected, KeyturnError, VendorThrottled, VendorUnavailable
 from keyturn.executor.context import Context
@@ -12,6 +14,7 @@ from keyturn.executor.steps.retire import targets
 from keyturn.executor.tasking import rescue, return_task
 from keyturn.model.card import Proof, RevokeScope, Strategy
 from keyturn.model.credential import State, Version
+from keyturn.model.moment import iso
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState, Track
 from keyturn.model.verdict import Probe, Verdict
@@ -44,7 +47,25 @@ def prove_dead(ctx: Context, step: Step) -> Move:
         move = _one(ctx, step, version, wanted)
         if move is not None:
             return move
-    return _siblings_alive(ctx, step) if ctx.track is Track.FORWARD else Done()
+    if ctx.track is not Track.FORWARD:
+        return Done()
+    move = _siblings_alive(ctx, step)
+    if isinstance(move, Done):
+        _what_the_vendor_saw(ctx, step)
+    return move
+
+
+def _what_the_vendor_saw(ctx: Context, step: Step) -> None:
+    """The vendor's own word on when what serves was last used, for the audit trail. Evidence: nothing hangs on it."""
+    serving, lister = ctx.serving(), ctx.can.lister
+    tells = ctx.card.last_used and ctx.row.method.direction == "outbound"
+    if serving is None or serving.state is not State.CURRENT or lister is None or not tells:
+        return
+    with suppress(KeyturnError):
+        for remote in lister.list(ctx.access(serving)):
+            if _shows(remote, serving):
+                seen = iso(remote.last_used_at)
+                ctx.line(step, LineKind.OBSERVED, what="last_used", version=serving.id, at=seen or "not told")
 
 
 def _is_only_superseded(ctx: Context) -> bool:
