@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -22,13 +21,10 @@ from keyturn.catalog import Catalog
 from keyturn.contract.manifest import Field, GuideStep, Method, System
 from keyturn.errors import KeyturnError, Retry
 from keyturn.model.card import Card, GapClass, Hands, Proof, RevokeScope, Strategy
-from keyturn.model.credential import Connection, ConnectionState, Provenance, Ref, State, Version
-from keyturn.model.ids import ConnectionId, PrincipalId, VersionId
-from keyturn.model.plan import Goal, Plan
+from keyturn.model.moment import span
+from keyturn.model.plan import Plan
 from keyturn.model.policy import Policy
-from keyturn.operations.runs import capability_names
-from keyturn.planner.plans import plan
-from keyturn.planner.situation import Situation
+from keyturn.operations import examples, systems
 from keyturn.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,9 +161,10 @@ def method_parts(catalog: Catalog, system: System, method: Method) -> Iterator[s
             " [definitions](../definitions.md)."
         )
     if card.dies_on:
-        yield f"**End date:** the vendor withdraws this method on {card.dies_on}."
+        yield f"**End date:** the vendor withdraws this method by {card.dies_on}."
     yield "### What a rotation is like"
-    yield table(("question", "answer"), card_rows(card))
+    life = systems.life(method)
+    yield table(("question", "answer"), [*card_rows(card), *([("Ends by itself", life)] if life else [])])
     for variant in method.variants:
         changed = [row for row in card_rows(variant.card) if row not in card_rows(card)]
         yield f"With `{variant.field}` = `{variant.equals}` ({variant.name}) these answers differ:"
@@ -236,24 +233,24 @@ def card_rows(card: Card) -> list[tuple[str, str]]:
         ("Can a value be read again later", yes(card.secret_reviewable)),
         ("Is setting the same value twice safe", yes(card.set_is_absolute)),
         ("Separate administrator's way in", yes(card.admin_path)),
-        ("Call's deadline", seconds(card.call_deadline_s)),
+        ("Call's deadline", span(card.call_deadline_s)),
     ]
     if card.reconcile_path:
         rows.append(("Administrator can repair it", "yes"))
     if card.label_field:
         rows.append(("Our mark on the remote credential", f"written into `{card.label_field}`"))
     if card.settle_create_s:
-        rows.append(("A new one may still be refused for", seconds(card.settle_create_s)))
+        rows.append(("A new one may still be refused for", span(card.settle_create_s)))
     if card.settle_revoke_s:
-        rows.append(("A dead one may still be accepted for", seconds(card.settle_revoke_s)))
+        rows.append(("A dead one may still be accepted for", span(card.settle_revoke_s)))
     if card.prove_times > 1:
         rows.append(("Accepted logins in a row before it counts", str(card.prove_times)))
     if card.derived_ttl_s:
-        rows.append(("Tokens and sessions made from it outlive it by", seconds(card.derived_ttl_s)))
+        rows.append(("Tokens and sessions made from it outlive it by", span(card.derived_ttl_s)))
     if card.apply_lag_s:
-        rows.append(("An unanswered call may still take effect for", seconds(card.apply_lag_s)))
+        rows.append(("An unanswered call may still take effect for", span(card.apply_lag_s)))
     if card.lockout:
-        words = f"after {card.lockout.max_failures} refused logins in {seconds(card.lockout.window_s)}"
+        words = f"after {card.lockout.max_failures} refused logins in {span(card.lockout.window_s)}"
         counted = "counts" if card.old_counts else "does not count"
         rows.append(("Lock-out", f"{words}; a login with the old value {counted}"))
     return rows
@@ -319,19 +316,13 @@ def plan_parts(catalog: Catalog, system: System, method: Method) -> Iterator[str
     """What `keyturn plan NAME rotate` prints, for a made-up connection of each shape."""
     if method.rest == "user":
         return
-    inbound = method.direction == "inbound"
-    has_admin = inbound or any(each.group == "admin" for each in method.fields)
-    told = has_admin and not inbound and method.card.strategy is not Strategy.CONSENT
-    cases: list[tuple[str, dict[str, Any]]] = [("", {})]
-    cases += [(variant.name, {variant.field: variant.equals}) for variant in method.variants]
     yield "### Example plan"
     yield "What `keyturn plan NAME rotate` shows for a made-up connection" + (
-        " that has an administrator's credential." if told else "."
+        " that has an administrator's credential." if examples.is_told(method) else "."
     )
-    for name, settings in cases:
+    for name, made in examples.rotations(catalog, system, method):
         if name:
             yield f"With {name}:"
-        made = plan(situation(catalog, system, method, settings, has_admin=has_admin), Goal.ROTATE)
         yield table(("step", "what", "call", "by", "can be undone"), plan_rows(made))
         yield from (f"> {warning}" for warning in made.warnings)
         is_set = told and made.strategy is Strategy.SET_ONE
@@ -352,48 +343,6 @@ def plan_rows(made: Plan) -> list[tuple[str, ...]]:
         (str(number + 1), step.title, step.call, step.who, "yes" if number < last else "no")
         for number, step in enumerate(made.steps)
     ]
-
-
-def situation(
-    catalog: Catalog, system: System, method: Method, settings: dict[str, Any], *, has_admin: bool
-) -> Situation:
-    """A connection that nobody has, with one version in use."""
-    card = method.card_for(settings)
-    if method.direction == "inbound":
-        can = frozenset({"verifier", "lister", "maker", "setter", "revoker"})
-    else:
-        can = capability_names(catalog.row(system.name, method.name, settings).can)
-    slot = card.slot_names[0] if card.slot_names else ""
-    connection = Connection(
-        id=ConnectionId("con_example"),
-        name="example",
-        system=system.name,
-        method=method.name,
-        settings=settings,
-        principal_id=PrincipalId("prn_example"),
-        owner="example",
-        policy={},
-        identity={},
-        state=ConnectionState.ACTIVE,
-        generation=1,
-        current_version_id=VersionId("ver_example"),
-        definition_hash="",
-        created_at=0.0,
-    )
-    current = Version(
-        id=VersionId("ver_example"),
-        connection_id=connection.id,
-        principal_id=connection.principal_id,
-        number=1,
-        state=State.CURRENT,
-        ref=Ref(slot=slot),
-        fingerprint="",
-        provenance=Provenance.HUMAN,
-        born_at=None,
-        expires_at=None,
-        changed_at=0.0,
-    )
-    return Situation(connection, method.fitting(settings), card, can, has_admin, (current,), Policy())
 
 
 # -- the other pages --------------------------------------------------------------------------------------------------
@@ -552,7 +501,7 @@ def command_parts(command: click.Command, parent: click.Context, name: str, leve
     if rows:
         yield table(("option", "meaning"), rows)
     if command.epilog:
-        yield examples(command.epilog)
+        yield example_lines(command.epilog)
     if isinstance(command, click.Group):
         for inner in command.list_commands(context):
             below = command.get_command(context, inner)
@@ -566,7 +515,7 @@ def parameter_row(each: click.Parameter, context: click.Context) -> tuple[str, s
     return (f"`{record[0]}`", flat(record[1])) if record and record[1] else None
 
 
-def examples(epilog: str) -> str:
+def example_lines(epilog: str) -> str:
     """A command's examples, as they are typed."""
     text = inspect.cleandoc(epilog.replace("\b", "")).strip()
     return f"```\n{text}\n```"
@@ -586,17 +535,15 @@ def help_text(command: click.Command) -> str:
 
 # -- words ------------------------------------------------------------------------------------------------------------
 
-_EXPRESSION = re.compile(r"\$\{(?:[a-z]+\.)?([A-Za-z0-9_.-]+)(?:\|[^}]*)?\}")
-
 
 def shown(text: str) -> str:
     """Expressions as `<name>`, for places that are code."""
-    return _EXPRESSION.sub(lambda m: f"<{m[1]}>", flat(text))
+    return systems.unfilled(flat(text))
 
 
 def prose(text: str) -> str:
     """Expressions as code inside a sentence."""
-    return _EXPRESSION.sub(lambda m: f"`<{m[1]}>`", flat(text))
+    return systems.unfilled(flat(text), "`<{}>`")
 
 
 def flat(text: str) -> str:
@@ -636,15 +583,6 @@ def linked(title: str, url: str) -> str:
 def checked(date: str) -> str:
     """When a fact was checked."""
     return f" (checked {date})" if date else ""
-
-
-def seconds(value: float) -> str:
-    """A duration in words."""
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if value >= 2 * size or value == size:
-            amount = f"{value / size:g}"
-            return f"{amount} {unit}" + ("" if amount == "1" else "s")
-    return "1 second" if value == 1 else f"{value:g} seconds"
 
 
 def yes(value: bool, more: str = "") -> str:

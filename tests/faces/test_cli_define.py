@@ -53,10 +53,12 @@ def test_a_person_is_asked_and_a_wrong_answer_is_asked_again(bare, tmp_path, mon
         "/me",
         "$.id",
         "",
+        "",
+        "",
         "person",
         "no",
     ]
-    typed += ["Press reset", "", ""]
+    typed += ["Press reset", "Block the user", "", ""]
     said = bare("definitions", "new", str(path), "--title", "Acme Notes", typed="\n".join(typed) + "\n")
     assert "What is the system called" not in said.stderr
     assert "an absolute address is needed" in said.stderr

@@ -287,6 +287,17 @@ def test_a_systems_page_is_enough_to_work_from(bare: Line) -> None:
     assert "Did you mean postgresql" in bare("systems", "postgres", code=2).stderr
 
 
+def test_a_page_says_what_will_happen_and_how_to_begin(bare: Line) -> None:
+    """The real plan with the vendor's calls, when a grant ends by itself, a command with all that must be given."""
+    dynamics = bare("systems", "dynamics").stdout
+    assert "Graph removePassword by keyId" in dynamics.split("From here on nothing is undone:")[1]
+    assert "--set tenant_id=3f2504e0" in dynamics.split("keyturn connect dynamics client_secret")[1]
+    assert "365 days after the consent" in bare("systems", "jira").stdout
+    freshdesk = bare("systems", "freshdesk").stdout
+    assert "Not as <current agent>" in freshdesk, "a variant's own instructions, before there is a connection"
+    assert "${" not in freshdesk
+
+
 def test_a_page_names_the_addresses_a_vendor_must_let_in(bare: Line) -> None:
     """What KEYTURN_EGRESS_ADDRESSES says stands beside the permission it is about; a typing error is named."""
     assert "203.0.113.7" not in bare("systems", "snowflake").stdout

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keyturn import definitions
 from keyturn.definitions.check import check
 from keyturn.errors import Conflict, InvalidInput, KeyturnError
-from keyturn.model.card import GapClass, Hands, Strategy
+from keyturn.model.card import GapClass, Hands, RevokeScope, Strategy
 from keyturn.operations import drafting
 
 BASE = {
@@ -49,10 +49,13 @@ def every():
     for auth, hub, beside, more in itertools.product(AUTH, (True, False), (True, False), (True, False)):
         said = {**BASE, "auth": auth, **AUTH[auth], "together": "yes" if beside else "no"}
         said |= BY_HUB if hub else BY_PERSON
-        for name in () if beside else ("handle", "delete_path", "how_ended"):
+        for name in () if beside else ("handle", "delete_path"):
             said.pop(name, None)
+        if hub and not beside:
+            said["how_ended"] = BY_PERSON["how_ended"]
         if more:
-            said |= {**READ, **(LISTED if hub else {}), "days": "0", "who": "none"}
+            said |= {**READ, **(LISTED if hub else {}), "days": "0", "locks_after": "5"}
+            said |= {"who": "none", "always": "$.user"}
         yield pytest.param(said, hub, beside, id=f"{auth}-{'hub' if hub else 'person'}-{beside}-{more}")
 
 
@@ -73,6 +76,49 @@ def test_every_kind_of_answer_makes_a_document_that_passes(said, hub, beside):
     assert (can.reader is not None) is bool(said.get("sample_path"))
     assert (can.lister is not None) is bool(said.get("list_path"))
     assert (can.revoker is not None) is (hub and beside)
+
+
+CONSENT = {
+    "title": "Acme Notes",
+    "address": "https://api.acme.example",
+    "auth": "consent",
+    "authorize_url": "https://login.acme.example/authorize",
+    "token_url": "https://login.acme.example/token",
+    "hosts": "*.acme.example",
+    "test_path": "/me",
+    "who": "$.id",
+}
+
+
+@pytest.mark.parametrize("rotates", ["always", "sometimes", "never"])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("revoked", [True, False])
+def test_a_consent_makes_a_document_that_passes(rotates, shared, revoked):
+    """Its client is the administrator's; what is shared is never ended alone; a refresh that changes nothing is the test."""
+    ends = {"revoke_url": "https://login.acme.example/revoke"} if revoked else {"how_ended": "Remove the app"}
+    said = {**CONSENT, "rotates": rotates, "shared": "yes" if shared else "no", "idle_days": "180", **ends}
+    _, report = drafting.draft(said)
+    assert report.usable
+    assert [f for f in report.findings if f.level == "refuse"] == []
+    definition = report.definition
+    card, can = definitions.card(definition), definitions.capabilities(definition)
+    assert card.strategy is Strategy.CONSENT
+    assert (card.revoke_scope is RevokeScope.GRANT) is shared
+    assert can.authorizer is not None
+    assert (can.revoker is not None) is revoked
+    assert definition.auth.refresh.before_test is (rotates == "never")
+    assert {each.name for each in definition.admin_parts} == {"client_id", "client_secret"}
+
+
+def test_a_public_address_makes_a_document_that_passes():
+    """Nothing is asked about a credential that there is not."""
+    said = {"title": "Acme Notes", "address": "https://acme.example/api", "auth": "none"}
+    said |= {"test_path": "/ok", "always": "$.status"}
+    _, report = drafting.draft(said)
+    assert report.usable
+    assert not report.findings
+    with pytest.raises(InvalidInput, match="together"):
+        drafting.draft({**said, "together": "yes"})
 
 
 def test_what_differs_between_accounts_becomes_a_setting():

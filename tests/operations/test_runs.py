@@ -205,6 +205,23 @@ def test_a_run_that_may_have_changed_something_is_not_cancelled(hub, client, nam
     assert runs.get(hub, run.id).state is RunState.WAITING_HUMAN
 
 
+def test_a_call_that_was_refused_for_certain_changed_nothing(hub, client, name):
+    """The vendor throttles: whoever does not want to wait ends the run, and the value it offered with it."""
+    world.connect(hub, client, "one_slot", name)
+    client.arm(name, "throttle_storm", "set", times=9, seconds=30.0)
+    run = runs.start(hub, name, Goal.ROTATE)
+    Executor(hub.hub).advance(run.id)
+    said = [(line.kind, line.facts.get("outcome")) for line in runs.lines(hub, run.id)]
+    assert (LineKind.OUTCOME, "not_applied") in said
+    assert "cancel" in runs.ways_out(hub, runs.get(hub, run.id))
+    assert runs.cancel(hub, run.id).state is RunState.ABORTED_CLEAN
+    left = {
+        v.number: v.state for v in hub.store.read(lambda tx: versions.of_connection(tx, run.connection_id))
+    }
+    assert left.pop(1) is State.CURRENT
+    assert set(left.values()) <= {State.REFUSED}
+
+
 def test_nobody_ends_a_run_under_a_worker_of_the_same_process(hub, client, name):
     """Its call may be under way; only the worker itself may take its principal again."""
     world.connect(hub, client, "one_slot", name)

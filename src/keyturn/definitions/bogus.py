@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import string
 
-from keyturn.definitions.auth import Basic, OAuth
+from keyturn.definitions.auth import Basic, NoAuth, OAuth
 from keyturn.definitions.model import Definition, Part
 from keyturn.definitions.patterns import fits
 from keyturn.model.secret import Material
@@ -17,6 +17,9 @@ _TRIES = 20
 def bogus(definition: Definition, material: Material) -> Material:
     """A copy with every secret part changed, and the user as well where a refused login could lock a live one."""
     known = {p.name: p for p in definition.parts}
+    is_public = isinstance(definition.auth, NoAuth)
+    if is_public:
+        raise LookupError("a public address takes no credential that could be made up")
     named = _users(definition)
     changed = {}
     for name, value in material.items():

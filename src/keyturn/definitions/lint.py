@@ -38,7 +38,7 @@ def _test(definition: Definition, log: Log) -> None:
             "the test does not tell who answered",
             "Extract `principal`, or give a reason: identity: {none: why}.",
         )
-    elif who.principal is None:
+    elif who.principal is None and not isinstance(definition.auth, NoAuth):
         log.remark(
             test.line, "test.identity", "the principal is not told", "A key of another account would pass."
         )

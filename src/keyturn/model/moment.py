@@ -18,3 +18,12 @@ def ago(seconds: float) -> str:
         if abs(seconds) >= size:
             return f"{seconds / size:.0f} {word}"
     return f"{seconds:.0f} s"
+
+
+def span(seconds: float) -> str:
+    """A duration in words."""
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= 2 * size or seconds == size:
+            amount = f"{seconds / size:g}"
+            return f"{amount} {unit}" + ("" if amount == "1" else "s")
+    return "1 second" if seconds == 1 else f"{seconds:g} seconds"

@@ -202,13 +202,45 @@ def locate(row: RowOf, access: Access, material: Material) -> Ref:
 
 
 def principal_key(hub: Keyturn, row: RowOf, connection: Connection) -> str:
-    """The name of the remote account, the same for every connection to it by the same method."""
-    proven = {PROVEN: connection.identity.get("principal", "")}
-    named = [str({**connection.settings, **proven}.get(field, "")) for field in row.method.principal]
+    """The name of the remote account, the same for every connection to it by the same method.
+
+    Where two users take turns the pair is the account, whichever of them is in use.
+    """
     own = [str(hub.catalog.definition(connection.definition_hash).id)] if connection.definition_hash else []
+    named = _named(row, connection)
     if not any(named):
         return f"{connection.system}/{connection.method}/{connection.id}"
     return "/".join([connection.system, connection.method, *own, *named])
+
+
+_AND = " and "
+
+
+def _named(row: RowOf, connection: Connection) -> list[str]:
+    proven = {PROVEN: connection.identity.get("principal", "")}
+    values = {name: str(value) for name, value in {**connection.settings, **proven}.items()}
+    named = [values.get(field, "") for field in row.method.principal]
+    pair = {values[slot] for slot in row.card.slot_names if values.get(slot)}
+    return [_AND.join(sorted(pair)) if value in pair else value for value in named]
+
+
+def _not_halved(tx: Tx, row: RowOf, connection: Connection) -> None:
+    """One of two users that take turns is nobody's alone: the other's turn would end what is used here.
+
+    Raises: Conflict naming the connection that has it.
+    """
+    if not any(row.method.field(slot) for v in row.method.variants for slot in v.card.slot_names):
+        return
+    named = _named(row, connection)
+    mine, start = named[-1], "/".join([connection.system, connection.method, *named[:-1], ""])
+    for name, theirs in connections.identities(tx, start):
+        members = theirs.removeprefix(start)
+        if members != mine and set(members.split(_AND)) & set(mine.split(_AND)):
+            raise Conflict(
+                f"{name} rotates {members}, and this connection would use {mine}: one would end the other's password",
+                hint=f"Let the programs use {name}, or disconnect it first.",
+                field="user",
+            )
 
 
 def _save(
@@ -230,6 +262,7 @@ def _save(
         seals.append(hub.secrets.sealing(admin_row(connection.id), admin.to_bytes(), now))
 
     def work(tx: Tx) -> Connection:
+        _not_halved(tx, row, connection)
         principal_id = principals.ensure(tx, identity)
         current = version_id if material is not None else None
         whole = Connection(

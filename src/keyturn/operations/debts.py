@@ -102,6 +102,11 @@ def try_again(hub: Keyturn, debt: Debt) -> bool:
     try:
         try:
             attempt = _begin(hub, debt, connection, epoch)
+            if asleep := _asleep(attempt):
+                hub.store.write(
+                    lambda tx: debts.postpone(tx, debt.id, asleep, {**debt.facts, "last": _ASLEEP})
+                )
+                return False
             paid, said = _attempt(attempt)
         except (LeaseLost, StoreUnavailable):
             raise
@@ -109,7 +114,7 @@ def try_again(hub: Keyturn, debt: Debt) -> bool:
             paid, said = False, error.message
         if not paid:
             wait_s = _LADDER_S[min(debt.tries, len(_LADDER_S) - 1)] * hub.settings.patience
-            facts = {**debt.facts, "last": said}
+            facts = {**debt.facts, "last": said, **_used_again(debt, said)}
             hub.store.write(lambda tx: debts.postpone(tx, debt.id, time.time() + wait_s, facts))
         return paid
     finally:
@@ -184,8 +189,41 @@ def _begin(hub: Keyturn, debt: Debt, connection: Connection, epoch: int) -> _Att
     return _Attempt(hub, debt, connection, epoch, row, access, current, version, ref, material)
 
 
+_ASLEEP = (
+    "it ends when nobody uses it for long enough, and a test is a use: looked at once, when that time is over"
+)
+_USED = "it is still accepted: somebody has used it meanwhile, or it does not end by itself"
+
+
+def _asleep(it: _Attempt) -> float:
+    """Until when a grant that nobody may end is left alone; 0 when it is to be looked at now."""
+    until = float(it.debt.facts.get("unused_until", 0.0))
+    return (
+        until
+        if it.debt.kind == "unrevocable_grant" and it.version is not None and until > time.time()
+        else 0.0
+    )
+
+
+def _used_again(debt: Debt, said: str) -> dict[str, float]:
+    """The one look has used it: the whole time begins anew."""
+    if said != _USED:
+        return {}
+    return {"unused_until": time.time() + float(debt.facts["unused_for_s"])}
+
+
+def _ended_unused(it: _Attempt, version: Version) -> tuple[bool, str]:
+    """A grant that nobody used for as long as the vendor lets one sleep: tested once, and dead or used by somebody."""
+    proven, said = _refused(it, version, Proof.D2)
+    if proven:
+        return _paid(it, Proof.D2, said)
+    return False, _USED if said.startswith(f"tested: {Verdict.ACCEPTED.value}") else said
+
+
 def _attempt(it: _Attempt) -> tuple[bool, str]:
     """Looks, ends, looks again, proves. Whether it is paid, and what was seen."""
+    if it.debt.kind == "unrevocable_grant" and it.version is not None and "unused_until" in it.debt.facts:
+        return _ended_unused(it, it.version)
     if why := it.hub.store.read(lambda tx: _why_a_person(tx, it)):
         return False, f"a person decides: {why}"
     place, refusal, ended = _look(it), "", False

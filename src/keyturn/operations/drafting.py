@@ -53,6 +53,28 @@ _PARTS: Mapping[str, tuple[str, str, str, str]] = {
     "basic": ("password", "user", "Password", "User"),
     "client": ("client_secret", "client_id", "Client secret", "Client id"),
 }
+_HELP: Mapping[str, str] = {
+    "api_key": "As it is shown when it is made.",
+    "key_id": "By which it is listed and ended.",
+    "password": "Its current password.",
+    "user": "The name it signs in with.",
+    "client_id": "As the client was registered.",
+    "client_secret": "As it is shown when it is made.",
+}
+_WAYS = (*_PARTS, "consent", "none")
+
+
+def _held(said: Answers) -> bool:
+    """Whether somebody makes the credential: a grant comes of a consent, and a public address needs none."""
+    return said.get("auth") in _PARTS
+
+
+def _is(*ways: str) -> Callable[[Answers], bool]:
+    return lambda said: said.get("auth") in ways
+
+
+def _needs_any(said: Answers) -> bool:
+    return said.get("auth") != "none"
 
 
 def _by_hub(said: Answers) -> bool:
@@ -61,6 +83,11 @@ def _by_hub(said: Answers) -> bool:
 
 def _beside(said: Answers) -> bool:
     return said.get("together") == "yes"
+
+
+def _by_consent(said: Answers) -> bool:
+    """Whether a person must take the consent back: no address revokes it, or that would end the new one too."""
+    return said.get("auth") == "consent" and not said.get("revoke_url")
 
 
 def _set(name: str) -> Callable[[Answers], bool]:
@@ -113,23 +140,30 @@ QUESTIONS: tuple[Question, ...] = (
         "auth",
         "How does a credential travel?",
         "bearer: Authorization: Bearer KEY; header or query: a name of its own; basic: user and password; "
-        "client: an OAuth client's id and secret.",
+        "client: an OAuth client's id and secret; consent: OAuth, a person allows it in a browser; none: a public address.",
         kind="choice",
-        choices=tuple(_PARTS),
+        choices=_WAYS,
         default=_const("bearer"),
     ),
     Question(
         "carrier",
         "What is the header or parameter called?",
         example="X-API-Key",
-        when=lambda said: said.get("auth") in {"header", "query"},
+        when=_is("header", "query"),
+    ),
+    Question(
+        "authorize_url",
+        "Where does a person allow it?",
+        example="https://acme.example/oauth/authorize",
+        kind="url",
+        when=_is("consent"),
     ),
     Question(
         "token_url",
         "Where is the token fetched?",
         example="https://acme.example/oauth/token",
         kind="url",
-        when=lambda said: said.get("auth") == "client",
+        when=_is("client", "consent"),
     ),
     Question(
         "scope",
@@ -137,7 +171,42 @@ QUESTIONS: tuple[Question, ...] = (
         "Separated by spaces; none is fine.",
         "read write",
         default=_const(""),
-        when=lambda said: said.get("auth") == "client",
+        when=_is("client", "consent"),
+    ),
+    Question(
+        "rotates",
+        "Does every refresh give a new refresh token?",
+        "always: and the used one ends; sometimes; never: the same one goes on.",
+        kind="choice",
+        choices=("always", "sometimes", "never"),
+        default=_const("always"),
+        when=_is("consent"),
+    ),
+    Question(
+        "idle_days",
+        "After how many days does a refresh token end that nobody uses?",
+        "0 when it does not, or nobody knows.",
+        kind="number",
+        default=_const("0"),
+        when=_is("consent"),
+    ),
+    Question(
+        "shared",
+        "Does ending one consent end the others of the same person and application?",
+        "yes is the safer side: then the old one is never ended while the new one is in use.",
+        kind="choice",
+        choices=("yes", "no"),
+        default=_const("yes"),
+        when=_is("consent"),
+    ),
+    Question(
+        "revoke_url",
+        "Where is a token revoked (RFC 7009)?",
+        "Empty when there is no such address: then a person ends it.",
+        "https://acme.example/oauth/revoke",
+        kind="url",
+        default=_const(""),
+        when=_is("consent"),
     ),
     Question("test_path", "Which harmless GET answers with who is asking?", example="/me", kind="path"),
     Question(
@@ -146,12 +215,37 @@ QUESTIONS: tuple[Question, ...] = (
         "A JSON path. `none` when it tells nobody: then a key of another account would pass.",
         "$.user.id",
         kind="json",
+        when=_needs_any,
+    ),
+    Question(
+        "always",
+        "Where in its answer does something stand that is always there?",
+        "A JSON path. An error page has nothing there, and so it is not taken for an answer.",
+        "$.status",
+        kind="json",
+        when=lambda said: said.get("auth") == "none" or said.get("who") == "none",
     ),
     Question(
         "refused",
         "With which HTTP status is a dead credential refused?",
         kind="status",
         default=_const("401"),
+        when=_needs_any,
+    ),
+    Question(
+        "locks_after",
+        "After how many refused logins is the account locked?",
+        "0 when it never is, or nobody knows. The hub stops well before.",
+        kind="number",
+        default=_const("0"),
+        when=_needs_any,
+    ),
+    Question(
+        "settles",
+        "For how many seconds may a new one still be refused, or an ended one still work?",
+        kind="number",
+        default=_const("30"),
+        when=_needs_any,
     ),
     Question(
         "made_by",
@@ -160,6 +254,7 @@ QUESTIONS: tuple[Question, ...] = (
         kind="choice",
         choices=("hub", "person"),
         default=_const("person"),
+        when=_held,
     ),
     Question(
         "together",
@@ -167,6 +262,7 @@ QUESTIONS: tuple[Question, ...] = (
         "no: the new one ends the old one the moment it is made.",
         kind="choice",
         choices=("yes", "no"),
+        when=_held,
     ),
     Question(
         "create_path",
@@ -197,13 +293,14 @@ QUESTIONS: tuple[Question, ...] = (
         "how_made",
         "What does a person do to make one?",
         example="Settings > API: New key; copy it",
-        when=lambda said: not _by_hub(said),
+        when=lambda said: _held(said) and not _by_hub(said),
     ),
     Question(
         "how_ended",
-        "What does a person do to end the old one?",
-        example="Settings > API: Delete the previous key",
-        when=lambda said: not _by_hub(said) and _beside(said),
+        "What does a person do to end one?",
+        "The old one after a rotation, where both work, and the last one when the connection is given up.",
+        "Settings > API: Delete the key",
+        when=lambda said: _by_consent(said) or (_held(said) and not (_by_hub(said) and _beside(said))),
     ),
     Question(
         "list_path",
@@ -223,10 +320,21 @@ QUESTIONS: tuple[Question, ...] = (
     ),
     Question("list_id", "Where in each is its id?", example="$.id", kind="json", when=_set("list_path")),
     Question(
+        "list_name",
+        "And its name?",
+        "A new one is made with a name of ours (a field `name`), by which it is found when the answer was lost. "
+        "`none` when no name is listed.",
+        "$.name",
+        kind="json",
+        default=_const("none"),
+        when=_set("list_path"),
+    ),
+    Question(
         "days",
         "After how many days should one be replaced?",
         kind="number",
         default=_const("90"),
+        when=_needs_any,
     ),
     Question(
         "sample_path",
@@ -287,7 +395,7 @@ def checked(question: Question, text: str, said: Answers) -> str:
         raise wrong("lower-case words joined by -")
     if question.name == "delete_path" and "{id}" not in value:
         raise wrong("{id} must stand in it, or it would end all of them")
-    if question.kind == "json" and not (value == "none" and question.name == "who"):
+    if question.kind == "json" and not (value == "none" and question.name in {"who", "list_name"}):
         try:
             compile_path(value)
         except PathRefused as refused:
@@ -358,34 +466,54 @@ def write(path: Path, text: str, *, force: bool = False) -> None:
         ) from None
 
 
+_ADDRESSES = (
+    "address",
+    "authorize_url",
+    "token_url",
+    "revoke_url",
+    "test_path",
+    "create_path",
+    "list_path",
+    "sample_path",
+)
+_THROTTLED = {
+    "when": {"status": [429]},
+    "class": "rate_limited",
+    "wait": {"header": "Retry-After", "as": "seconds"},
+}
+_FAILED = {"when": {"status_from": 500}, "class": "transient"}
+_LOCKED_S = 900  # over how long refusals are counted, where a system says how many but not for how long
+
+
 # -- the document ----------------------------------------------------------------------------------------------------------
 
 
 def _document(said: Answers) -> dict[str, Any]:
-    secret, handle, secret_title, handle_title = _PARTS[said["auth"]]
-    makes, beside = _by_hub(said), _beside(said)
-    has_handle = said["auth"] in {"basic", "client"} or (makes and beside)
-    parts: dict[str, Any] = {secret: {"secret": True, "title": secret_title, "trim": True}}
-    if has_handle:
-        parts[handle] = {"secret": False, "title": handle_title, "trim": True}
-    days = int(said["days"])
     found: dict[str, Any] = {"schema": "rest-credential/v1", "id": said["id"], "title": said["title"]}
     if said["docs"]:
         found["docs"] = said["docs"]
     inputs = _inputs(said)
     if inputs:
         found["inputs"] = inputs
+    found |= {"hosts": said["hosts"].split(), "base_url": _filled(said["address"])}
+    asks = {"method": "GET", "path": _filled(said["test_path"])}
+    if said["auth"] == "none":
+        found |= {
+            "auth": {"kind": "none"},
+            "test": {
+                "request": asks,
+                **_success(said),
+                "identity": {"none": "A public address knows nobody"},
+            },
+            "errors": [_THROTTLED, _FAILED],
+        }
+        return found | _sample(said)
     found |= {
-        "hosts": said["hosts"].split(),
-        "base_url": _filled(said["address"]),
-        "credential": {
-            "parts": parts,
-            "overlap": {"supported": True} if beside else {"supported": False, "max_active": 1},
-            "expiry": {"policy_days": days} if days else {"none": "The vendor sets no limit"},
-        },
-        "auth": _auth(said, secret),
+        **_credential(said),
+        "auth": _auth(said),
         "test": {
-            "request": {"method": "GET", "path": _filled(said["test_path"])},
+            "request": asks,
+            **_success(said),
             "identity": {"none": "The answer tells nobody"}
             if said["who"] == "none"
             else {"principal": {"json": said["who"]}},
@@ -398,27 +526,67 @@ def _document(said: Answers) -> dict[str, Any]:
             "request": {"method": "GET", "path": _filled(said["list_path"])},
             "items": said["list_items"],
             "id": said["list_id"],
+            **({"label": said["list_name"]} if said["list_name"] != "none" else {}),
         }
-    if said["sample_path"]:
-        limit = {"limit_param": said["sample_limit"]} if said["sample_limit"] else {}
-        read = {
-            "request": {"method": "GET", "path": _filled(said["sample_path"])},
-            "items": said["sample_items"],
-        }
-        found["sample"] = {"list": {**read, **limit}}
-    found["rotation"] = _rotation(said, secret, handle)
-    if not makes:
-        found["manual"] = _manual(said, [secret, *([handle] if said["auth"] == "client" else [])])
+    found |= _sample(said)
+    if said["auth"] == "basic" and not _beside(said):
+        found["principal"] = ["user", *inputs]  # typed with each new password, and the same user each time
+    found["rotation"] = {**_rotation(said), "propagation": _settling(said)}
+    if not (_by_hub(said) and _beside(said)):
+        found["manual"] = _manual(said)
     return found
+
+
+def _success(said: Answers) -> dict[str, Any]:
+    """What an answer must have to count, where no account in it shows that it is one."""
+    if "always" not in said:
+        return {}
+    return {"success": [{"status": {"in": [200]}}, {"json": {"path": said["always"], "exists": True}}]}
+
+
+def _credential(said: Answers) -> dict[str, Any]:
+    """The parts that are stored, how many at once, and when one is due."""
+    days = int(said["days"])
+    rest: dict[str, Any] = {
+        "expiry": {"policy_days": days} if days else {"none": "The vendor sets no limit"},
+    }
+    if int(said["locks_after"]):
+        rest["lockout"] = {"max_failures": int(said["locks_after"]), "window_s": _LOCKED_S}
+    if said["auth"] == "consent":
+        client = {
+            "client_id": _part("client_id", "Client id", secret=False),
+            "client_secret": _part("client_secret", "Client secret"),
+        }
+        return {"admin": {"parts": client}, "credential": {"overlap": {"supported": True}, **rest}}
+    secret, handle, secret_title, handle_title = _PARTS[said["auth"]]
+    parts: dict[str, Any] = {secret: _part(secret, secret_title)}
+    if said["auth"] in {"basic", "client"} or (_by_hub(said) and _beside(said)):
+        parts[handle] = _part(handle, handle_title, secret=False)
+    overlap = {"supported": True} if _beside(said) else {"supported": False, "max_active": 1}
+    return {"credential": {"parts": parts, "overlap": overlap, **rest}}
+
+
+def _part(name: str, title: str, *, secret: bool = True) -> dict[str, Any]:
+    return {"secret": secret, "title": title, "help": _HELP[name], "trim": True}
+
+
+def _sample(said: Answers) -> dict[str, Any]:
+    """What jobs may read a piece of, where something was named."""
+    if not said["sample_path"]:
+        return {}
+    request = {"method": "GET", "path": _filled(said["sample_path"])}
+    limit = {"limit_param": said["sample_limit"]} if said["sample_limit"] else {}
+    return {"sample": {"list": {"request": request, "items": said["sample_items"], **limit}}}
+
+
+def _settling(said: Answers) -> dict[str, Any]:
+    seconds = int(said["settles"])
+    return {"every_s": 2, "for_s": seconds, "revoke_s": seconds, "consecutive": 1}
 
 
 def _inputs(said: Answers) -> dict[str, Any]:
     host = urlsplit(said["address"]).netloc
-    named = dict.fromkeys(
-        name
-        for key in ("address", "token_url", "test_path", "create_path", "list_path", "sample_path")
-        for name in _NAME.findall(said.get(key, ""))
-    )
+    named = dict.fromkeys(name for key in _ADDRESSES for name in _NAME.findall(said.get(key, "")))
     return {
         name: {
             "title": name.replace("_", " ").capitalize(),
@@ -432,17 +600,38 @@ def _filled(text: str) -> str:
     return _NAME.sub(r"${input.\1}", text)
 
 
-def _auth(said: Answers, secret: str) -> dict[str, Any]:
+def _auth(said: Answers) -> dict[str, Any]:
     kind = said["auth"]
-    if kind == "bearer":
-        return {"kind": "bearer", "token": f"${{secret.{secret}}}"}
     if kind == "basic":
         return {"kind": "basic", "username": "${secret.user}", "password": "${secret.password}"}
-    if kind == "client":
+    if kind in {"client", "consent"}:
         scope = {"scope": said["scope"].split()} if said["scope"] else {}
-        return {"kind": "oauth2_cc", "token_url": _filled(said["token_url"]), **scope}
+        common = {"token_url": _filled(said["token_url"]), **scope}
+        return {"kind": "oauth2_cc", **common} if kind == "client" else {**_grant(said), **common}
+    secret = _PARTS[kind][0]
+    if kind == "bearer":
+        return {"kind": "bearer", "token": f"${{secret.{secret}}}"}
     place = [{"in": kind, "name": said["carrier"], "format": f"${{secret.{secret}}}"}]
     return {"kind": "api_key", "place": place, **({"allow_secret_in_url": True} if kind == "query" else {})}
+
+
+def _grant(said: Answers) -> dict[str, Any]:
+    """A person's consent, and how its refresh tokens live."""
+    idle = {"idle_days": int(said["idle_days"])} if int(said["idle_days"]) else {}
+    found: dict[str, Any] = {
+        "kind": "oauth2_code",
+        "authorize_url": _filled(said["authorize_url"]),
+        # One that never changes is used for each test, which proves the grant itself and not a token that lives on.
+        "refresh": {
+            "rotates": said["rotates"],
+            **idle,
+            **({"before_test": True} if said["rotates"] == "never" else {}),
+        },
+        "grant_shared_per_user_and_app": said["shared"] == "yes",
+    }
+    if said["revoke_url"]:
+        found["revoke"] = {"url": _filled(said["revoke_url"]), "token": "refresh_token"}
+    return found
 
 
 def _errors(said: Answers) -> list[dict[str, Any]]:
@@ -451,14 +640,19 @@ def _errors(said: Answers) -> list[dict[str, Any]]:
     if refused != 403:
         found.append({"when": {"status": [403]}, "class": "permission"})
     if refused != 429:
-        wait = {"header": "Retry-After", "as": "seconds"}
-        found.append({"when": {"status": [429]}, "class": "rate_limited", "wait": wait})
-    found.append({"when": {"status_from": 500}, "class": "transient"})
+        found.append(_THROTTLED)
+    found.append(_FAILED)
     return found
 
 
-def _rotation(said: Answers, secret: str, handle: str) -> dict[str, Any]:
+def _rotation(said: Answers) -> dict[str, Any]:
     death: dict[str, Any] = {"with": "retiring", "expect": {"class": "credential_invalid"}}
+    if said["auth"] == "consent":
+        if said["rotates"] == "never":
+            death["expect"] = {"class": "reauth_required"}
+        also = {"also": ["refresh_fails"]} if said["rotates"] == "always" else {}
+        return {"mode": "reconsent", "dead_check": {**death, **also}}
+    secret, handle, _, _ = _PARTS[said["auth"]]
     if said.get("list_path"):
         death["also"] = ["listed_absent"]
     if not _by_hub(said):
@@ -477,20 +671,27 @@ def _rotation(said: Answers, secret: str, handle: str) -> dict[str, Any]:
     )
     return {
         "mode": "create_then_revoke",
-        "create": {**create, "handle": handle, "marker_field": "name"},
+        # A mark that no list shows finds nothing.
+        "create": {
+            **create,
+            "handle": handle,
+            **({"marker_field": "name"} if said.get("list_name", "none") != "none" else {}),
+        },
         "revoke": {"request": {"method": "DELETE", "path": ended}},
         "dead_check": death,
     }
 
 
-def _manual(said: Answers, pasted: list[str]) -> dict[str, Any]:
-    beside = _beside(said)
-    found: dict[str, Any] = {
-        "effect": "overlap" if beside else "old_dies_immediately",
-        "requires_pause": not beside,
-        "create_steps": [{"text": said["how_made"]}],
-        "paste_fields": pasted,
-    }
-    if beside:
-        found["revoke_steps"] = [{"text": said["how_ended"]}]
-    return found
+def _manual(said: Answers) -> dict[str, Any]:
+    if said["auth"] == "consent":
+        found: dict[str, Any] = {
+            "effect": "overlap",
+            "create_steps": [{"text": "Open the consent page from the task and allow it"}],
+        }
+        return {**found, "revoke_steps": [{"text": said["how_ended"]}]} if _by_consent(said) else found
+    beside, secret, handle = _beside(said), *_PARTS[said["auth"]][:2]
+    found = {"effect": "overlap" if beside else "old_dies_immediately", "requires_pause": not beside}
+    if not _by_hub(said):
+        found["create_steps"] = [{"text": said["how_made"]}]
+        found["paste_fields"] = [secret, *([handle] if said["auth"] in {"basic", "client"} else [])]
+    return {**found, "revoke_steps": [{"text": said["how_ended"]}]}

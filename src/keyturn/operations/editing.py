@@ -77,7 +77,7 @@ def edit(
         if unfinished is not None and (values or admin):
             raise Conflict(
                 f"{before.name} has a run that has not ended ({unfinished.id})",
-                hint="Wait until it has: it works with the settings it started with.",
+                hint=f"`keyturn cancel {unfinished.id}` ends one that changed nothing yet; else wait until it has ended.",
                 run=unfinished.id,
             )
         if changed:

@@ -510,17 +510,21 @@ def _not_begun(run_id: str) -> Conflict:
 
 def _may_have_changed(tx: Tx, run: Run) -> bool:
     """Whether anything may be at the vendor: sent by us and not refused for certain, or done by a person who was asked."""
-    sent: set[str] = set()
+    sent: dict[str, int] = {}  # calls of a step that no answer says were refused
     for line in journal.of_run(tx, run.id):
-        if line.kind is LineKind.RECEIPT or line.facts.get("what") == "outage":
+        outage = line.kind is LineKind.OBSERVED and line.facts.get("what") == "outage"
+        if outage or line.kind is LineKind.RECEIPT:
             return True
         if line.kind is LineKind.INTENT:
-            if line.step in sent:
-                return True  # twice without a clear answer to the first
-            sent.add(line.step)
-        elif line.kind is LineKind.OUTCOME and line.facts.get("outcome") == Outcome.NOT_APPLIED.value:
-            sent.discard(line.step)
-    return bool(sent) or any(task.state is TaskState.SUBMITTED for task in tasks.of_run(tx, run.id))
+            sent[line.step] = sent.get(line.step, 0) + 1
+        elif line.kind is LineKind.OUTCOME:
+            outcome = line.facts.get("outcome")
+            if outcome == Outcome.APPLIED.value:
+                return True
+            # `resolved`: found out afterwards. What the call left behind may be owed, so that run is not a clean one.
+            if outcome == Outcome.NOT_APPLIED.value and not line.facts.get("resolved"):
+                sent[line.step] = max(0, sent.get(line.step, 0) - 1)
+    return any(sent.values()) or any(task.state is TaskState.SUBMITTED for task in tasks.of_run(tx, run.id))
 
 
 def _end(tx: Tx, run: Run, epoch: int, now: float, by: str, why: str) -> None:
@@ -579,6 +583,8 @@ def cancel(hub: Keyturn, run_id: str) -> Run:
                 else f"It only rolls forward: `keyturn run {run_id}` says what it waits for.",
             )
         _end(tx, as_is, epoch, now, by, "cancelled")
+        if as_is.new_version_id:  # offered and refused: it never was anywhere but here
+            versions.move(tx, as_is.new_version_id, State.REFUSED, now, {State.SEALED, State.REQUESTED})
 
     hub.store.write(work)
     return get(hub, run_id)

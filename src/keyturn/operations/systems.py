@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +12,19 @@ from typing import Any
 from keyturn import definitions
 from keyturn.bootstrap import Keyturn
 from keyturn.catalog import Catalog
-from keyturn.contract.manifest import EGRESS, Field, GuideStep, Method, Permission
+from keyturn.contract.manifest import EGRESS, Field, GuideStep, Method, Permission, System
 from keyturn.contract.values import NetworkPolicy
+from keyturn.definitions.auth import OAuth
 from keyturn.definitions.check import Report, check
+from keyturn.definitions.model import Definition
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
 from keyturn.model.credential import LIVE, Connection, State, Version
 from keyturn.model.ids import ConnectionId
-from keyturn.model.moment import iso
+from keyturn.model.moment import iso, span
+from keyturn.model.plan import Plan
 from keyturn.model.run import TERMINAL, Debt, Line, Run, RunState, Task
-from keyturn.operations import jobs, runs, schedule
+from keyturn.operations import examples, jobs, runs, schedule
 from keyturn.operations.connections import find
 from keyturn.operations.leases import users
 from keyturn.storage import connections, journal, projects, tasks, versions
@@ -101,7 +105,10 @@ def page(catalog: Catalog, name: str, egress: Sequence[str] = ()) -> dict[str, A
         "title": system.title,
         "summary": system.summary,
         "docs": list(system.docs),
-        "methods": [_method(system.name, method, egress) for method in system.methods],
+        "methods": [
+            {**_method(system.name, method, egress), "plans": _plans(catalog, system, method)}
+            for method in system.methods
+        ],
     }
 
 
@@ -114,7 +121,7 @@ def _method(system: str, method: Method, egress: Sequence[str]) -> dict[str, Any
         "summary": method.summary,
         **_card_short(method.card),
         "ends_on": method.card.dies_on,
-        "card": card_page(method.card),
+        "card": card_page(method.card) | ({"Ends by itself": ends} if (ends := life(method)) else {}),
         "variants": [
             {
                 "name": v.name,
@@ -134,6 +141,40 @@ def _method(system: str, method: Method, egress: Sequence[str]) -> dict[str, Any
         "unsupported": dict(method.unsupported),
         "env": dict(method.env),
     }
+
+
+def life(method: Method) -> str:
+    """When a grant ends although nobody ends it; empty where nothing is known, or it is a setting."""
+    auth = method.rest.auth if isinstance(method.rest, Definition) else None
+    if not isinstance(auth, OAuth):
+        return ""
+    said = []
+    if auth.refresh.idle_days:
+        said.append(f"{auth.refresh.idle_days:g} days after its last use")
+    if auth.refresh.absolute_days:
+        said.append(f"{auth.refresh.absolute_days:g} days after the consent, whatever its use")
+    return " or ".join(said)
+
+
+def _plans(catalog: Catalog, system: System, method: Method) -> list[dict[str, Any]]:
+    """What a rotation does, step by step; for each variant as well."""
+    return [
+        {
+            "name": name,
+            "administrator": examples.is_told(method),
+            "steps": _plan(made),
+            "warnings": list(made.warnings),
+        }
+        for name, made in examples.rotations(catalog, system, method)
+    ]
+
+
+def _plan(made: Plan) -> list[dict[str, Any]]:
+    last = made.point_of_no_return()
+    return [
+        {"title": step.title, "call": step.call, "who": step.who, "can_be_undone": number < last}
+        for number, step in enumerate(made.steps)
+    ]
 
 
 def _steps(method: Method) -> dict[str, Any]:
@@ -166,11 +207,15 @@ def card_page(card: Card) -> dict[str, str]:
     if card.admin_path:
         said["Administrator"] = "a separate administrator credential can set it"
     if card.settle_create_s or card.settle_revoke_s:
-        said["Settles within"] = f"{card.settle_create_s:g} s when new, {card.settle_revoke_s:g} s when ended"
+        said["Settles within"] = (
+            f"{span(card.settle_create_s)} when new, {span(card.settle_revoke_s)} when ended"
+        )
     if card.derived_ttl_s:
-        said["Tokens made from it"] = f"live up to {card.derived_ttl_s:g} s longer"
+        said["Tokens made from it"] = f"live up to {span(card.derived_ttl_s)} longer"
     if card.lockout:
-        said["Lock-out"] = f"after {card.lockout.max_failures} refused logins in {card.lockout.window_s:g} s"
+        said["Lock-out"] = (
+            f"after {card.lockout.max_failures} refused logins in {span(card.lockout.window_s)}"
+        )
     if card.dies_on:
         said["The vendor ends it"] = card.dies_on
     return said
@@ -207,9 +252,20 @@ def _permission(each: Permission, egress: Sequence[str]) -> dict[str, Any]:
     return {**vars(each), "who": who}
 
 
+_EXPRESSION = re.compile(r"\$\{(?:([a-z]+)\.)?([A-Za-z0-9_.-]+)(?:\|[^}]*)?\}")
+_WHICH = {"retiring": "old ", "current": "current ", "pending": "new "}
+
+
+def unfilled(text: str, form: str = "<{}>") -> str:
+    """A text before it has a connection: `<domain>` where that one's domain will stand."""
+    return _EXPRESSION.sub(lambda m: form.format(_WHICH.get(m[1] or "", "") + m[2]), text)
+
+
 def _guide(step: GuideStep) -> dict[str, Any]:
     return {
-        key: list(value) if isinstance(value, tuple) else value for key, value in vars(step).items() if value
+        key: list(value) if isinstance(value, tuple) else unfilled(value)
+        for key, value in vars(step).items()
+        if value
     }
 
 
@@ -468,8 +524,22 @@ def run_page(hub: Keyturn, run: Run) -> dict[str, Any]:
         "serving": runs.serving(hub, connection),
         "alive": [_alive(v) for v in known if v.state in LIVE],
         "validation": _validation(hub, connection, run.new_version_id),
+        "gap": _gap(hub, run),
         "next": next_action(hub, run, connection, open_tasks, open_debts),
     }
+
+
+def _gap(hub: Keyturn, run: Run) -> dict[str, Any] | None:
+    """While the old one was refused and the new one not yet in use, as exactly as it was looked at; None where neither
+    was seen. `until` is None while it lasts."""
+    if run.plan.gap_class not in {GapClass.Z2, GapClass.Z3}:
+        return None
+    said = runs.lines(hub, run.id)
+    since = next((line.at for line in said if line.facts.get("what") == "outage"), None)
+    if since is None:
+        return None
+    until = next((line.at for line in said if line.facts.get("decision") == "cutover"), None)
+    return {"since": iso(since), "until": iso(until), "seconds": round((until or time.time()) - since, 3)}
 
 
 def _alive(version: Version) -> str:

@@ -18,6 +18,8 @@ def plan(situation: Situation, goal: Goal) -> Plan:
     if builder is None:
         raise InvalidInput(f"{goal.value} is not available for {situation.method.title}", field="goal")
     _check_state(situation, goal)
+    if not shapes.has_credential(situation):
+        builder = _without_credential
     return _with_siblings(situation, builder(situation, goal))
 
 
@@ -109,6 +111,27 @@ def _reauthorize(situation: Situation, goal: Goal) -> Plan:
     return _rotate(situation, goal)
 
 
+def _without_credential(situation: Situation, goal: Goal) -> Plan:
+    """A public address: there is nothing to make and nothing to end, only to begin and to stop using it."""
+    if goal in {Goal.DISCONNECT, Goal.REVOKE}:
+        return _make(situation, goal, (shapes.release(), _closing(goal)))
+    if goal is Goal.RECONNECT:
+        back = Step("stage", Kind.SET, "Nothing to bring: the address is public", params={"public": True})
+        return _make(situation, goal, (back, *shapes.switch(situation), _closing(goal)))
+    name = situation.connection.name
+    raise InvalidInput(
+        f"{name} has no credential: there is nothing to {goal.value}",
+        hint=f"`keyturn test {name}` tells whether it answers.",
+        field="goal",
+    )
+
+
+def _closing(goal: Goal) -> Step:
+    ends = {Goal.REVOKE: ConnectionState.REVOKED, Goal.DISCONNECT: ConnectionState.DISCONNECTED}
+    state = ends.get(goal, ConnectionState.ACTIVE).value
+    return Step("close", Kind.CLOSE, f"Mark the connection {state}", params={"state": state})
+
+
 def _refresh(situation: Situation, goal: Goal) -> Plan:
     if "authorizer" not in situation.can:
         raise InvalidInput(f"{situation.method.title} has no refresh token", field="goal")
@@ -146,17 +169,13 @@ def _disconnect(situation: Situation, goal: Goal) -> Plan:
             Step(
                 "drop",
                 Kind.REVOKE,
-                "Delete the remote identity",
+                "Give the remote identity up",
                 call=f"{shapes.call(situation, 'drop', 'delete')}: {situation.connection.identity.get('principal', 'the user')}",
                 target="principal",
                 reversible=False,
             )
         )
-    state = ConnectionState.REVOKED if goal is Goal.REVOKE else ConnectionState.DISCONNECTED
-    steps.append(
-        Step("close", Kind.CLOSE, f"Mark the connection {state.value}", params={"state": state.value})
-    )
-    return _make(situation, goal, tuple(steps))
+    return _make(situation, goal, (*steps, _closing(goal)))
 
 
 def _reconnect(situation: Situation, goal: Goal) -> Plan:
@@ -165,9 +184,7 @@ def _reconnect(situation: Situation, goal: Goal) -> Plan:
         *shapes.stage(situation, consents=True),
         *shapes.switch(situation),
         *shapes.jobs(situation, holds=False),
-        Step(
-            "close", Kind.CLOSE, "Mark the connection active", params={"state": ConnectionState.ACTIVE.value}
-        ),
+        _closing(goal),
     )
     return _make(situation, goal, steps, shapes.rollback(situation))
 

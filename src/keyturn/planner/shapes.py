@@ -24,6 +24,12 @@ def call(situation: Situation, verb: str, otherwise: str) -> str:
     return situation.method.calls.get(verb, otherwise)
 
 
+def has_credential(situation: Situation) -> bool:
+    """Whether there is one at all: a secret that is typed, a grant, or something the hub or the vendor makes."""
+    typed = any(field.secret and field.group != "admin" for field in situation.method.fields)
+    return typed or bool(situation.can & {"authorizer", "issuer", "setter"})
+
+
 def preflight(situation: Situation) -> Step:
     """Look only: nothing is changed before this is green."""
     looks = (
@@ -398,7 +404,8 @@ def warnings(situation: Situation, goal: Goal) -> tuple[str, ...]:
     card = situation.card
     said: list[str] = []
     if card.dies_on:
-        said.append(f"The vendor withdraws this method on {card.dies_on}.")
+        move = f"`keyturn migrate {situation.connection.name} --to METHOD` moves to another"
+        said.append(f"The vendor withdraws this method by {card.dies_on}: {move}.")
     if card.gap_class is GapClass.Z2 and goal in {Goal.ROTATE, Goal.CONTAIN}:
         said.append(
             "The old credential stops working before the new one is stored: consumers are paused meanwhile."

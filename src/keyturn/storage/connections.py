@@ -95,6 +95,16 @@ def siblings(tx: Tx, connection: Connection) -> list[Connection]:
     return [_read(row) for row in tx.all(sql, connection.principal_id, connection.id)]
 
 
+def identities(tx: Tx, start: str) -> list[tuple[str, str]]:
+    """Name and remote identity of every connection that has one which begins with `start`, and holds a credential."""
+    sql = (
+        "SELECT c.name, p.identity FROM connection c JOIN principal p ON p.id = c.principal_id"
+        " WHERE substr(p.identity, 1, ?) = ? AND c.state NOT IN (?, ?) ORDER BY c.name"
+    )
+    gone = (ConnectionState.DISCONNECTED.value, ConnectionState.REVOKED.value)
+    return [(row[0], row[1]) for row in tx.all(sql, len(start), start, *gone)]
+
+
 def flip(tx: Tx, connection: Connection, to: VersionId) -> bool:
     """Points the connection at another version: compare-and-swap on the generation. False: somebody was faster."""
     return 1 == tx.run(

@@ -289,7 +289,7 @@ DEBTS: Mapping[str, tuple[str, str]] = {
     ),
     "unrevocable_grant": (
         "A grant that cannot be ended alone",
-        "Ending it would end more than itself. Remove it in the vendor's settings when nothing else uses it.",
+        "Ending it would end more than itself. It ends unused, and is looked at then; or remove it in the vendor's settings.",
     ),
     "unwanted": ("Not wanted", "It was made and is not used. Delete it at the vendor."),
     "unknown_grant": (

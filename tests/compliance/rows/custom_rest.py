@@ -1,13 +1,20 @@
-"""Custom REST against a certified OAuth server."""
+"""Custom REST: OAuth against a certified server; a password and keys of a system that only its definition describes.
+
+The definitions of the latter are what `keyturn definitions new` writes from answers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from keyturn.contract.values import Access
-from tests.compliance.case import DEFINITIONS, Case, granted, granted_elsewhere, undone, url_of
+from keyturn.model.run import Task
+from keyturn.model.secret import Material
+from keyturn.operations import drafting
+from keyturn_lab.vendors.notes import people
+from tests.compliance.case import DEFINITIONS, NETWORK, Case, granted, granted_elsewhere, undone, url_of
 from tests.compliance.lab import Lab
 
 
@@ -94,7 +101,126 @@ def oidc_grant(lab: Lab) -> Case:
     return case
 
 
+ACCOUNT, ELSEWHERE = "acme", "globex"
+_ASKS = {"test_path": "/me", "who": "$.account", "settles": "1"}
+_READS = {"sample_path": "/notes", "sample_items": "$.notes", "sample_limit": "per_page"}
+PUBLIC = {"auth": "none", "test_path": "/status", "always": "$.status"}
+PASSWORD = {
+    **_ASKS,
+    **_READS,
+    "auth": "basic",
+    "together": "no",
+    "how_made": "Open the users' page of Acme Notes, set a new password for the user and copy it",
+    "how_ended": "Open the users' page of Acme Notes and block the user",
+}
+KEYS = {
+    **_ASKS,
+    **_READS,
+    "auth": "header",
+    "carrier": "X-Api-Key",
+    "made_by": "hub",
+    "together": "yes",
+    "create_path": "/keys",
+    "value": "$.secret",
+    "handle": "$.id",
+    "delete_path": "/keys/{id}",
+    "list_path": "/keys",
+    "list_items": "$.keys",
+    "list_id": "$.id",
+    "list_name": "$.name",
+}
+
+
+def drafted(url: str, said: dict[str, str]) -> str:
+    """The definition that the wizard writes for Acme Notes; its address is made a setting, for a liar's to take its place."""
+    text, _ = drafting.draft({"title": "Acme Notes", "address": f"{url}/v1", **said}, NETWORK)
+    setting = f"inputs: {{address: {{title: Address, help: Without a path., default: '{url}'}}}}"
+    return text.replace(f"base_url: {url}/v1", f"{setting}\nbase_url: ${{input.address}}/v1")
+
+
+def notes_password(lab: Lab) -> Case:
+    """Basic: one user, whose new password ends the old one; a person sets it."""
+    there = lab.vendor("notes")
+    there.post("reset", {})
+    values = {"user": f"robot@{ACCOUNT}", "password": people.set_password(there.url, ACCOUNT)}
+
+    def person(task: Task) -> dict[str, str]:
+        if task.kind == "supply":
+            return {"user": f"robot@{ACCOUNT}", "password": people.set_password(there.url, ACCOUNT)}
+        people.block(there.url, ACCOUNT)
+        return {}
+
+    def elsewhere(access: Access) -> AbstractContextManager[tuple[Access, Material]]:
+        other = {"user": f"robot@{ELSEWHERE}", "password": people.set_password(there.url, ELSEWHERE)}
+        return nullcontext((access, Material(other, frozenset({"user"}))))
+
+    return Case(
+        "custom-rest",
+        "basic",
+        values,
+        alive=lambda: _alive(lab, "password"),
+        of=lambda material: material["password"],
+        wrong_values={**values, "password": "ktlab-not-the-password"},
+        definition=drafted(there.url, PASSWORD),
+        person=person,
+        wrong=lambda good: [good.replacing(password="ktlab-not-the-password")],
+        codes=frozenset({"credential_invalid"}),
+        aim=lambda aim: {"address": aim.url},
+        throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
+        elsewhere=elsewhere,
+    )
+
+
+def notes_keys(lab: Lab) -> Case:
+    """A key in a header: the API makes, lists and ends them, signed with the one in use."""
+    there = lab.vendor("notes")
+    there.post("reset", {})
+    first = _key(lab, ACCOUNT)
+    values = {"api_key": first["value"], "key_id": first["id"]}
+
+    def person(task: Task) -> dict[str, str]:
+        del task  # only when no key works any more
+        made = people.make_key(there.url, ACCOUNT)
+        return {"api_key": made["secret"], "key_id": made["id"]}
+
+    @contextmanager
+    def lost(access: Access, call: str) -> Iterator[Access]:
+        there.arm({"issue": "make_key", "revoke": "end_key"}[call], "answer_lost")
+        yield access
+
+    return Case(
+        "custom-rest",
+        "token",
+        values,
+        alive=lambda: _alive(lab, "key"),
+        of=lambda material: material["api_key"],
+        wrong_values={**values, "api_key": "ktlab-not-the-key"},
+        definition=drafted(there.url, KEYS),
+        person=person,
+        wrong=lambda good: [good.replacing(api_key="ktlab-not-the-key")],
+        codes=frozenset({"credential_invalid"}),
+        aim=lambda aim: {"address": aim.url},
+        throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
+        lost=lost,
+        elsewhere=lambda access: nullcontext(
+            (access, Material({"api_key": _key(lab, ELSEWHERE)["value"]}, frozenset({"key_id"})))
+        ),
+    )
+
+
+def _alive(lab: Lab, kind: str) -> set[str]:
+    found = lab.vendor("notes").alive()
+    return {each["value"] for each in found if each["kind"] == kind and each["owner"] == ACCOUNT}
+
+
+def _key(lab: Lab, account: str) -> dict[str, str]:
+    found = lab.vendor("notes").alive()
+    return next(each for each in found if each["kind"] == "key" and each["owner"] == account)
+
+
 ROWS = {
+    "custom-rest/basic": notes_password,
+    "custom-rest/token": notes_keys,
     "custom-rest/oauth2 client": oidc_client,
     "custom-rest/oauth2 consent": oidc_grant,
 }

@@ -1,5 +1,7 @@
 """One role and two roles on a real server: what is written, what is proven, what dies."""
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 
@@ -60,6 +62,39 @@ def test_one_role_is_set_and_the_old_value_dies(cluster, access, role, rotator, 
     assert (old.verdict, old.code) == (Verdict.REJECTED, "28P01")
     bogus = ONE.verifier.verify(reach, ONE.verifier.bogus(made.material))
     assert (bogus.verdict, bogus.code) == (Verdict.REJECTED, "28P01")
+
+
+@pytest.mark.parametrize("path", ["admin", "itself"])
+def test_sessions_outlive_a_change_and_end_only_when_asked(cluster, access, role, rotator, path):
+    """A session opened with the old password lives on and is counted; it ends where the connection says so."""
+    admin = rotator if path == "admin" else None
+    with psycopg.connect(cluster.dsn(role=role), autocommit=True) as old:
+        reach = access(role, admin)
+        made = ONE.maker.make(reach, Ref())
+        ONE.setter.set(reach, made.ref, made.material)
+        old.execute("SELECT 1")
+        counted = {
+            each.name: each.facts["sessions"] for each in ONE.discoverer.discover(access(role, rotator))
+        }
+        assert counted[role.name] == 1
+        reach = replace(access(role, admin, end_sessions=True), acting=made.material)
+        again = ONE.maker.make(reach, Ref())
+        ONE.setter.set(reach, again.ref, again.material)
+        with pytest.raises(psycopg.Error):
+            old.execute("SELECT 1")
+    assert ONE.verifier.verify(reach, again.material).verdict is Verdict.ACCEPTED
+
+
+def test_sessions_that_may_not_be_ended_are_said_before_anything_changes(cluster, access, role):
+    """The right is looked for first: a refusal afterwards would hide that the password is new already."""
+    bare = cluster.create_role(f"{role.name}_admin")
+    with cluster.connect() as session:
+        session.execute(f"ALTER ROLE {bare.name} CREATEROLE")
+    reach = access(role, bare, end_sessions=True)
+    made = ONE.maker.make(reach, Ref())
+    with pytest.raises(PermissionMissing, match="sessions"):
+        ONE.setter.set(reach, made.ref, made.material)
+    assert ONE.verifier.verify(reach, material(role)).verdict is Verdict.ACCEPTED
 
 
 def test_the_password_is_never_in_the_servers_log(cluster, access, role, rotator, pair):

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import re
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -95,6 +96,28 @@ def test_one_user_is_set_and_the_old_value_dies(server, access, user, rotator, p
     assert made.material["password"] not in seen
     digest = hashlib.md5((made.material["password"] + user.name).encode()).hexdigest()
     assert f"ALTER USER \"{user.name}\" PASSWORD 'md5{digest}'" in seen
+
+
+def test_sessions_outlive_a_change_and_end_only_when_asked(server, access, user, rotator):
+    """A session opened with the old password lives on and is counted; it ends where the connection says so."""
+    before = material(user)
+    with redshift_connector.connect(
+        host=server.host, port=server.port, database="postgres", ssl=False, **before
+    ) as old:
+        reach = access(user, rotator)
+        made = ONE.maker.make(reach, Ref())
+        ONE.setter.set(reach, made.ref, made.material)
+        old.cursor().execute("SELECT 1")
+        counted = {each.name: each.facts["sessions"] for each in ONE.discoverer.discover(reach)}
+        assert counted[user.name] == 1
+        reach = access(user, rotator, end_sessions=True)
+        again = ONE.maker.make(reach, Ref())
+        ONE.setter.set(reach, again.ref, again.material)
+        with pytest.raises((redshift_connector.Error, OSError)):
+            old.cursor().execute("SELECT 1")
+    with pytest.raises(PermissionMissing):
+        ONE.setter.set(replace(reach, admin=None, acting=again.material), made.ref, made.material)
+    assert ONE.verifier.verify(reach, again.material).verdict is Verdict.ACCEPTED, "nothing was changed"
 
 
 def test_the_digest_goes_by_the_name_as_it_is_kept(access, user):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
@@ -233,3 +234,14 @@ def test_dropping_disables_first_and_twice_is_once(lab: Lab) -> None:
     assert lab.alive() == []
     with pytest.raises(InvalidInput):
         CAN.dropper.drop(access(lab, own=True))
+
+
+def test_a_user_that_is_given_up_may_be_kept(lab: Lab) -> None:
+    """Somebody else may still need it: it is disabled, and stays to be enabled again."""
+    reach = access(lab)
+    kept = dataclasses.replace(reach, settings={**reach.settings, "given_up": "disable"})
+    for _ in range(2):
+        CAN.dropper.drop(kept)
+    assert {e for e in lab.effects() if e in {"alter_user_set", "drop_user"}} == {"alter_user_set"}
+    (user,) = [u for u in CAN.discoverer.discover(reach) if u.kind == "user" and u.name == USER]
+    assert "disabled" in user.facts["flags"]

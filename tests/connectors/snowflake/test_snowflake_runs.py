@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.compliance.lab import the_lab
-from tests.compliance.rows.snowflake import oauth, oauth_by_consent
+from tests.compliance.rows.snowflake import oauth, oauth_by_consent, password_by_an_administrator
 from tests.operations.test_rows_end_to_end import World, _only_ours_alive, open_world
 
 from keyturn.errors import Conflict
@@ -107,5 +107,30 @@ def test_a_connection_waits_for_its_first_consent(tmp_path: Path) -> None:
         assert run.state is RunState.COMPLETE, world.why(run)
         assert connections.find(world.hub, world.name).identity["principal"] == world.case.values["user"]
         assert world.known(State.CURRENT) == world.case.alive()
+    finally:
+        world.hub.close()
+
+
+def test_a_password_leaves_evidence_and_is_given_up_at_the_end(tmp_path: Path) -> None:
+    """LOGIN_HISTORY's word on the new password is in the trail; disconnected with drop: unset, proven, disabled, dropped."""
+    world = open_world(password_by_an_administrator(the_lab()), tmp_path)
+    try:
+        world.enter()
+        assert any(
+            "withdraws" in warning for warning in runs.plan(world.hub, world.name, Goal.ROTATE).warnings
+        )
+        run = world.run(Goal.ROTATE)
+        assert run.state is RunState.COMPLETE, world.why(run)
+        seen = [line.facts for line in runs.lines(world.hub, run.id) if line.facts.get("what") == "last_used"]
+        assert [facts["version"] for facts in seen] == [
+            connections.find(world.hub, world.name).current_version_id
+        ]
+        assert str(seen[0]["at"]).startswith("20")
+        there = the_lab().vendor("snowflake")
+        begun = len(there.get("effects"))
+        gone = world.follow(runs.start(world.hub, world.name, Goal.DISCONNECT, drop=True).id)
+        assert gone.state is RunState.COMPLETE, world.why(gone)
+        changes = [each for each in there.get("effects")[begun:] if each.startswith(("alter_", "drop_"))]
+        assert changes == ["alter_user_unset", "alter_user_set", "drop_user"]
     finally:
         world.hub.close()

@@ -75,7 +75,7 @@ def _page(page: dict[str, Any]) -> None:
         terminal.say(method["summary"])
         if method["ends_on"]:
             terminal.say(
-                terminal.style(f"The vendor withdraws this method on {method['ends_on']}.", "yellow")
+                terminal.style(f"The vendor withdraws this method by {method['ends_on']}.", "yellow")
             )
         _card("What it can do", method["card"])
         for variant in method["variants"]:
@@ -84,15 +84,19 @@ def _page(page: dict[str, Any]) -> None:
                 _card(f"{variant['name']} ({variant['field']}={variant['equals']})", differs)
         _fields(method["fields"])
         _permissions(method["permissions"])
-        _guide("To make a new one, a person", method["create_steps"])
-        _guide("To end an old one, a person", method["revoke_steps"])
-        _guide("When no credential works any more", method["recovery_steps"])
+        _plans(method["plans"])
+        for guide, which in ((method, ""), *((v, f", with {v['name']}") for v in method["variants"])):
+            _guide(f"To make a new one{which}, a person", guide.get("create_steps", ()))
+            _guide(f"To end an old one{which}, a person", guide.get("revoke_steps", ()))
+            _guide(f"When no credential works any more{which}", guide.get("recovery_steps", ()))
         _section("Not supported", [f"{what}: {why}" for what, why in method["unsupported"].items()])
         _section("`keyturn lease` sets", list(method["env"]))
         _sources(method["sources"])
         if method["direction"] == "outbound":
             terminal.say()
-            terminal.say(f"  keyturn connect {page['system']} {method['method']} --name NAME")
+            terminal.say(
+                f"  keyturn connect {page['system']} {method['method']} --name NAME {_filled(method)}".rstrip()
+            )
     if page["docs"]:
         _section("Vendor's documentation", page["docs"])
 
@@ -129,6 +133,38 @@ def _fields(fields: Sequence[dict[str, Any]]) -> None:
         if field.get("example") and not field["secret"]:
             lines.append(f"    For example {field['example']}")
     _section("Fields", lines)
+
+
+def _filled(method: dict[str, Any]) -> str:
+    """The fields that must be given, as one would type them."""
+    given = []
+    for field in method["fields"]:
+        if field["name"] == "definition":
+            given.append("--definition FILE")
+        elif field["required"] and field["kind"] == "file":
+            given.append(f"--secret {field['name']}=@FILE")
+        elif field["required"] and field["secret"]:
+            given.append(f"--secret {field['name']}=env:{field['name'].upper()}")
+        elif field["required"]:
+            given.append(f"--set {field['name']}={field.get('example', '...')}")
+    return " ".join(given)
+
+
+def _plans(plans: Sequence[dict[str, Any]]) -> None:
+    """What happens at a rotation, so that it is known before anything is connected."""
+    for each in plans:
+        title = f"A rotation, with {each['name']}" if each["name"] else "A rotation"
+        lines, is_final = [], False
+        for number, step in enumerate(each["steps"], 1):
+            if not step["can_be_undone"] and not is_final:
+                is_final = True
+                lines.append("From here on nothing is undone:")
+            lines.append(f"{number}. {step['title']}")
+            if step["call"]:
+                lines.append(f"   {step['call']}")
+        if each["administrator"]:
+            title += ", where an administrator's credential is given"
+        _section(title, [*lines, *(f"! {warning}" for warning in each["warnings"])])
 
 
 def _permissions(permissions: Sequence[dict[str, Any]]) -> None:

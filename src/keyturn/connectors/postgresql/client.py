@@ -63,6 +63,21 @@ def alter(session: Session, role: str, options: str) -> None:
     session.change(session.compose(f"ALTER ROLE {{0}} {options}", role), right=SET_RIGHT)
 
 
+def check_ending(session: Session, role: str) -> None:
+    """Looks, before anything is changed, whether the role's sessions can be ended. Raises: PermissionMissing.
+
+    Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-ADMIN-SIGNAL (checked 2026-11-29):
+    a member of the role or of pg_signal_backend may; so may the role itself.
+    """
+    may = "SELECT pg_has_role(current_user, $1, 'USAGE') OR pg_has_role(current_user, 'pg_signal_backend', 'USAGE')"
+    if not session.is_superuser and session.query(may, role)[0][0] != "t":
+        raise PermissionMissing(
+            f"may not end the sessions of role {role}",
+            hint="GRANT pg_signal_backend to the administrator, or leave end_sessions off.",
+            right=END_RIGHT,
+        )
+
+
 def end_sessions(session: Session, role: str) -> None:
     """Ends the role's sessions and waits until they are gone; they outlive every change of the role otherwise.
 

@@ -187,7 +187,11 @@ class OneRole(_Roles):
             options = (
                 "LOGIN PASSWORD" if admin else "PASSWORD"
             )  # the self path may change nothing else (42501)
+            if place.end_sessions:
+                client.check_ending(session, material["user"])
             client.set_password(session, material["user"], keys, options=options)
+            if place.end_sessions:
+                client.end_sessions(session, material["user"])
 
     def list(self, access: Access) -> tuple[Remote, ...]:
         """The role's one slot; with its fingerprint where pg_authid can be read, left out when it holds no password."""

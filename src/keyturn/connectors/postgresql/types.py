@@ -30,6 +30,7 @@ class Place:
     roles: Mapping[str, str]  # slot -> role; empty when there is one role
     group_role: str
     sample_query: str
+    end_sessions: bool = False
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Place:
@@ -50,6 +51,7 @@ class Place:
             roles=roles,
             group_role=str(settings.get("group_role") or "") if two else "",
             sample_query=str(settings.get("sample_query") or "").strip().rstrip(";"),
+            end_sessions=bool(settings.get("end_sessions")),
         )
 
     @property

@@ -139,7 +139,11 @@ class OneUser(_Users):
         with _acting(place, access) as session:
             # A user may change its own password and nothing else.
             options = " VALID UNTIL 'infinity'" if admin else ""
+            if place.end_sessions:
+                client.check_ending(session)
             client.set_password(session, user, material["password"], options=options)
+            if place.end_sessions:
+                client.end_sessions(session, user)
 
     def list(self, access: Access) -> tuple[Remote, ...]:
         """The user's one slot; left out when it was emptied here."""

@@ -29,6 +29,7 @@ class Place:
     users: Mapping[str, str]  # slot -> user; empty when there is one user
     group: str
     sample_query: str
+    end_sessions: bool = False
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Place:
@@ -49,6 +50,7 @@ class Place:
             users=users,
             group=str(settings.get("group") or "") if two else "",
             sample_query=str(settings.get("sample_query") or "").strip().rstrip(";"),
+            end_sessions=bool(settings.get("end_sessions")),
         )
 
     @property

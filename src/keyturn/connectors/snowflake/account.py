@@ -79,14 +79,17 @@ class User:
     """The Snowflake user itself."""
 
     def drop(self, access: Access) -> None:
-        """Disables and drops the user; its sessions end. Needs an administrator: nobody may drop himself."""
+        """Disables the user and, unless `given_up` says to keep it, drops it; its sessions end.
+
+        Needs an administrator: nobody may drop himself.
+        """
         need_admin(access)
         with client.acting_session(access) as session:
             try:
                 name = client.name_of(session, access)
             except NotFound:
                 return
-            client.drop_user(session, name)
+            client.give_up_user(session, name, keep=access.settings.get("given_up") == "disable")
 
 
 class Account:

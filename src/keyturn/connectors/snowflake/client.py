@@ -175,10 +175,11 @@ def unset_password(session: Session, name: str) -> None:
     session.run(f"ALTER USER {quoted(name)} UNSET PASSWORD", changes=True, right=_OWNERSHIP)
 
 
-def drop_user(session: Session, name: str) -> None:
-    """Disables the user, which ends its running queries, then drops it, which ends its sessions."""
+def give_up_user(session: Session, name: str, *, keep: bool) -> None:
+    """Disables the user, which ends its running queries; then drops it, which ends its sessions, unless it is kept."""
     session.run(f"ALTER USER IF EXISTS {quoted(name)} SET DISABLED = TRUE", changes=True, right=_OWNERSHIP)
-    session.run(f"DROP USER IF EXISTS {quoted(name)}", changes=True, right=_OWNERSHIP)
+    if not keep:
+        session.run(f"DROP USER IF EXISTS {quoted(name)}", changes=True, right=_OWNERSHIP)
 
 
 def count_rows(session: Session, table: tuple[str, ...], limit: int) -> int:

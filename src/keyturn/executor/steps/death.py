@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from keyturn.contract.values import Remote
 from keyturn.errors import CredentialRejected, KeyturnError, VendorThrottled, VendorUnavailable
 from keyturn.executor.context import Context
@@ -12,6 +14,7 @@ from keyturn.executor.steps.retire import targets
 from keyturn.executor.tasking import rescue, return_task
 from keyturn.model.card import Proof, RevokeScope, Strategy
 from keyturn.model.credential import State, Version
+from keyturn.model.moment import iso
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState, Track
 from keyturn.model.verdict import Probe, Verdict
@@ -19,6 +22,7 @@ from keyturn.planner.shapes import ONE_SLOT
 from keyturn.storage import tasks
 
 REFUSALS = 3
+_MARGIN = 1.1  # "six months": a look a day too early would begin them anew
 _ALONE_S = 60.0  # over how long the refusals are spread when nothing serves that could be the live control
 
 
@@ -31,7 +35,8 @@ def prove_dead(ctx: Context, step: Step) -> Move:
         if version.state is State.DRAINING and _is_only_superseded(ctx):
             version = ctx.move(version, State.REVOKED)
         if version.state is State.DRAINING and _shares_the_grant(ctx, version):
-            ctx.owe("unrevocable_grant", "it works on: ending it would end what serves now too", version)
+            why = "it works on: ending it would end what serves now too"
+            ctx.owe("unrevocable_grant", why, version, **unused_until(ctx, version))
         if version.state is not State.REVOKED:
             continue  # still to be ended by a debt or a later run
         if is_bare_client(ctx, version):
@@ -42,7 +47,25 @@ def prove_dead(ctx: Context, step: Step) -> Move:
         move = _one(ctx, step, version, wanted)
         if move is not None:
             return move
-    return _siblings_alive(ctx, step) if ctx.track is Track.FORWARD else Done()
+    if ctx.track is not Track.FORWARD:
+        return Done()
+    move = _siblings_alive(ctx, step)
+    if isinstance(move, Done):
+        _what_the_vendor_saw(ctx, step)
+    return move
+
+
+def _what_the_vendor_saw(ctx: Context, step: Step) -> None:
+    """The vendor's own word on when what serves was last used, for the audit trail. Evidence: nothing hangs on it."""
+    serving, lister = ctx.serving(), ctx.can.lister
+    tells = ctx.card.last_used and ctx.row.method.direction == "outbound"
+    if serving is None or serving.state is not State.CURRENT or lister is None or not tells:
+        return
+    with suppress(KeyturnError):
+        for remote in lister.list(ctx.access(serving)):
+            if _shows(remote, serving):
+                seen = iso(remote.last_used_at)
+                ctx.line(step, LineKind.OBSERVED, what="last_used", version=serving.id, at=seen or "not told")
 
 
 def _is_only_superseded(ctx: Context) -> bool:
@@ -57,6 +80,14 @@ def _shares_the_grant(ctx: Context, version: Version) -> bool:
     shared = ctx.card.strategy is Strategy.CONSENT and ctx.card.revoke_scope is not RevokeScope.CREDENTIAL
     mine = ctx.track is Track.FORWARD and ctx.old is not None and version.id == ctx.old.id
     return shared and mine and not any(s.kind in {Kind.REVOKE, Kind.TELL} for s in ctx.run.plan.steps)
+
+
+def unused_until(ctx: Context, version: Version) -> dict[str, float]:
+    """When a grant that nobody may end has ended by itself, if nobody uses it any more from now on. Testing is using."""
+    if version.expires_at is None or version.born_at is None:
+        return {}
+    life = _MARGIN * max(0.0, version.expires_at - version.born_at)
+    return {"unused_until": ctx.hub.clock() + life, "unused_for_s": life}
 
 
 def _one(ctx: Context, step: Step, version: Version, wanted: Proof) -> Move | None:

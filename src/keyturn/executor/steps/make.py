@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from keyturn import boundary
+from keyturn.contract.capabilities import Issuer
 from keyturn.contract.values import Candidate, Remote
 from keyturn.errors import (
     CredentialRejected,
@@ -25,6 +26,7 @@ from keyturn.model.card import Strategy
 from keyturn.model.credential import ConnectionState, Provenance, Ref, State, Version
 from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState
+from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict, mismatch
 from keyturn.storage import connections, tasks
 from keyturn.vault.secrets import receipt_row
@@ -34,16 +36,20 @@ END_TRIES = 4  # with the waits in between more than a minute
 CLOCK_SKEW_S = 120.0
 _RESEND_S = 60.0  # vendors that tell no leeway forgive a lost answer for moments only
 _REFUSED_AGAIN_S = (120.0, 480.0)
+_UNREADABLE_S = 3600.0
 
 
 def set_value(ctx: Context, step: Step) -> Move:
     """S1, S4, S8: the value is sealed and its INTENT durable before the vendor hears of it (P1)."""
     setter, maker = ctx.can.setter, ctx.can.maker
-    if setter is None or maker is None:
-        return Abort("this connector cannot set a value")
     new = ctx.new
     if new is not None and new.state in {State.ISSUED, State.PROVEN, State.CURRENT}:
         return Done()
+    if step.params.get("public"):
+        ctx.add_version(Candidate(Ref(), Material({}, frozenset())), State.ISSUED, Provenance.OURS)
+        return Done()
+    if setter is None or maker is None:
+        return Abort("this connector cannot set a value")
     intent = ctx.open_intent(step)
     if intent is not None and new is not None:
         move = _resolve_set(ctx, step, new, intent)
@@ -181,7 +187,7 @@ def issue(ctx: Context, step: Step) -> Move:
     if intent is not None:
         raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), attempt))
         if raw is not None:
-            return _accept(ctx, step, issuer.read(ctx.access(), raw))
+            return _take_out(ctx, step, issuer, raw)
         away = elsewhere(ctx, step) if _signs_with_what_it_ends(ctx) else None
         if away is not None:
             return away
@@ -214,7 +220,7 @@ def issue(ctx: Context, step: Step) -> Move:
         spool=ctx.hub.spool_name,
     )
     ctx.receipt(step, attempt + 1, raw)
-    return _accept(ctx, step, issuer.read(access, raw))
+    return _take_out(ctx, step, issuer, raw)
 
 
 def _signs_with_what_it_ends(ctx: Context) -> bool:
@@ -227,6 +233,27 @@ def _lost_answers(ctx: Context, step: Step) -> int:
     refused = [1 for facts, _ in ctx.lines(step, LineKind.OUTCOME) if facts.get("outcome") == "not_applied"]
     resolved = [1 for facts, _ in ctx.lines(step, LineKind.OUTCOME) if facts.get("resolved")]
     return len(ctx.lines(step, LineKind.INTENT)) - len(refused) + len(resolved)
+
+
+def _take_out(ctx: Context, step: Step, issuer: Issuer, raw: bytes) -> Move:
+    """The credential inside a sealed answer. One that cannot be read stays sealed and asks for the one thing to do."""
+    try:
+        candidate = issuer.read(ctx.access(), raw)
+    except UnexpectedAnswer as error:
+        return _unreadable(ctx, step, error)
+    return _accept(ctx, step, candidate)
+
+
+def _unreadable(ctx: Context, step: Step, error: UnexpectedAnswer) -> Move:
+    """Reading it again gives the same, and asking again would make one more of which nobody knows the value."""
+    why = f"the vendor's answer to making a new one cannot be read ({error.message}); it is kept sealed"
+    if ctx.card.strategy is Strategy.REGENERATE:
+        return _rescued(ctx, step, f"{why}, and the old value has ended")
+    ways = [f"`keyturn retry {ctx.run.id}` reads it again after an update of Keyturn"]
+    if ctx.run.plan.rollback:
+        ways.insert(0, f"`keyturn rollback {ctx.run.id}` ends what was made")
+    until = ctx.hub.clock() + _UNREADABLE_S * ctx.hub.patience
+    return Wait(until, f"{why}. {'; '.join(ways)}", RunState.BLOCKED)
 
 
 def _accept(ctx: Context, step: Step, candidate: Candidate) -> Move:
@@ -322,13 +349,18 @@ def refresh(ctx: Context, step: Step) -> Move:
         return Done()
     attempt = len(ctx.lines(step, LineKind.INTENT))
     access, used = ctx.access(old), ctx.material(old)
+    unread: set[int] = set()
     for number, _, _ in unanswered(ctx, step):  # an earlier answer may have come out of a spool by now
         raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, ctx.key(step), number))
         if raw is not None:
-            return _refreshed(ctx, step, authorizer.read(access, raw, used))
+            unread.add(number)
+            with suppress(
+                UnexpectedAnswer
+            ):  # not the vendor's: sent again, and a dead grant then says so itself
+                return _refreshed(ctx, step, authorizer.read(access, raw, used))
     if is_awaited(ctx, step):
         return elsewhere(ctx, step) or _grant_lost(ctx, step, "another host holds its answer, and is away")
-    if ctx.open_intent(step) is not None:
+    if ctx.open_intent(step) is not None and attempt not in unread:
         # The answer was lost: the vendor's leeway is there for sending the same token once more, and only within it.
         late = ctx.hub.clock() - ctx.lines(step, LineKind.INTENT)[-1][1]
         if late > max(_RESEND_S, ctx.policy.settle_revoke(ctx.card)):
@@ -374,11 +406,9 @@ def settle_forward(ctx: Context) -> Move | None:
     if ctx.hub.clock() < ctx.zombie_until(intent):
         return Wait(ctx.zombie_until(intent), "an unanswered call may still take effect", RunState.RESOLVING)
     raw = ctx.hub.secrets.find(receipt_row(ctx.run.id, stage.key, len(ctx.lines(stage, LineKind.INTENT))))
-    if raw is not None and stage.kind is Kind.ISSUE and ctx.can.issuer is not None:
-        _accept(ctx, stage, ctx.can.issuer.read(ctx.access(), raw))
-    elif raw is not None and ctx.can.authorizer is not None:
-        _refreshed(ctx, stage, ctx.can.authorizer.read(ctx.access(), raw, None))
-    elif stage.kind is Kind.ISSUE:
+    if raw is not None and _is_taken_out(ctx, stage, raw):
+        return None
+    if stage.kind is Kind.ISSUE:
         move = _resolve_issue(ctx, stage, intent)
         if isinstance(move, Wait):
             return move
@@ -391,6 +421,18 @@ def settle_forward(ctx: Context) -> Move | None:
             "unknown_grant", "a consent was answered and the answer lost; the grant cannot be named", None
         )
     return None
+
+
+def _is_taken_out(ctx: Context, stage: Step, raw: bytes) -> bool:
+    """Whether what a sealed answer holds is in the ledger now; False when it cannot be read."""
+    try:
+        if stage.kind is Kind.ISSUE and ctx.can.issuer is not None:
+            _accept(ctx, stage, ctx.can.issuer.read(ctx.access(), raw))
+        elif ctx.can.authorizer is not None:
+            _refreshed(ctx, stage, ctx.can.authorizer.read(ctx.access(), raw, None))
+    except UnexpectedAnswer:
+        return False
+    return True
 
 
 def _refreshed(ctx: Context, step: Step, candidate: Candidate) -> Move:

@@ -6,6 +6,7 @@ from keyturn.errors import Conflict
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Done, Move, Wait
 from keyturn.executor.retries import soon
+from keyturn.executor.steps.death import unused_until
 from keyturn.executor.steps.make import settle_forward
 from keyturn.model.card import RevokeScope, Strategy
 from keyturn.model.credential import ConnectionState, State, Version
@@ -100,7 +101,8 @@ def remove(ctx: Context, step: Step) -> Move:
     if new.state is State.CURRENT:
         return Abort("the new credential is in use")
     if ctx.card.strategy is Strategy.CONSENT and ctx.card.revoke_scope is not RevokeScope.CREDENTIAL:
-        ctx.owe("unrevocable_grant", "revoking it would end the old grant too", new)
+        why = "revoking it would end the old grant too"
+        ctx.owe("unrevocable_grant", why, new, **unused_until(ctx, new))
         return Done()
     if revoker is None:
         return Done()
