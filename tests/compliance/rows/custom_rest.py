@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from keyturn.contract.values import Access
+from keyturn.testing import Reads
 from tests.compliance.case import DEFINITIONS, Case, granted, granted_elsewhere, undone, url_of
 from tests.compliance.lab import Lab
 
@@ -47,6 +48,7 @@ def oidc_client(lab: Lab) -> Case:
         ],
         codes=frozenset({"401 invalid_client", "invalid_client", "client_invalid", "401"}),
         aim=lambda aim: {"issuer": aim.url},
+        reads=Reads("records", 3, ("everything",), more={"": 3}),
         throttled=lambda: undone(lambda: op.arm("me", "throttle"), lambda: None),
         lost=lost,
         nameless="each rotation makes a new client, and the provider names no owner",
@@ -84,6 +86,7 @@ def oidc_grant(lab: Lab) -> Case:
         wrong=lambda good: [good.replacing(access_token="ktlab-wrong-token")],
         codes=frozenset({"401", "invalid_token", "401 invalid_token", "credential_invalid"}),
         aim=lambda aim: {"issuer": aim.url},
+        reads=Reads("records", 3, ("everything",), more={"": 3}),
         throttled=lambda: undone(lambda: op.arm("me", "throttle"), lambda: None),
         lost=lost,
         consent=consent,

@@ -84,6 +84,7 @@ def _page(page: dict[str, Any]) -> None:
                 _card(f"{variant['name']} ({variant['field']}={variant['equals']})", differs)
         _fields(method["fields"])
         _permissions(method["permissions"])
+        _reads(method["reads"])
         _guide("To make a new one, a person", method["create_steps"])
         _guide("To end an old one, a person", method["revoke_steps"])
         _guide("When no credential works any more", method["recovery_steps"])
@@ -138,6 +139,17 @@ def _permissions(permissions: Sequence[dict[str, Any]]) -> None:
         if each["grant"]:
             lines.append(f"    {each['grant']}")
     _section("Permissions", lines)
+
+
+def _reads(reads: Sequence[dict[str, Any]]) -> None:
+    lines = []
+    for each in reads:
+        lines.append(f"{each['name'] or 'without a name'}: {each['counts']}")
+        if each["example"]:
+            lines.append(f"    For example --reads {each['example']}")
+        if each["help"]:
+            lines.append(f"    {each['help']}")
+    _section("A job can read", lines)
 
 
 def _guide(title: str, steps: Sequence[dict[str, Any]]) -> None:

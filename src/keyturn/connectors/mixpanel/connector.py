@@ -14,7 +14,7 @@ from typing import Any
 from keyturn.connectors.mixpanel import client
 from keyturn.connectors.mixpanel.client import Line
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Access, Candidate, Remote
+from keyturn.contract.values import Access, Candidate, Remote, Sample
 from keyturn.errors import (
     Conflict,
     CredentialRejected,
@@ -45,7 +45,12 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
         raise NotFound(f"mixpanel has no method {method!r}", hint="Use service_account.")
     accounts = ServiceAccounts()
     return Capabilities(
-        verifier=SignIn(), lister=accounts, issuer=accounts, revoker=accounts, locator=accounts
+        verifier=SignIn(),
+        lister=accounts,
+        issuer=accounts,
+        revoker=accounts,
+        locator=accounts,
+        reader=Events(),
     )
 
 
@@ -83,6 +88,28 @@ class SignIn:
         del material
         name = f"nobody.{secrets.token_hex(3)}.mp-service-account"
         return Material({"username": name, "secret": secrets.token_hex(16)}, _PUBLIC)
+
+
+class Events:
+    """The events of a project, by their names."""
+
+    def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
+        """Counts the names of the last month's events, in the project `what` or the connection's own.
+
+        Raises: CredentialRejected, PermissionMissing for a project that is another's or does not exist.
+        """
+        project = client.number(what or access.settings.get("project_id"), "what" if what else "project_id")
+        line = Line.to(access, material)
+        try:
+            count = client.event_names(line, project, limit)
+        except CredentialRejected:
+            client.me(line)  # a project that is not the account's is refused like a wrong secret
+            raise PermissionMissing(
+                f"the service account is not in project {project}",
+                hint="Check the number, and that the account was added to the project.",
+                right=f"a role in project {project}",
+            ) from None
+        return Sample(count, f"events of project {project}")
 
 
 def _rights(organizations: dict[str, Any], projects: object) -> frozenset[str]:
