@@ -33,6 +33,7 @@ from keyturn.transport.http import Answer
 
 ROLES = ("owner", "admin", "analyst", "consumer")
 MOST_PROJECTS = 200
+_LONGEST_NUMBER = 18
 _PUBLIC = frozenset({"username", "service_account_id"})
 _BLANK = re.compile(r"\s+")
 _ADMIN = "owner or admin of the organization"
@@ -98,7 +99,11 @@ class Events:
 
         Raises: CredentialRejected, PermissionMissing for a project that is another's or does not exist.
         """
-        project = client.number(what or access.settings.get("project_id"), "what" if what else "project_id")
+        project = what or client.number(access.settings.get("project_id"), "project_id")
+        if not (project.isascii() and project.isdigit() and len(project) <= _LONGEST_NUMBER):
+            raise InvalidInput(
+                "a project is named by its number", hint="For example 2195193.", field="what"
+            )
         line = Line.to(access, material)
         try:
             count = client.event_names(line, project, limit)
@@ -119,7 +124,7 @@ def _rights(organizations: dict[str, Any], projects: object) -> frozenset[str]:
     """
     found = set()
     for key, row in organizations.items():
-        if isinstance(row, dict) and row.get("role") in {"owner", "admin"}:
+        if isinstance(row, dict) and row.get("role") in ("owner", "admin"):
             found.add(f"organization:{key}:{row['role']}")
     for key, row in projects.items() if isinstance(projects, dict) else ():
         found.add(f"project:{key}")

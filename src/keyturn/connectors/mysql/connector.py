@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -42,6 +43,9 @@ from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict, accepted, rejected, unknown
 from keyturn.transport.sql import mysql
 
+# No NUL and nothing beyond the basic plane may stand in a name, quoted or not.
+# Source: https://dev.mysql.com/doc/refman/8.4/en/identifiers.html (checked 2026-11-29).
+_NAME = re.compile("[\u0001-\uffff]{1,64}")
 _REFUSED = "1045"
 _DROP_RIGHT = "CREATE USER"
 
@@ -142,7 +146,7 @@ class _Users(ABC):
         """
         place = Place.of(access.settings)
         table = tuple(what.split(".")) if what else ()
-        if len(table) > 2 or not all(table) or any("\0" in name or len(name) > 64 for name in table):
+        if len(table) > 2 or not all(map(_NAME.fullmatch, table)):
             raise InvalidInput(
                 "a table is named as name or database.name",
                 hint="Make a view for a name with a dot in it.",
@@ -160,7 +164,7 @@ class _Users(ABC):
             )
         inner = f"({place.sample_query}\n) keyturn_query"
         if table:
-            # Backticks quote in every sql_mode. Source: dev.mysql.com/doc/refman/8.4/en/identifiers.html, 2026-11-29.
+            # Backticks quote in every sql_mode, and one in a name is doubled.
             inner = ".".join("`" + name.replace("`", "``") + "`" for name in table)
         with mysql.login(
             place.login(access, material.get("user", ""), material.get("password", ""))

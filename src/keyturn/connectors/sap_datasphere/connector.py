@@ -237,7 +237,9 @@ def _quoted(text: object, field: str) -> str:
     """Schema and table as quoted names. Raises: InvalidInput; the form is checked again because it goes into SQL."""
     found = _TABLE.fullmatch(str(text))
     if found is None:
-        raise InvalidInput("a table is written as SCHEMA.NAME", field=field)
+        raise InvalidInput(
+            "a table is written as SCHEMA.NAME", hint="For example SALES.REVENUE.", field=field
+        )
     return f'"{found[1]}"."{found[2]}"'
 
 

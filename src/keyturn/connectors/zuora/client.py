@@ -138,7 +138,7 @@ def meaning_of_token(answer: Answer) -> Meaning:
     known = _of_categories(categories)
     if known is not None:
         return known
-    if answer.status == 401 or body.get("error") in {"invalid_client", "unauthorized_client"}:
+    if answer.status == 401 or body.get("error") in ("invalid_client", "unauthorized_client"):
         return Meaning.REFUSED
     told = isinstance(body.get("message"), str)
     return Meaning.REFUSED if answer.status in {400, 403} and told and not categories else Meaning.UNCLEAR
