@@ -108,12 +108,12 @@ def _samples(definition: Definition, log: Log) -> None:
                 "any other answer would count as an empty list",
                 "Add a `success` rule on the JSON that only this answer fulfils.",
             )
-        if not sample.limit_param and "limit" not in used:
+        if not (sample.limit_param or sample.unlimited or "limit" in used):
             log.remark(
                 sample.line,
                 f"{at}.limit_param",
                 "the page is as large as the vendor makes it",
-                "Name the query parameter that bounds it.",
+                "Name the query parameter that bounds it, or write `none` where there is none.",
             )
 
 

@@ -227,7 +227,7 @@ class Named:
 @dataclass(frozen=True)
 class SampleRead:
     """One list that jobs may read a piece of. `limit_param` names the query parameter that bounds a page; `most` is the
-    vendor's largest page.
+    vendor's largest page; `unlimited` where it is known to have no such parameter.
 
     With `named` a job says which one. `success` must hold before anything is counted; `absent_is_empty` where the
     vendor leaves an empty list out.
@@ -238,6 +238,7 @@ class SampleRead:
     request: RequestSpec
     items: JsonPath
     limit_param: str = ""
+    unlimited: bool = False
     most: int = 100
     named: Named | None = None
     help: str = ""

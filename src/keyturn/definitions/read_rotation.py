@@ -35,7 +35,17 @@ from keyturn.definitions.read_request import (
 from keyturn.model.job import MOST
 
 _SAMPLE = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
-_SAMPLE_KEYS = ("title", "named", "help", "request", "items", "limit_param", "most", "success", "absent_is_empty")
+_SAMPLE_KEYS = (
+    "title",
+    "named",
+    "help",
+    "request",
+    "items",
+    "limit_param",
+    "most",
+    "success",
+    "absent_is_empty",
+)
 MODES = ("create_then_revoke", "in_place", "set_value", "reconsent", "manual")
 _ROTATION = (
     "mode",
@@ -135,7 +145,7 @@ def read_samples(at: Cursor) -> tuple[SampleRead, ...]:
         each = inner.keys(*_SAMPLE_KEYS, required=("request", "items"))
         if not _SAMPLE.match(name):
             each.refuse(f"{name!r} is not a name", "Use lower-case letters, digits and '_'.")
-        request = each.get("request")
+        request, limit = each.get("request"), each.text("limit_param")
         most = each.integer("most", 100, least=1)
         if most > MOST:
             each.refuse(f"most is at most {MOST}", "A job reads a sample, it moves no data.")
@@ -145,7 +155,8 @@ def read_samples(at: Cursor) -> tuple[SampleRead, ...]:
                 title=each.text("title", name.replace("_", " ")),
                 request=read_request(request) if request is not None else RequestSpec("GET"),
                 items=need_path(each, "items"),
-                limit_param=each.text("limit_param"),
+                limit_param="" if limit == "none" else limit,
+                unlimited=limit == "none",
                 most=min(most, MOST),
                 named=_named(each.get("named")),
                 help=each.text("help"),

@@ -73,9 +73,7 @@ class DeclaredReader:
         granted(caller, scopes, placed)
         request = sample.request
         if sample.limit_param:
-            request = replace(
-                request, query=(*request.query, (sample.limit_param, compile_template(most)))
-            )
+            request = replace(request, query=(*request.query, (sample.limit_param, compile_template(most))))
         answer = caller.call(request, scopes, placed, sample.success, "sample")
         return min(len(_items(answer, sample)), limit)
 
@@ -91,7 +89,9 @@ def _items(answer: Answer, sample: SampleRead) -> list[object]:
         found = found[0]
     elif found or not sample.absent_is_empty:
         raise _no_list(answer, sample)
-    if "json" not in answer.header("content-type").lower() and not any(rule.header for rule in sample.success):
+    if "json" not in answer.header("content-type").lower() and not any(
+        rule.header for rule in sample.success
+    ):
         raise _no_list(answer, sample)
     if len({type(item) for item in found}) > 1:
         raise _no_list(answer, sample)

@@ -103,7 +103,9 @@ def _choose(granted: Granted, answer: Answer, scopes: Values) -> tuple[str, str,
     rights: dict[str, set[str]] = {}
     for row in rows:
         ids = granted.id.select(row)
-        if len(ids) != 1 or not isinstance(ids[0], str | int):  # said first: what has none is no resource at all
+        if len(ids) != 1 or not isinstance(
+            ids[0], str | int
+        ):  # said first: what has none is no resource at all
             raise UnexpectedAnswer(f"{answer.host} listed a resource without an id", status=answer.status)
         if granted.where is not None and not _row_holds(granted.where, row, answer):
             continue

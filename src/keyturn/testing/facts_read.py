@@ -75,7 +75,9 @@ def _reads(row: RowUnderTest) -> Reads:
     return row.reads
 
 
-def _read(row: RowUnderTest, material: Material, what: str, limit: int, access: Access | None = None) -> Sample:
+def _read(
+    row: RowUnderTest, material: Material, what: str, limit: int, access: Access | None = None
+) -> Sample:
     assert row.can.reader is not None
     found = row.can.reader.read_sample(access or row.access, material, what, limit)
     row.witness.keep(found)

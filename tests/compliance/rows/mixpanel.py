@@ -78,7 +78,9 @@ def _case(lab: Lab, role: str, *, managed: bool) -> Case:
         ],
         codes=frozenset({"401"}),
         aim=lambda aim: {"base_url": aim.url},
-        reads=Reads("", 3, (str(FOREIGN), "everything"), more={str(EVENTS): 3}, spoil=spoiled(there, "query")),
+        reads=Reads(
+            "", 3, (str(FOREIGN), "everything"), more={str(EVENTS): 3}, spoil=spoiled(there, "query")
+        ),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         throttle_says_wait=False,  # Mixpanel documents no header
         elsewhere=elsewhere,

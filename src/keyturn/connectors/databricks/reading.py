@@ -77,7 +77,9 @@ class Rows:
             return Sample(_listed(line, "catalogs", limit, "list of catalogs"), "catalogs")
         except CredentialRejected:
             # The login just before was fine: this says nothing of the credential.
-            raise VendorUnavailable("Databricks refuses a token it has just accepted", host=line.base) from None
+            raise VendorUnavailable(
+                "Databricks refuses a token it has just accepted", host=line.base
+            ) from None
 
 
 def _warehouse(access: Access) -> str:
@@ -145,8 +147,8 @@ def _listed(line: Line, kind: str, limit: int, what: str, **query: str) -> int:
     """How many there are, at most `limit`. A page may be empty and still not be the last."""
     found, page = 0, ""
     for _ in range(client.MOST_PAGES):
-        more = {"page_token": page} if page else {}
-        answer = line.call("GET", f"{_CATALOG}/{kind}", max_results=str(limit), **query, **more)
+        asked: dict[str, Any] = {**query, "max_results": str(limit), **({"page_token": page} if page else {})}
+        answer = line.call("GET", f"{_CATALOG}/{kind}", **asked)
         if answer.status != 200:
             raise _refused(client.refusal(answer, "USE CATALOG and USE SCHEMA"), what)
         said = client.object_in(answer)

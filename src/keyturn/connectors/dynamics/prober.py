@@ -144,13 +144,15 @@ def _no_rows(answer: Answer, table: str) -> KeyturnError:
     code = dataverse_code(answer)
     facts: dict[str, Any] = {"status": answer.status, "code": code or f"http_{answer.status}"}
     if answer.status == 429:
-        wait = wait_of(answer)
-        return VendorThrottled("Dataverse told us to wait", **({"wait_s": wait} if wait else {}), **facts)
+        return VendorThrottled("Dataverse told us to wait", wait_s=wait_of(answer), **facts)
     if answer.status >= 500:
         return VendorUnavailable(f"Dataverse failed ({answer.status})", **facts)
     if answer.status == 404 and code:
         return NotFound(
-            f"Dataverse has no {table}", hint="Use the entity set's name, such as accounts.", field="what", **facts
+            f"Dataverse has no {table}",
+            hint="Use the entity set's name, such as accounts.",
+            field="what",
+            **facts,
         )
     if answer.status == 403 and code:
         known = _KNOWN_NO.get(code.lower(), f"it may not read {table}")

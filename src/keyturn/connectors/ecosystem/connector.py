@@ -65,16 +65,16 @@ class Prober:
         if seen.verdict is Verdict.REJECTED:
             raise CredentialRejected("the key is refused", code=seen.code, status=answer.status)
         if answer.status == 429:
-            raise VendorThrottled(
-                f"{answer.host} told us to wait", **({"wait_s": seen.wait_s} if seen.wait_s else {})
-            )
+            raise VendorThrottled(f"{answer.host} told us to wait", wait_s=seen.wait_s)
         if answer.status >= 500:
             raise VendorUnavailable(f"{answer.host} failed ({answer.status})", status=answer.status)
         if seen.verdict is not Verdict.ACCEPTED:
             raise UnexpectedAnswer(f"{answer.host}: {seen.detail}", status=answer.status)
         found = answer.json().get(member)
         if found is None:
-            raise NotFound(f"the answer has no member {member}", hint="Check how it is spelled.", field="what")
+            raise NotFound(
+                f"the answer has no member {member}", hint="Check how it is spelled.", field="what"
+            )
         if not isinstance(found, list):
             raise InvalidInput(f"the member {member} is no list", hint="Name one that is.", field="what")
         return Sample(min(len(found), limit), member)

@@ -153,8 +153,9 @@ def event_names(line: Line, project: str, limit: int) -> int:
 
     Source: mixpanel/docs, openapi/query.openapi.yaml GET /events/names (checked 2026-11-29).
     """
-    query = {"project_id": project, "type": "general", "limit": str(limit)}
-    answer = line.call("GET", "/events/names", api="query", **query)
+    answer = line.call(
+        "GET", "/events/names", api="query", project_id=project, type="general", limit=str(limit)
+    )
     if answer.status != 200:
         raise refusal(answer, f"queries in project {project}")
     names = answer.json() if "json" in answer.header("content-type").lower() else None

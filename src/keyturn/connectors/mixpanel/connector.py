@@ -101,9 +101,7 @@ class Events:
         """
         project = what or client.number(access.settings.get("project_id"), "project_id")
         if not (project.isascii() and project.isdigit() and len(project) <= _LONGEST_NUMBER):
-            raise InvalidInput(
-                "a project is named by its number", hint="For example 2195193.", field="what"
-            )
+            raise InvalidInput("a project is named by its number", hint="For example 2195193.", field="what")
         line = Line.to(access, material)
         try:
             count = client.event_names(line, project, limit)

@@ -58,7 +58,16 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
     if pattern == TWO:
         two = TwoUsers()
         return Capabilities(
-            two, two, two, two, disabler=two, revoker=two, dropper=two, discoverer=two, locator=two, reader=two
+            two,
+            two,
+            two,
+            two,
+            disabler=two,
+            revoker=two,
+            dropper=two,
+            discoverer=two,
+            locator=two,
+            reader=two,
         )
     if pattern == OVERLAP:
         both = Overlap()

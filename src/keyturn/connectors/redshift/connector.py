@@ -40,7 +40,16 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
     if is_two(settings):
         two = TwoUsers()
         return Capabilities(
-            two, two, two, two, disabler=two, revoker=two, dropper=two, discoverer=two, locator=two, reader=two
+            two,
+            two,
+            two,
+            two,
+            disabler=two,
+            revoker=two,
+            dropper=two,
+            discoverer=two,
+            locator=two,
+            reader=two,
         )
     one = OneUser()
     if not settings.get("admin_user"):

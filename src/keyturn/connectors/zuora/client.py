@@ -164,9 +164,13 @@ def objects_in(answer: Answer) -> int | None:
     """How many objects an answer of the Object Query API lists; None when it is no such list."""
     body = _body(answer)
     rows = body.get("data")
-    is_list = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
-    fine = answer.status == 200 and "json" in answer.header("Content-Type").lower()
-    return len(rows) if fine and is_list and body.get("success") is not False else None
+    if (
+        answer.status != 200
+        or "json" not in answer.header("Content-Type").lower()
+        or body.get("success") is False
+    ):
+        return None
+    return len(rows) if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else None
 
 
 def wait_s(answer: Answer) -> float:

@@ -135,9 +135,8 @@ class Objects:
 def _no_objects(answer: Answer, said: Meaning, what: str) -> KeyturnError:
     """What an answer without objects means. A bearer refused after a fresh token says nothing of the client."""
     facts: dict[str, Any] = {"status": answer.status, "host": answer.host}
-    wait = client.wait_s(answer)
     if said is Meaning.THROTTLED:
-        return VendorThrottled(f"{answer.host} told us to wait", **({"wait_s": wait} if wait else {}), **facts)
+        return VendorThrottled(f"{answer.host} told us to wait", wait_s=client.wait_s(answer), **facts)
     if said in {Meaning.LATER, Meaning.REFUSED}:
         return VendorUnavailable(f"{answer.host} does not give {what} now", **facts)
     if said is Meaning.PERMISSION:

@@ -17,7 +17,11 @@ from keyturn_lab.vendors.google.wire import ANALYTICS, BIGQUERY, CLOUD, caller, 
 # Rows by table; a view has none that could be listed.
 TABLES: dict[str, int | None] = {"orders": 3, "empty": 0, "orders_view": None}
 METRICS = {"activeUsers", "sessions"}
-DIMENSIONS = {"date": [f"202611{day}" for day in range(21, 28)], "country": ["Iceland", "Kenya"], "cityId": []}
+DIMENSIONS = {
+    "date": [f"202611{day}" for day in range(21, 28)],
+    "country": ["Iceland", "Kenya"],
+    "cityId": [],
+}
 _ANSWERS = {"select 1": "1", "select session_user()": None}
 _NO_PROPERTY = (
     "User does not have sufficient permissions for this property. To learn more about Property ID, see"
@@ -197,7 +201,8 @@ def analytics(world: World) -> Blueprint:
             return refuse(400, "Field dimensions is not a valid dimension.", "badRequest")
         values = DIMENSIONS[dimensions[0]] if dimensions else [""]
         rows: list[dict[str, Any]] = [
-            ({"dimensionValues": [{"value": value}]} if dimensions else {}) | {"metricValues": [{"value": "7"}]}
+            ({"dimensionValues": [{"value": value}]} if dimensions else {})
+            | {"metricValues": [{"value": "7"}]}
             for value in values[: int(body.get("limit") or 10_000)]
         ]
         shape: dict[str, Any] = {

@@ -215,7 +215,10 @@ def _api(cloud: Cloud) -> Blueprint:
         if (no := refusal("read:jira-work", cloud_id)) is not None:
             return no
         size = min(request.args.get("maxResults", 50, type=int), 50)
-        values = [{"id": "10000", "key": "KT", "name": "Keyturn"}, {"id": "10001", "key": "LAB", "name": "Lab"}]
+        values = [
+            {"id": "10000", "key": "KT", "name": "Keyturn"},
+            {"id": "10001", "key": "LAB", "name": "Lab"},
+        ]
         return jsonify(
             startAt=0, maxResults=size, total=len(values), isLast=size >= len(values), values=values[:size]
         )
