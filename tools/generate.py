@@ -18,7 +18,7 @@ import click
 
 from keyturn import errors
 from keyturn.catalog import Catalog
-from keyturn.contract.manifest import Field, GuideStep, Method, System
+from keyturn.contract.manifest import Field, GuideStep, Method, Readable, System
 from keyturn.errors import KeyturnError, Retry
 from keyturn.model.card import Card, GapClass, Hands, Proof, RevokeScope, Strategy
 from keyturn.model.moment import span
@@ -182,6 +182,11 @@ def method_parts(catalog: Catalog, system: System, method: Method) -> Iterator[s
     if method.permissions:
         yield "### Permissions"
         yield "\n".join(permission_lines(method))
+    if method.reads:
+        yield "### What a job can read"
+        yield table(
+            ("`--reads`", "what is counted", "for example"), [read_row(each) for each in method.reads]
+        )
     yield from plan_parts(catalog, system, method)
     if method.env:
         yield "### Environment of `keyturn lease`"
@@ -307,6 +312,13 @@ def permission_lines(method: Method) -> Iterator[str]:
         yield visible(f"- **{each.right}**, for {lower(each.who)}: {why}.")
         if each.grant:
             yield f"  Grant: `{flat(each.grant)}`"
+
+
+def read_row(each: Readable) -> tuple[str, str, str]:
+    """Something a job can read."""
+    words = f"{each.counts}. {flat(each.help)}" if each.help else each.counts
+    name = f"`{escape(each.name)}`" if each.name else "left out"
+    return name, escape(words), f"`{escape(each.example)}`" if each.example else ""
 
 
 # -- example plans ----------------------------------------------------------------------------------------------------

@@ -180,18 +180,37 @@ async function takeForm(req, res) {
 
 // ---- a resource behind the tokens ---------------------------------------------------------------------------------
 
-async function me(req, res) {
+// The live token of a request; when there is none, the refusal is sent.
+async function admitted(req, res) {
   const value = /^Bearer (.+)$/i.exec(req.headers.authorization ?? '')?.[1] ?? '';
   const token = (await provider.AccessToken.find(value)) ?? (await provider.ClientCredentials.find(value));
-  const isLive = token?.isValid && (await provider.Client.find(token.clientId));
-  if (!isLive) {
-    const challenge = value ? 'Bearer error="invalid_token"' : 'Bearer';
-    return sendJson(res, 401, { error: 'invalid_token' }, { 'www-authenticate': challenge });
-  }
+  if (token?.isValid && (await provider.Client.find(token.clientId))) return token;
+  const challenge = value ? 'Bearer error="invalid_token"' : 'Bearer';
+  sendJson(res, 401, { error: 'invalid_token' }, { 'www-authenticate': challenge });
+  return undefined;
+}
+
+async function me(req, res) {
+  const token = await admitted(req, res);
+  if (!token) return;
   const who = token.accountId
     ? { sub: token.accountId, client_id: token.clientId, tenant: tenantOf(token.accountId) }
     : { client_id: token.clientId, tenant: TENANT };
-  return sendJson(res, 200, { ...who, scope: token.scope ?? '' });
+  sendJson(res, 200, { ...who, scope: token.scope ?? '' });
+}
+
+// A list behind the tokens: what a job would read.
+const RECORDS = ['one', 'two', 'three'];
+
+async function records(req, res) {
+  const token = await admitted(req, res);
+  if (!token) return;
+  if (!(token.scope ?? '').split(' ').includes('records.read')) {
+    sendJson(res, 403, { error: 'insufficient_scope' });
+    return;
+  }
+  const limit = Number(new URL(req.url, url).searchParams.get('limit') ?? RECORDS.length);
+  sendJson(res, 200, { records: RECORDS.slice(0, limit).map((name) => ({ name })) });
 }
 
 function sendJson(res, status, body, headers = {}) {
@@ -202,7 +221,7 @@ function sendJson(res, status, body, headers = {}) {
 // ---- faults and the oracle ----------------------------------------------------------------------------------------
 
 const FAULTS = ['answer_lost', 'error_not_applied', 'throttle'];
-const OPS = { '/token': 'token', '/token/revocation': 'revocation', '/token/introspection': 'introspection', '/me-api': 'me' };
+const OPS = { '/token': 'token', '/token/revocation': 'revocation', '/token/introspection': 'introspection', '/me-api': 'me', '/records-api': 'records' };
 let armed = [];
 
 function opOf(req) {
@@ -276,6 +295,7 @@ async function answer(req, res) {
   if (fault === 'answer_lost') loseAnswer(res);
   if (req.url.startsWith('/interaction/')) return req.method === 'POST' ? takeForm(req, res) : showForm(req, res);
   if (req.url === '/me-api') return me(req, res);
+  if (req.url.split('?')[0] === '/records-api') return records(req, res);
   return answerAsProvider(req, res);
 }
 

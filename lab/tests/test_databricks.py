@@ -18,9 +18,11 @@ from databricks.sdk.errors import (
     Unauthenticated,
 )
 from databricks.sdk.service.iam import Patch, PatchOp, PatchSchema
+from databricks.sdk.service.sql import StatementState
 
 from keyturn_lab.standin import running
 from keyturn_lab.vendors.databricks import STANDIN
+from keyturn_lab.vendors.databricks.server import WAREHOUSE
 
 Json = dict[str, Any]
 
@@ -313,3 +315,23 @@ def test_the_token_policy_is_read(there: There) -> None:
     there.lab("settings", {"most_token_days": 30})
     found = there.service("rotator").workspace_conf.get_status("maxTokenLifetimeDays,enableTokensConfig")
     assert found == {"maxTokenLifetimeDays": "30", "enableTokensConfig": "true"}
+
+
+def test_the_sdk_reads_rows_and_lists(there: There) -> None:
+    """A statement by the warehouse, its failure in a 200, and lists whose first page may be empty."""
+    me = there.service("gainsight")
+    assert [each.name for each in me.catalogs.list()] == ["main", "samples"]
+    assert [each.name for each in me.tables.list("main", "sales")] == ["orders", "empty", "secret"]
+    with pytest.raises(NotFound):
+        list(me.tables.list("main", "elsewhere"))
+    count = "SELECT count(*) FROM (SELECT 1 FROM `main`.`sales`.`{}` LIMIT 2)"
+    run = me.statement_execution.execute_statement
+    found = run(count.format("orders"), WAREHOUSE)
+    assert found.result is not None
+    assert found.result.data_array == [["2"]]
+    for table, state in (("nowhere", "42P01"), ("secret", "42501")):
+        failed = run(count.format(table), WAREHOUSE).status
+        assert failed is not None
+        assert (failed.state, failed.sql_state) == (StatementState.FAILED, state)
+    with pytest.raises(NotFound):
+        run(count.format("orders"), "another")

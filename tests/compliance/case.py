@@ -16,7 +16,8 @@ from keyturn.model.credential import Ref
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
 from keyturn.operations.forms import read_form
-from keyturn.testing import Aim, RowUnderTest
+from keyturn.testing import Aim, Reads, RowUnderTest
+from tests.compliance.lab import StandIn
 
 DEFINITIONS = Path(__file__).resolve().parents[2] / "demo" / "definitions"
 NETWORK = NetworkPolicy(frozenset({"127.0.0.1", "localhost"}))
@@ -52,6 +53,7 @@ class Case:
     consent: Callable[[str], str] | None = None
     register: Callable[[], Mapping[str, str]] | None = None  # a person makes a client for the next grant
     other_consent: Callable[[str], str] | None = None  # the same page, another person
+    reads: Reads | None = None
     slot: Ref = field(default_factory=Ref)
     nameless: str = ""
     leaves: frozenset[str] = frozenset()  # kinds of debt that a rotation honestly leaves at this vendor
@@ -95,6 +97,7 @@ def under_test(name: str, case: Case) -> RowUnderTest:
         **({"lost": partial(case.lost, access)} if case.lost else {}),
         **({"consent": case.consent} if case.consent else {}),
         register=case.register,
+        reads=case.reads,
         slot=case.slot,
         nameless=case.nameless,
         server_speaks_first=case.server_speaks_first,
@@ -110,6 +113,11 @@ def undone(begin: Callable[[], object], end: Callable[[], object]) -> Iterator[N
         yield
     finally:
         end()
+
+
+def spoiled(there: StandIn, op: str) -> Callable[[str], AbstractContextManager[object]]:
+    """The stand-in answers its next `op` with nonsense of a kind."""
+    return lambda kind: undone(partial(there.arm, op, kind), there.disarm)
 
 
 def url_of(task: Task) -> str:

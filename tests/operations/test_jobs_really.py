@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from keyturn.bootstrap import open_hub
-from keyturn.errors import CredentialRejected, InvalidInput, KeyturnError, NotFound, PermissionMissing
-from keyturn.model.job import JobState
+from keyturn.errors import (
+    Conflict,
+    CredentialRejected,
+    InvalidInput,
+    KeyturnError,
+    NotFound,
+    PermissionMissing,
+)
+from keyturn.model.card import GapClass
+from keyturn.model.credential import ConnectionState
+from keyturn.model.job import Cause, JobState, Level
 from keyturn.model.plan import Goal
 from keyturn.model.run import RunState
-from keyturn.operations import connections, jobs, runs
+from keyturn.operations import connections, jobs, projects, runs, tasks
 from keyturn.settings import Settings
+from keyturn.storage import jobs as rows
 from keyturn_lab.parts.aws import Key
 from tests import stores
 from tests.compliance.case import NETWORK, under_test
@@ -108,27 +119,6 @@ def test_postgresql_can_only_read(orders):
     with pytest.raises(KeyturnError):
         row.can.reader.read_sample(access, row.good, "", 10)
     assert row.can.reader.read_sample(row.access, row.good, orders, 10).count == 3
-
-
-DECLARED = [
-    ("aha/api_key", "products", 2),
-    ("freshdesk/api_key", "tickets", 3),
-    ("jira/oauth", "projects", 1),
-]
-
-
-@pytest.mark.parametrize(("name", "what", "there"), DECLARED, ids=[each[0] for each in DECLARED])
-def test_a_declared_sample_is_counted(name, what, there):
-    """By name or, as there is one, without; never more than asked for; with the credential and nothing else."""
-    row = row_of(name)
-    read = row.can.reader.read_sample
-    assert read(row.access, row.good, what, 10).count == there
-    assert read(row.access, row.good, "", 1).count == 1
-    with pytest.raises(InvalidInput) as refused:
-        read(row.access, row.good, "everything", 10)
-    assert what in refused.value.hint
-    with pytest.raises(CredentialRejected):
-        read(row.access, row.wrong[0], what, 10)
 
 
 def test_a_missing_right_is_told_from_a_dead_key():
@@ -236,3 +226,65 @@ def test_a_role_that_lost_its_grant_keeps_the_old_password_alive(hub, orders):
     assert (done.state, len(case.alive())) == (RunState.COMPLETE, 1)
     last = jobs.results(hub, job, 1)[0]
     assert (last.reading.count, last.version_id, last.run_id) == (3, done.new_version_id, run.id)
+
+
+# -- an unavoidable gap --------------------------------------------------------------------------------------------------
+
+GAPS = ["freshdesk/api_key", "ecosystem/access_key", "sap-datasphere/password by a person"]
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_jobs_wait_across_a_gap_and_run_after_it(hub, name):
+    """A person resets the one key there is. Meanwhile no job reads, by its time or on demand; afterwards the one that is
+    evidence has run with the new key, and the one that was due runs once more by itself."""
+    case = or_skip(lambda: ROWS[name](the_lab()))
+    connections.connect(hub, case.system, case.method, "gap", case.values, policy=case.policy)
+    jobs.add(hub, "gap", "evidence", what=case.reads.what)
+    jobs.add(hub, "gap", "hourly", what=case.reads.what, schedule="every 1h", after_rotation=False)
+    plan = runs.plan(hub, "gap", Goal.ROTATE)
+    assert plan.gap_class is GapClass.Z2
+    seen = []
+
+    def person(task):
+        if task.kind == "supply":
+            hub.store.write(lambda tx: rows.change(tx, jobs.get(hub, "hourly").id, due_at=time.time() - 1))
+            assert connections.find(hub, "gap").state is ConnectionState.PAUSED
+            assert not jobs.run_due(hub)
+            held = jobs.page(hub, jobs.get(hub, "hourly"))
+            assert (held["state"], held["held"]) == ("held", "gap is paused")
+            for each in ("hourly", "evidence"):
+                with pytest.raises(Conflict, match="gap is paused"):
+                    jobs.run(hub, each)
+            seen.append(len(jobs.results(hub, jobs.get(hub, "hourly"))))
+        tasks.submit(hub, task.id, case.person(task))
+
+    done = world.drive(hub, runs.start(hub, "gap", Goal.ROTATE).id, person)
+    assert (done.state, seen) == (RunState.COMPLETE, [1])
+    evidence = jobs.results(hub, jobs.get(hub, "evidence"), 1)[0]
+    assert (evidence.cause, evidence.run_id, evidence.reading.state) == (Cause.ROTATION, done.id, JobState.OK)
+    assert jobs.run_due(hub)
+    again = jobs.results(hub, jobs.get(hub, "hourly"), 1)[0]
+    assert (again.cause, again.reading.count) == (Cause.AFTER_PAUSE, case.reads.there)
+    assert {again.version_id, evidence.version_id} == {done.new_version_id}
+    assert jobs.page(hub, jobs.get(hub, "hourly"))["state"] == "active"
+    assert not jobs.run_due(hub)
+    tried = jobs.validations(hub, connections.find(hub, "gap"), done.new_version_id)
+    assert [(each.level, each.passed) for each in tried] == [(level, True) for level in Level]
+
+
+def test_one_credential_of_many_sources_is_named_and_rotated_once(hub):
+    """Two projects read through one bucket key: the plan names every source, one run replaces the key for all."""
+    case = or_skip(lambda: ROWS["s3-customer/access_key"](the_lab()))
+    connections.connect(hub, case.system, case.method, "lake", case.values, policy=case.policy)
+    labels = ["adoption/usage/daily", "adoption/usage/weekly", "finance/revenue/daily"]
+    for label in labels:
+        projects.add_source(hub, label, "lake", reads="contract/", with_place=True)
+    plan = runs.plan(hub, "lake", Goal.ROTATE)
+    assert list(plan.used_by) == labels
+    run = world.drive(hub, runs.start(hub, "lake", Goal.ROTATE).id, nobody)
+    assert (run.state, run.plan.used_by) == (RunState.COMPLETE, plan.used_by)
+    assert len(case.alive()) == 1
+    projects.edit_source(hub, labels[0], reads="contract/1")
+    projects.remove_source(hub, labels[2])
+    assert list(runs.plan(hub, "lake", Goal.ROTATE).used_by) == labels[:2]
+    assert [s.what for s in projects.sources(hub, "lake")] == ["contract/1", "contract/"]

@@ -16,11 +16,12 @@ from keyturn.contract.capabilities import Capabilities
 from keyturn.errors import CredentialRejected, InvalidInput, KeyturnError
 from keyturn.model.card import Hands, Strategy
 from keyturn.model.credential import ConnectionState, State, Version
+from keyturn.model.job import Cause, Level
 from keyturn.model.plan import Goal
 from keyturn.model.run import TERMINAL, LineKind, Run, RunState, TaskState
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict
-from keyturn.operations import audit, connections, leases, runs, tasks
+from keyturn.operations import audit, connections, jobs, leases, runs, tasks
 from keyturn.settings import Settings
 from keyturn.storage import versions
 from keyturn.transport import sql
@@ -163,9 +164,24 @@ def _cannot_be_ended_by_itself(world: World) -> bool:
     return "admin_user" not in world.case.values and world.case.system in {"postgresql", "mysql", "redshift"}
 
 
+def _is_validated(world: World, run: Run) -> None:
+    """Format and login of the new one; where the row can read, one item before the switch and a whole job after it."""
+    assert run.new_version_id is not None
+    connection, sample = connections.find(world.hub, world.name), world.case.reads
+    tried = jobs.validations(world.hub, connection, run.new_version_id)
+    wanted = list(Level) if sample is not None else [Level.FORMAT, Level.AUTH]
+    assert [(each.level, each.passed) for each in tried] == [(level, True) for level in wanted], tried
+    if sample is not None:
+        (job,) = jobs.every(world.hub, world.name)
+        last = jobs.results(world.hub, job, 1)[0]
+        assert (last.cause, last.run_id, last.version_id) == (Cause.ROTATION, run.id, run.new_version_id)
+        assert last.reading.count == sample.there
+
+
 @pytest.mark.parametrize("world", _params(), indirect=True)
 def test_a_rotation_is_proven_and_leaves_only_ours_alive(world: World) -> None:
-    """Connect tests first; the plan is what runs; COMPLETE means: proof reached, old dead, nothing else left."""
+    """Connect tests first; the plan is what runs; COMPLETE means: proof reached, old dead, nothing else left. A job reads
+    through it before and after, and how far the new one was tried is on record."""
     try:
         world.connect(world.case.wrong_values)
         saved = connections.every(world.hub)
@@ -180,6 +196,11 @@ def test_a_rotation_is_proven_and_leaves_only_ours_alive(world: World) -> None:
     card, _ = world.row()
     assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED
     assert world.case.of(old) in world.case.alive()
+    sample = world.case.reads
+    if sample is not None:
+        _, first = jobs.add(world.hub, world.name, f"sample-{world.case.system}", what=sample.what)
+        assert first is not None
+        assert first.reading.count == sample.there
     plan = runs.plan(world.hub, world.name, Goal.ROTATE)
     assert plan.strategy is card.strategy
     run = world.run(Goal.ROTATE)
@@ -206,6 +227,7 @@ def test_a_rotation_is_proven_and_leaves_only_ours_alive(world: World) -> None:
         n for n, line in enumerate(runs.lines(world.hub, run.id)) if line.facts.get("decision") == "cutover"
     )
     assert accepted_at < flipped_at, "switched before it was proven (I3)"
+    _is_validated(world, run)
     path = Path(world.hub.settings.home) / "audit.jsonl"
     audit.export(world.hub, path)
     assert audit.verify(path).is_whole

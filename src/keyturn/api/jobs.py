@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import Query
 from pydantic import Field
 
-from keyturn.api import examples, shapes
+from keyturn.api import examples, shapes, shown
 from keyturn.api.calls import Body, Caller, Calls, Visit
 from keyturn.api.paging import After, Limit, page
 from keyturn.errors import NotFound, NotPermitted
 from keyturn.model.job import Job
-from keyturn.operations import jobs, projects
+from keyturn.model.plan import Goal
+from keyturn.operations import jobs, projects, runs
 from keyturn.operations.rights import Operation
 
 calls = Calls("jobs")
@@ -53,6 +54,13 @@ class NewSource(Body):
     connection: _Named
     reads: _What = ""
     untested: bool = False
+
+
+class ReauthorizeSource(Body):
+    """`project/object/source`, and why."""
+
+    label: Annotated[str, Field(min_length=5, max_length=300)]
+    reason: Annotated[str, Field(max_length=300)] = ""
 
 
 class EditSource(Body):
@@ -251,17 +259,14 @@ def remove_project(it: Caller, project: str) -> None:
 )
 def add_source(it: Caller, body: NewSource) -> dict[str, Any]:
     """Read once before it is saved, where the row can read."""
-    project, object_, _ = body.label.split("/")
+    project = body.label.partition("/")[0]
     _allowed(it, project)
     found = it.connection(body.connection)
-    there = next((p for p in projects.pages(it.hub) if p["name"] == project), None)
-    if there is None:
-        if not it.may(it.operation):
-            raise NotPermitted("you may not add a project", field="label")
-        projects.add(it.hub, project)
-    if there is None or object_ not in {each["name"] for each in there["objects"]}:
-        projects.add_object(it.hub, project, object_)
-    made = projects.add_source(it.hub, body.label, found.id, reads=body.reads, untested=body.untested)
+    if project not in {each["name"] for each in projects.pages(it.hub)} and not it.may(it.operation):
+        raise NotPermitted("you may not add a project", field="label")
+    made = projects.add_source(
+        it.hub, body.label, found.id, reads=body.reads, untested=body.untested, with_place=True
+    )
     return projects.source_page(made)
 
 
@@ -281,6 +286,33 @@ def edit_source(it: Caller, body: EditSource) -> dict[str, Any]:
     to = it.connection(body.connection).id if body.connection else ""
     made = projects.edit_source(it.hub, body.label, connection=to, reads=body.reads, untested=body.untested)
     return projects.source_page(made)
+
+
+@sources.post(
+    "/sources/reauthorize",
+    Operation.RUN_ROTATE,
+    "Ask a person for a fresh consent for the connection a source reads through",
+    answer=shapes.Run,
+    status=202,
+    example={**examples.RUN, "goal": Goal.REAUTHORIZE.value},
+    sends={"label": "reporting/orders/nightly", "reason": "the consent ends on Friday"},
+    problems=(404, 409),
+)
+def reauthorize_source(it: Caller, body: ReauthorizeSource) -> dict[str, Any]:
+    """One consent serves every source of the connection: the run's plan names all of them."""
+    source = projects.source(it.hub, body.label)
+    _allowed(it, source.project)
+    found = it.connection(source.connection)
+    made = runs.start(
+        it.hub,
+        found.id,
+        Goal.REAUTHORIZE,
+        reason=body.reason,
+        trigger=it.trigger,
+        address=it.who.address,
+    )
+    it.done(found.name, run=made.id)
+    return shown.run(it.hub, made)
 
 
 @sources.delete(

@@ -61,6 +61,17 @@ class Permission:
 
 
 @dataclass(frozen=True)
+class Readable:
+    """Something a job can read: what a job names for it (the form of a name, or a word; empty where nothing need be
+    named), what is counted then, and what to mind."""
+
+    name: str
+    counts: str
+    example: str = ""
+    help: str = ""
+
+
+@dataclass(frozen=True)
 class GuideStep:
     """One instruction to a person. Texts may hold `${input.x}`, `${current.x}`, `${pending.x}`, `${retiring.x}`."""
 
@@ -120,6 +131,7 @@ class Method:
     requires_pause: bool = False
     handover: bool = False  # another party puts every new one in its place: a person has to tell them
     permissions: tuple[Permission, ...] = ()
+    reads: tuple[Readable, ...] = ()
     sources: tuple[Source, ...] = ()
     unsupported: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)  # variables of `keyturn lease`: NAME -> expression

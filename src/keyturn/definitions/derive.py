@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from keyturn.contract.manifest import Field
+from keyturn.contract.manifest import Field, Readable
 from keyturn.definitions.auth import Basic, Login, NoAuth, OAuth
 from keyturn.definitions.expressions import Template
 from keyturn.definitions.model import Definition, Input, Part, RequestSpec
@@ -148,6 +148,19 @@ def row_of(definition: Definition) -> str:
     if isinstance(definition.auth, Basic):
         return "basic"
     return "oauth2" if isinstance(definition.auth, OAuth) else "token"
+
+
+def readables(definition: Definition) -> tuple[Readable, ...]:
+    """The declared samples, as people are told of them."""
+    return tuple(
+        Readable(
+            sample.named.form if sample.named is not None else sample.name,
+            sample.title,
+            sample.named.example if sample.named is not None else "",
+            sample.help,
+        )
+        for sample in definition.samples
+    )
 
 
 def calls_of(definition: Definition) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-SCOPES = ("input", "secret", "current", "pending", "retiring", "admin", "step", "oauth", "job")
+SCOPES = ("input", "secret", "current", "pending", "retiring", "admin", "step", "oauth", "job", "sample")
 MAX_LENGTH = 8_192
 
 Scopes = Mapping[str, Mapping[str, Any]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from keyturn.contract.manifest import GuideStep, Permission, Source
+from keyturn.contract.manifest import GuideStep, Permission, Readable, Source
 from keyturn.definitions.cursor import Cursor
 from keyturn.definitions.expressions import ExpressionRefused, compile_template
 
@@ -59,6 +59,17 @@ def read_permissions(items: Iterable[Cursor]) -> tuple[Permission, ...]:
     for item in items:
         item.keys("right", "who", "why", "grant", required=("right", "who", "why"))
         found.append(Permission(item.text("right"), item.text("who"), item.text("why"), item.text("grant")))
+    return tuple(found)
+
+
+def read_readables(items: Iterable[Cursor]) -> tuple[Readable, ...]:
+    """A list of `{name, counts, example, help}`."""
+    found = []
+    for item in items:
+        item.keys("name", "counts", "example", "help", required=("name", "counts"))
+        found.append(
+            Readable(item.text("name"), item.text("counts"), item.text("example"), item.text("help"))
+        )
     return tuple(found)
 
 

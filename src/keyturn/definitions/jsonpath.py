@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 MAX_FOUND = 5_000
@@ -63,6 +64,11 @@ class JsonPath:
     def many(self) -> bool:
         """Whether it may lead to several values."""
         return any(isinstance(step, Every | Only) for step in self.steps)
+
+    def container(self, value: Any) -> list[Any]:
+        """What the first step that may lead to many is taken from: tells an empty list from none."""
+        single = takewhile(lambda step: not isinstance(step, Every | Only), self.steps)
+        return JsonPath(self.text, tuple(single)).select(value)
 
     def select(self, value: Any) -> list[Any]:
         """Every value the path leads to, in document order, null included; at most MAX_FOUND."""

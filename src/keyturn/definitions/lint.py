@@ -9,8 +9,8 @@ from keyturn.definitions.auth import NoAuth, OAuth
 from keyturn.definitions.expressions import Template
 from keyturn.definitions.findings import Log
 from keyturn.definitions.model import Definition
-from keyturn.definitions.patterns import unbounded
-from keyturn.definitions.places import Place, is_known, is_secret, places, requests
+from keyturn.definitions.patterns import groups, unbounded
+from keyturn.definitions.places import Place, is_known, is_secret, of_sample, places, requests
 from keyturn.transport.ssrf import matches
 
 
@@ -63,8 +63,19 @@ def _samples(definition: Definition, log: Log) -> None:
     """A job reads and does nothing else, one bounded page of it."""
     for sample in definition.samples:
         at = f"sample.{sample.name}"
-        if sample.request.method != "GET":
-            log.refuse(sample.line, f"{at}.request.method", "a sample is read with GET", "Use a GET.")
+        used = {
+            reference.path
+            for place in of_sample(sample)
+            for reference in place.template.references()
+            if reference.scope == "sample"
+        }
+        if sample.request.method != "GET" and not (sample.request.method == "POST" and sample.request.safe):
+            log.refuse(
+                sample.line,
+                f"{at}.request.method",
+                "a sample is read with GET",
+                "Use a GET, or a POST with `safe: true` where the vendor reads with it.",
+            )
         if not sample.request.auth:
             log.refuse(
                 sample.line,
@@ -72,12 +83,37 @@ def _samples(definition: Definition, log: Log) -> None:
                 "a sample without the credential proves nothing about it",
                 "Leave auth out.",
             )
-        if not sample.limit_param:
+        for name in sorted(used - sample.parts()):
+            log.refuse(
+                sample.line, at, f"sample.{name} is not defined", "Name it as a group of `named.pattern`."
+            )
+        if sample.named is not None and not groups(sample.named.pattern) & used:
+            log.refuse(
+                sample.line,
+                f"{at}.named",
+                "what a job names is not used",
+                "Use ${sample.GROUP} in the request.",
+            )
+        if sample.named is not None and unbounded(sample.named.pattern):
+            log.refuse(
+                sample.line,
+                f"{at}.named.pattern",
+                "the pattern has no upper bound",
+                "Replace * and + by {0,n} or {1,n}.",
+            )
+        if sample.absent_is_empty and not any(rule.json for rule in sample.success):
+            log.refuse(
+                sample.line,
+                f"{at}.absent_is_empty",
+                "any other answer would count as an empty list",
+                "Add a `success` rule on the JSON that only this answer fulfils.",
+            )
+        if not (sample.limit_param or sample.unlimited or "limit" in used):
             log.remark(
                 sample.line,
                 f"{at}.limit_param",
                 "the page is as large as the vendor makes it",
-                "Name the query parameter that bounds it.",
+                "Name the query parameter that bounds it, or write `none` where there is none.",
             )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from keyturn.contract.manifest import GuideStep
 from keyturn.definitions.expressions import Template
 from keyturn.definitions.jsonpath import JsonPath
+from keyturn.definitions.patterns import groups
 from keyturn.model.card import Lockout
 
 ABSENT: Any = object()
@@ -215,17 +216,39 @@ class Discover:
 
 
 @dataclass(frozen=True)
+class Named:
+    """What a job may name: `pattern`, whose groups are `${sample.GROUP}` in the request; `form` says it to people."""
+
+    form: str
+    pattern: str
+    example: str
+
+
+@dataclass(frozen=True)
 class SampleRead:
     """One list that jobs may read a piece of. `limit_param` names the query parameter that bounds a page; `most` is the
-    vendor's largest page."""
+    vendor's largest page; `unlimited` where it is known to have no such parameter.
+
+    With `named` a job says which one. `success` must hold before anything is counted; `absent_is_empty` where the
+    vendor leaves an empty list out.
+    """
 
     name: str
     title: str
     request: RequestSpec
     items: JsonPath
     limit_param: str = ""
+    unlimited: bool = False
     most: int = 100
+    named: Named | None = None
+    help: str = ""
+    success: tuple[Condition, ...] = ()
+    absent_is_empty: bool = False
     line: int = 0
+
+    def parts(self) -> frozenset[str]:
+        """The names that stand behind `${sample.}` in the request."""
+        return frozenset({"limit", *(groups(self.named.pattern) if self.named is not None else ())})
 
 
 @dataclass(frozen=True)

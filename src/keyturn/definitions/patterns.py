@@ -29,6 +29,19 @@ def unbounded(pattern: str) -> bool:
     return bool(_UNBOUNDED.search(_CLASS.sub("c", pattern)))
 
 
+def groups(pattern: str) -> frozenset[str]:
+    """The names of the pattern's groups."""
+    found = compiled(pattern)
+    return frozenset(found.groupindex if found is not None else ())
+
+
+def parts(pattern: str, text: str) -> dict[str, str] | None:
+    """The named groups of the whole of `text`, those that took part; None when it has not this shape."""
+    found = compiled(pattern)
+    match = found.fullmatch(text) if found is not None else None
+    return None if match is None else {k: v for k, v in match.groupdict().items() if v is not None}
+
+
 def fits(pattern: str, text: str) -> bool:
     """Whether the whole of `text` has this shape; an empty pattern fits all."""
     if not pattern:

@@ -8,7 +8,7 @@ from typing import Any
 
 from keyturn.definitions.auth import Basic, Login, OAuth
 from keyturn.definitions.expressions import Reference, Template
-from keyturn.definitions.model import Definition, RequestSpec
+from keyturn.definitions.model import Definition, RequestSpec, SampleRead
 
 _PUBLIC_OAUTH = frozenset({"resource_id", "resource_label"})
 _READS = frozenset({"input", "secret", "current", "admin", "oauth", "job", "step"})
@@ -41,13 +41,18 @@ def places(definition: Definition) -> Iterator[Place]:
     if definition.discover is not None:
         yield from _request(definition.discover.request, _READS, secrets=False)
     for sample in definition.samples:
-        yield from _request(sample.request, _READS, secrets=False)
+        yield from of_sample(sample)
     rotation = definition.rotation
     if rotation.create is not None:
         yield from _request(rotation.create.request, _READS | {"pending"}, secrets=True)
     if rotation.revoke is not None:
         yield from _request(rotation.revoke.request, _READS | {"retiring"}, secrets=True)
     yield from _auth(definition)
+
+
+def of_sample(sample: SampleRead) -> Iterator[Place]:
+    """Those of one sample's request."""
+    return _request(sample.request, _READS | {"sample"}, secrets=False)
 
 
 def requests(definition: Definition) -> Iterator[RequestSpec]:
@@ -141,7 +146,7 @@ def is_secret(definition: Definition, reference: Reference) -> bool:
         return True
     if reference.scope == "oauth":
         return reference.path not in _PUBLIC_OAUTH
-    if reference.scope in {"input", "job"}:
+    if reference.scope in {"input", "job", "sample"}:
         return False
     return reference.path in definition.secret_names()
 
@@ -163,5 +168,6 @@ def is_known(definition: Definition, reference: Reference) -> bool:
         "step": {"login.token"} if isinstance(definition.auth, Login) else set(),
         "oauth": {"access_token"} | (set(_PUBLIC_OAUTH) if consent and definition.auth.granted else set()),
         "job": {"id", "date", "marker"},
+        "sample": {name for sample in definition.samples for name in sample.parts()},
     }
     return reference.path in known[reference.scope]

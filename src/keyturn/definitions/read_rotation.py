@@ -15,6 +15,7 @@ from keyturn.definitions.model import (
     Generate,
     Identity,
     Manual,
+    Named,
     Pagination,
     RequestSpec,
     Revoke,
@@ -22,6 +23,7 @@ from keyturn.definitions.model import (
     SampleRead,
     TestBlock,
 )
+from keyturn.definitions.patterns import compiled, fits
 from keyturn.definitions.read_request import (
     need_path,
     read_conditions,
@@ -33,6 +35,17 @@ from keyturn.definitions.read_request import (
 from keyturn.model.job import MOST
 
 _SAMPLE = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
+_SAMPLE_KEYS = (
+    "title",
+    "named",
+    "help",
+    "request",
+    "items",
+    "limit_param",
+    "most",
+    "success",
+    "absent_is_empty",
+)
 MODES = ("create_then_revoke", "in_place", "set_value", "reconsent", "manual")
 _ROTATION = (
     "mode",
@@ -129,10 +142,10 @@ def read_samples(at: Cursor) -> tuple[SampleRead, ...]:
     """What jobs may read, by name."""
     found = []
     for name, inner in at.entries("sample"):
-        each = inner.keys("title", "request", "items", "limit_param", "most", required=("request", "items"))
+        each = inner.keys(*_SAMPLE_KEYS, required=("request", "items"))
         if not _SAMPLE.match(name):
             each.refuse(f"{name!r} is not a name", "Use lower-case letters, digits and '_'.")
-        request = each.get("request")
+        request, limit = each.get("request"), each.text("limit_param")
         most = each.integer("most", 100, least=1)
         if most > MOST:
             each.refuse(f"most is at most {MOST}", "A job reads a sample, it moves no data.")
@@ -142,12 +155,29 @@ def read_samples(at: Cursor) -> tuple[SampleRead, ...]:
                 title=each.text("title", name.replace("_", " ")),
                 request=read_request(request) if request is not None else RequestSpec("GET"),
                 items=need_path(each, "items"),
-                limit_param=each.text("limit_param"),
+                limit_param="" if limit == "none" else limit,
+                unlimited=limit == "none",
                 most=min(most, MOST),
+                named=_named(each.get("named")),
+                help=each.text("help"),
+                success=read_success(each),
+                absent_is_empty=each.flag("absent_is_empty"),
                 line=each.line,
             )
         )
     return tuple(found)
+
+
+def _named(at: Cursor | None) -> Named | None:
+    if at is None:
+        return None
+    at = at.keys("form", "pattern", "example", required=("form", "pattern", "example"))
+    found = Named(at.text("form"), at.text("pattern"), at.text("example"))
+    if compiled(found.pattern) is None:
+        at.refuse("the pattern is not a valid regular expression", "Use RE2 syntax, without look-around.")
+    elif not fits(found.pattern, found.example):
+        at.refuse("the example does not fit the pattern", "Write it as a person would name it.")
+    return found
 
 
 def _pagination(at: Cursor | None) -> Pagination:

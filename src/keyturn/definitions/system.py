@@ -10,10 +10,10 @@ from typing import Any
 from keyturn.contract.manifest import PROVEN, Field, Guide, Method, System, Variant
 from keyturn.definitions.cards import read_card
 from keyturn.definitions.cursor import EMPTY, Cursor
-from keyturn.definitions.derive import calls_of, card, fields, principal_of
+from keyturn.definitions.derive import calls_of, card, fields, principal_of, readables
 from keyturn.definitions.document import Malformed, parse
 from keyturn.definitions.findings import Log, did_you_mean
-from keyturn.definitions.guide import read_permissions, read_sources, read_steps
+from keyturn.definitions.guide import read_permissions, read_readables, read_sources, read_steps
 from keyturn.definitions.model import Definition
 from keyturn.definitions.patterns import compiled
 from keyturn.definitions.reader import read_block
@@ -31,6 +31,7 @@ _METHOD = (
     "variants",
     "guide",
     "permissions",
+    "reads",
     "sources",
     "unsupported",
     "env",
@@ -124,6 +125,7 @@ def as_method(definition: Definition, method: Method) -> Method:
         paste_fields=manual.paste_fields if manual else (),
         requires_pause=bool(manual and manual.requires_pause),
         env=dict(definition.env),
+        reads=readables(definition),
         calls=calls_of(definition),
         rest=definition,
     )
@@ -162,6 +164,7 @@ def _method(name: str, at: Cursor, system: str) -> Method:
         if guide
         else bool(manual and manual.requires_pause),
         permissions=read_permissions(at.items("permissions")),
+        reads=read_readables(at.items("reads")) or (readables(definition) if definition else ()),
         sources=read_sources(at.items("sources")),
         unsupported={k: c.as_text() for k, c in at.entries("unsupported")},
         env=env,

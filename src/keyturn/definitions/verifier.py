@@ -102,11 +102,13 @@ def _choose(granted: Granted, answer: Answer, scopes: Values) -> tuple[str, str,
     labels: dict[str, str] = {}
     rights: dict[str, set[str]] = {}
     for row in rows:
+        ids = granted.id.select(row)
+        if len(ids) != 1 or not isinstance(
+            ids[0], str | int
+        ):  # said first: what has none is no resource at all
+            raise UnexpectedAnswer(f"{answer.host} listed a resource without an id", status=answer.status)
         if granted.where is not None and not _row_holds(granted.where, row, answer):
             continue
-        ids = granted.id.select(row)
-        if len(ids) != 1 or not isinstance(ids[0], str | int):
-            raise UnexpectedAnswer(f"{answer.host} listed a resource without an id", status=answer.status)
         key = str(ids[0])
         shown = granted.label.select(row) if granted.label is not None else []
         labels[key] = str(shown[0]) if shown else key

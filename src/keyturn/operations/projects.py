@@ -162,11 +162,18 @@ def source(hub: Keyturn, label: str) -> Source:
 
 
 def add_source(
-    hub: Keyturn, label: str, connection: str, *, reads: str = "", untested: bool = False
+    hub: Keyturn,
+    label: str,
+    connection: str,
+    *,
+    reads: str = "",
+    untested: bool = False,
+    with_place: bool = False,
 ) -> Source:
     """Lets an object read through a connection. One stored credential may serve many sources: it is rotated once.
 
     Read once before it is saved, where the connection's row can read and `reads` says what; `untested` saves it anyway.
+    `with_place` makes project and object as well, where they are not there: all of it or nothing.
     Raises: InvalidInput, NotFound, Conflict; CredentialRejected or VendorUnavailable as the read says.
     """
     project, object_, name = _split(label)
@@ -177,12 +184,22 @@ def add_source(
 
     def work(tx: Tx) -> None:
         tx.lock("SELECT generation FROM connection WHERE id = ?", found.id)
+        if with_place:
+            _place(tx, project, object_, now, by)
         if not rows.add_source(tx, _object(tx, project, object_), name, found.id, reads, now, by):
             raise Conflict(f"there is a source {label} already", field="source")
         _note(tx, found.id, "source_added", by, source=f"{project}/{object_}/{name}", reads=reads)
 
     hub.store.write(work)
     return source(hub, label)
+
+
+def _place(tx: Tx, project: str, object_: str, at: float, by: str) -> None:
+    """Makes what is missing of a project and an object in it. Raises: InvalidInput."""
+    if rows.add_project(tx, _named(project, "project"), at, by):
+        _on_record(tx, "project_added", by, project=project)
+    if rows.add_object(tx, _project(tx, project), _named(object_, "object"), at, by):
+        _on_record(tx, "object_added", by, project=project, object=object_)
 
 
 def edit_source(
@@ -234,7 +251,7 @@ def _named(name: str, what: str) -> str:
 
 
 def _split(label: str) -> tuple[str, str, str]:
-    parts = [part.strip() for part in label.split("/")]
+    parts = [" ".join(part.split()) for part in label.split("/")]
     if len(parts) != 3 or not all(parts):
         raise InvalidInput(
             "a source is named as PROJECT/OBJECT/SOURCE",

@@ -137,6 +137,7 @@ def _method(system: str, method: Method, egress: Sequence[str]) -> dict[str, Any
         "fields": [field_page(f) for f in method.fields],
         **_steps(method),
         "permissions": [_permission(p, egress) for p in method.permissions],
+        "reads": [vars(r) for r in method.reads],
         "sources": [vars(s) for s in method.sources],
         "unsupported": dict(method.unsupported),
         "env": dict(method.env),

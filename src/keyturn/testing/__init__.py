@@ -11,7 +11,7 @@ Needs no third-party library; nothing in the product imports it.
 """
 
 from keyturn.testing.liar import Liar, Relay
-from keyturn.testing.row import Aim, RowUnderTest
+from keyturn.testing.row import Aim, Reads, RowUnderTest
 from keyturn.testing.suite import FACTS, Fact, applicable, check_row
 from keyturn.testing.traces import forms, traces
 from keyturn.testing.witness import Witness
@@ -21,6 +21,7 @@ __all__ = [
     "Aim",
     "Fact",
     "Liar",
+    "Reads",
     "Relay",
     "RowUnderTest",
     "Witness",

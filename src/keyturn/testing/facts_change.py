@@ -297,6 +297,8 @@ def _calls(row: RowUnderTest, access: Access, made: Candidate) -> Iterator[tuple
         yield "drop", partial(can.dropper.drop, access)
     if can.discoverer is not None:
         yield "discover", partial(can.discoverer.discover, access)
+    if can.reader is not None and row.reads is not None:
+        yield "read", partial(can.reader.read_sample, access, row.good, row.reads.what, 1)
     if can.authorizer is not None:
         session = row.session()
         back = f"{session['redirect_uri']}?code=ktlab-no-such-code&state={session['state']}"

@@ -193,6 +193,10 @@ LIES: dict[str, Callable[[Liar, socket.socket], None]] = {
     "html page as json": _answer("200 OK", _PAGE),
     "empty object": _answer("200 OK", b"{}"),
     "other shape": _answer("200 OK", b'[[],{"error":null},"user"]'),
+    "error with 200": _answer(
+        "200 OK", b'{"success":false,"status":"error","error":{"code":500,"message":"x"},"errors":["x"]}'
+    ),
+    "list as text": _answer("200 OK", b'["one","two"]', b"Content-Type: text/plain\r\n"),
     "deep nesting": _answer("200 OK", b"[" * 100_000),
     "truncated": _answer("200 OK", b'{"id": 1, "us', length=5000),
     "oversized": _oversize,

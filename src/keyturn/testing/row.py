@@ -41,6 +41,24 @@ def _nobody_consents(url: str) -> str:
     raise AssertionError("the row claims an authorizer: give RowUnderTest(consent=...) a person")
 
 
+@dataclass(frozen=True)
+class Reads:
+    """What a job would read of the row: `what` has `there` items, more than one and fewer than ten.
+
+    `more` are other names with how many each has, `empty` one with none, `absent` names of the right form with nothing
+    behind them, or nothing for this account. `any_name` where a name is a mere beginning (a prefix): one that fits nothing
+    counts none. `spoil` answers the next read, and no login, with nonsense of a kind of `facts_read.SPOILS`.
+    """
+
+    what: str
+    there: int
+    absent: tuple[str, ...] = ()
+    empty: str | None = None
+    more: Mapping[str, int] = field(default_factory=dict)
+    any_name: bool = False
+    spoil: Callable[[str], AbstractContextManager[object]] | None = None
+
+
 @dataclass
 class RowUnderTest:
     """One row with a fresh principal at the vendor (or its stand-in), and the ways to make that vendor misbehave.
@@ -51,7 +69,7 @@ class RowUnderTest:
     identity). `lost` gives an access with which the answer to one call ("set", "issue", "disable", "revoke",
     "exchange", "refresh") gets lost after its effect. `consent` is a person at the vendor's page, `register` one who
     makes a client for a grant of its own. `patience_s` bounds
-    how long an effect may take to show. `server_speaks_first` where the client of the protocol waits for a greeting.
+    how long an effect may take to show. `reads` is needed where the row claims a reader. `server_speaks_first` where the client of the protocol waits for a greeting.
     """
 
     name: str
@@ -69,6 +87,7 @@ class RowUnderTest:
     lost: Callable[[str], AbstractContextManager[Access]] = _nothing_to_lose
     consent: Callable[[str], str] = _nobody_consents
     register: Callable[[], Mapping[str, str]] | None = None
+    reads: Reads | None = None
     slot: Ref = field(default_factory=Ref)
     nameless: str = ""
     server_speaks_first: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from keyturn.testing import facts_change, facts_grant, facts_login, facts_page
+from keyturn.testing import facts_change, facts_grant, facts_login, facts_page, facts_read
 from keyturn.testing.row import RowUnderTest
 
 _UNSUPPORTED = {
@@ -18,6 +18,7 @@ _UNSUPPORTED = {
     "authorizer": ("authorize",),
     "discoverer": ("discover", "list"),
     "locator": ("locate",),
+    "reader": ("read",),
 }
 
 
@@ -59,7 +60,7 @@ class Fact:
 
 FACTS: tuple[Fact, ...] = tuple(
     Fact(name, holds, needs, applies, module in {facts_change, facts_grant})
-    for module in (facts_page, facts_login, facts_change, facts_grant)
+    for module in (facts_page, facts_login, facts_read, facts_change, facts_grant)
     for name, holds, needs, applies in module.facts()
 )
 

@@ -595,3 +595,41 @@ def test_jobs_projects_and_sources(client, admin, token, connect, idle):
     assert client.delete(f"sources?label={label}", headers=limited).status_code == 204
     is_problem(client.delete(f"sources?label={label}", headers=admin), 404)
     is_problem(client.delete("projects/none", headers=admin), 404)
+
+
+def test_a_source_that_cannot_be_kept_leaves_no_project_behind(client, admin, token, connect):
+    """Project, object and source are made together or not at all; a project is added by who may add projects."""
+    connect(project="billing")
+    for label in ("new/orders/" + "x" * 200, "new/\u0007/daily", "bil\u0007ling/orders/daily"):
+        is_problem(client.post("sources", json={"label": label, "connection": "orders"}, headers=admin), 422)
+    assert client.get("projects", headers=admin).json()["items"] == []
+    body = {"label": " new /  big   orders/daily", "connection": "orders"}
+    assert client.post("sources", json=body, headers=admin).json()["label"] == "new/big orders/daily"
+    is_problem(client.post("sources", json=body, headers=admin), 409)
+
+
+def test_a_source_is_reauthorized_where_it_is(client, admin, token, connect):
+    """One consent for the connection behind it, whose plan names every source; where there is none it says so."""
+    connect("grant", "tracker", "billing")
+    connect(project="billing")
+    for label, connection in (
+        ("billing/a/s", "tracker"),
+        ("billing/b/s", "tracker"),
+        ("billing/c/s", "orders"),
+    ):
+        made = client.post("sources", json={"label": label, "connection": connection}, headers=admin)
+        assert made.status_code == 201, made.text
+    call = "sources/reauthorize"
+    is_problem(client.post(call, json={"label": "billing/a/s"}, headers=token("viewer", "billing")), 403)
+    is_problem(client.post(call, json={"label": "billing/a/s"}, headers=token("operator", "else")), 403)
+    is_problem(client.post(call, json={"label": "billing/c/s"}, headers=admin), 422)
+    is_problem(client.post(call, json={"label": "billing/x/s"}, headers=admin), 404)
+    asked = client.post(
+        call, json={"label": "billing/a/s", "reason": "ends"}, headers=token("operator", "billing")
+    )
+    assert asked.status_code == 202, asked.text
+    run = asked.json()
+    assert (run["goal"], run["connection"], run["reason"]) == ("reauthorize", "tracker", "ends")
+    plan = client.get("connections/tracker/plan/reauthorize", headers=admin).json()
+    assert plan["used_by"] == ["billing/a/s", "billing/b/s"]
+    is_problem(client.post(call, json={"label": "billing/b/s"}, headers=admin), 409)

@@ -37,6 +37,7 @@ BODIES = {  # whole enough to be read, about what is not there
     "/jobs/{job}": {"paused": True},
     "/projects": {"name": "a/b"},
     "/sources": {"label": "a/b/c", "connection": "none"},
+    "/sources/reauthorize": {"label": "a/b/c"},
     "/recipients": {
         "kind": "webhook",
         "name": "!",

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab import people
-from tests.compliance.case import ME, OTHER, Case, undone
+from tests.compliance.case import ME, OTHER, Case, spoiled, undone
 from tests.compliance.lab import Lab
 
 
@@ -49,6 +50,7 @@ def aha(lab: Lab) -> Case:
         wrong=lambda good: [good.replacing(api_key="ktlabNotTheKeyAtAll01")],
         codes=frozenset({"401", "credential_invalid"}),
         aim=lambda aim: {"base_url": aim.url},
+        reads=Reads("products", 2, ("everything",), more={"": 2}, spoil=spoiled(there, "products")),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         elsewhere=elsewhere,
     )

@@ -10,9 +10,10 @@ from functools import partial
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab.vendors.google import people
 from keyturn_lab.vendors.google.state import APP, ITSELF, ME, OTHER, PROJECT, ROTATOR, STRANGER, address
-from tests.compliance.case import Case, granted, granted_elsewhere, undone, url_of
+from tests.compliance.case import Case, granted, granted_elsewhere, spoiled, undone, url_of
 from tests.compliance.lab import Lab, StandIn
 
 CALLBACK = "http://127.0.0.1:8425/oauth/callback"
@@ -76,6 +77,14 @@ def _service_account(lab: Lab, name: str, more: dict[str, str]) -> Case:
         wrong=wrong,
         codes=frozenset({"invalid_jwt_signature"}),
         aim=lambda aim: {"token_url": f"{aim.url}/token", "iam_url": aim.url, "bigquery_url": aim.url},
+        reads=Reads(
+            "usage_data.orders",
+            3,
+            ("usage_data.nowhere", "nothing.orders", "usage_data.orders_view"),
+            "usage_data.empty",
+            {"orders": 3},
+            spoil=spoiled(there, "table_data"),
+        ),
         throttled=lambda: undone(lambda: there.arm("query", "throttle"), there.disarm),
         elsewhere=stranger,
         lost=lost,
@@ -148,6 +157,13 @@ def oauth(lab: Lab) -> Case:
         ],
         codes=frozenset({"reauth_required"}),
         aim=lambda aim: dict.fromkeys(("accounts_url", "token_url", "bigquery_url"), aim.url),
+        reads=Reads(
+            "usage_data.orders",
+            3,
+            ("usage_data.nowhere", "nothing.orders", "usage_data.orders_view", "orders"),
+            "usage_data.empty",
+            spoil=spoiled(there, "table_data"),
+        ),
         throttled=lambda: undone(lambda: there.arm("*", "throttle", times=None), there.disarm),
         throttle_says_wait=False,  # the token endpoint names no time
         lost=lost,

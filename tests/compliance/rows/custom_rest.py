@@ -13,6 +13,7 @@ from keyturn.contract.values import Access
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
 from keyturn.operations import drafting
+from keyturn.testing import Reads
 from keyturn_lab.vendors.notes import people
 from tests.compliance.case import DEFINITIONS, NETWORK, Case, granted, granted_elsewhere, undone, url_of
 from tests.compliance.lab import Lab
@@ -54,6 +55,7 @@ def oidc_client(lab: Lab) -> Case:
         ],
         codes=frozenset({"401 invalid_client", "invalid_client", "client_invalid", "401"}),
         aim=lambda aim: {"issuer": aim.url},
+        reads=Reads("records", 3, ("everything",), more={"": 3}),
         throttled=lambda: undone(lambda: op.arm("me", "throttle"), lambda: None),
         lost=lost,
         nameless="each rotation makes a new client, and the provider names no owner",
@@ -91,6 +93,7 @@ def oidc_grant(lab: Lab) -> Case:
         wrong=lambda good: [good.replacing(access_token="ktlab-wrong-token")],
         codes=frozenset({"401", "invalid_token", "401 invalid_token", "credential_invalid"}),
         aim=lambda aim: {"issuer": aim.url},
+        reads=Reads("records", 3, ("everything",), more={"": 3}),
         throttled=lambda: undone(lambda: op.arm("me", "throttle"), lambda: None),
         lost=lost,
         consent=consent,

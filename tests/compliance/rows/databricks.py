@@ -10,7 +10,9 @@ from typing import Any
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
-from tests.compliance.case import ME, OTHER, Case, undone
+from keyturn.testing import Reads
+from keyturn_lab.vendors.databricks.server import WAREHOUSE
+from tests.compliance.case import ME, OTHER, Case, spoiled, undone
 from tests.compliance.lab import Lab, StandIn
 
 NOBODY = "00000000-1111-4222-8333-444444444444"
@@ -31,6 +33,17 @@ def _secret(there: StandIn, principal: str) -> dict[str, Any]:
     return made
 
 
+def _reads(there: StandIn) -> Reads:
+    return Reads(
+        "main.sales.orders",
+        3,
+        ("main.sales.nowhere", "main.sales.secret", "main.elsewhere", "orders"),
+        "main.sales.empty",
+        {"main.sales": 3, "main.nothing": 0, "": 2},
+        spoil=spoiled(there, "execute_statement"),
+    )
+
+
 def _oauth(lab: Lab, signer: str, *, account: bool = False) -> Case:
     there, world = _fresh(lab)
     ids = {name: each["application_id"] for name, each in world["principals"].items()}
@@ -38,6 +51,7 @@ def _oauth(lab: Lab, signer: str, *, account: bool = False) -> Case:
     first = _secret(there, "gainsight")
     values = {
         "host": there.url,
+        "http_path": f"/sql/1.0/warehouses/{WAREHOUSE}",
         "client_id": ids["gainsight"],
         "client_secret": first["secret"],
     }
@@ -79,6 +93,7 @@ def _oauth(lab: Lab, signer: str, *, account: bool = False) -> Case:
         ],
         codes=frozenset({"invalid_client"}),
         aim=lambda aim: {"host": aim.url, "account_host": aim.url},
+        reads=_reads(there),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         elsewhere=elsewhere,
         lost=lost,
@@ -111,7 +126,12 @@ def _user(lab: Lab, principal: str, *, admin: bool) -> Case:
         time.sleep(0.12)
         return made
 
-    values = {"host": there.url, "user_name": name, "token": make(principal)["token_value"]}
+    values = {
+        "host": there.url,
+        "http_path": f"/sql/1.0/warehouses/{WAREHOUSE}",
+        "user_name": name,
+        "token": make(principal)["token_value"],
+    }
     if admin:
         values["admin_token"] = make(OTHER)["token_value"]
     ops = {"issue": "create_token", "revoke": "delete_token"}
@@ -144,6 +164,7 @@ def _user(lab: Lab, principal: str, *, admin: bool) -> Case:
         wrong=lambda good: [good.replacing(token="dapi" + "0" * 32)],
         codes=frozenset({"invalid_access_token"}),
         aim=lambda aim: {"host": aim.url},
+        reads=_reads(there),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         elsewhere=elsewhere,
         lost=lost,

@@ -12,8 +12,9 @@ from keyturn.keymaking import certificates
 from keyturn.keymaking.certificates import Certified
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab.vendors.dynamics import people
-from tests.compliance.case import Case, undone
+from tests.compliance.case import Case, spoiled, undone
 from tests.compliance.lab import Lab, StandIn
 
 OWNED = "Application.ReadWrite.OwnedBy"
@@ -121,6 +122,7 @@ def _case(
         codes=codes,
         person=person,
         aim=lambda aim: dict.fromkeys(("login_url", "graph_url", "org_url"), aim.url),
+        reads=Reads("accounts", 3, ("unicorns", "contacts"), more={"": 3}, spoil=spoiled(there, "rows")),
         throttled=lambda: undone(lambda: there.arm("token", "throttle", times=None), there.disarm),
         elsewhere=elsewhere,
         lost=lost,

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab.vendors.ecosystem import people
-from tests.compliance.case import Case, undone
+from tests.compliance.case import Case, spoiled, undone
 from tests.compliance.lab import Lab
 
 ACCOUNT, ELSEWHERE = "acme", "globex"
@@ -69,6 +70,9 @@ def _ecosystem(lab: Lab, *, several: bool) -> Case:
         wrong=lambda good: [good.replacing(access_key=WRONG)],
         codes=frozenset({"401"}),
         aim=lambda aim: {"address": aim.url + PATH},
+        reads=Reads(
+            "valueDrivers", 2, ("unicorns", "account"), more={"": 2}, spoil=spoiled(there, "value_drivers")
+        ),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         elsewhere=elsewhere,
     )

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab import people
-from tests.compliance.case import ME, OTHER, Case, undone
+from tests.compliance.case import ME, OTHER, Case, spoiled, undone
 from tests.compliance.lab import Lab, StandIn
 
 STANDBY = "standby@acme.example"
@@ -92,6 +93,7 @@ def _case(there: StandIn, values: dict[str, str]) -> Case:
         wrong=lambda good: [good.replacing(api_key=WRONG)],
         codes=frozenset({"401 invalid_credentials", "invalid_credentials", "401", "credential_invalid"}),
         aim=lambda aim: {"base_url": aim.url},
+        reads=Reads("tickets", 3, ("everything",), more={"": 3}, spoil=spoiled(there, "tickets")),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         elsewhere=elsewhere,
     )

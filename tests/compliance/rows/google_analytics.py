@@ -8,8 +8,9 @@ from functools import partial
 
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
+from keyturn.testing import Reads
 from keyturn_lab.vendors.google import people
-from tests.compliance.case import ME, OTHER, Case, granted, granted_elsewhere, undone, url_of
+from tests.compliance.case import ME, OTHER, Case, granted, granted_elsewhere, spoiled, undone, url_of
 from tests.compliance.lab import Lab
 
 CALLBACK = "http://127.0.0.1:8425/oauth/callback"
@@ -54,6 +55,14 @@ def google_analytics(lab: Lab) -> Case:
         wrong=lambda good: [good.replacing(refresh_token="1//0ktlab-wrong-token")],
         codes=frozenset({"reauth_required"}),
         aim=lambda aim: dict.fromkeys(("accounts_url", "token_url", "api_url", "data_url"), aim.url),
+        reads=Reads(
+            "report",
+            7,
+            ("bounces by date", "sessions by planet", "everything"),
+            "sessions by cityId",
+            {"sessions by country": 2, "": 7},
+            spoil=spoiled(there, "run_report"),
+        ),
         throttled=lambda: undone(lambda: there.arm("*", "throttle", times=None), there.disarm),
         throttle_says_wait=False,  # the token endpoint names no time
         lost=lost,

@@ -8,8 +8,9 @@ from functools import partial
 
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
+from keyturn.testing import Reads
 from keyturn_lab import people
-from tests.compliance.case import ME, OTHER, Case, granted, granted_elsewhere, undone, url_of
+from tests.compliance.case import ME, OTHER, Case, granted, granted_elsewhere, spoiled, undone, url_of
 from tests.compliance.lab import Lab
 
 
@@ -53,6 +54,7 @@ def jira(lab: Lab) -> Case:
         wrong=lambda good: [good.replacing(access_token="ktlab.wrong.token")],
         codes=frozenset({"401", "credential_invalid"}),
         aim=lambda aim: {"auth_url": aim.url, "api_url": aim.url},
+        reads=Reads("projects", 2, ("everything",), more={"": 2}, spoil=spoiled(there, "projects")),
         throttled=lambda: undone(lambda: there.arm("*", "throttle", times=None), there.disarm),
         lost=lost,
         consent=consent,

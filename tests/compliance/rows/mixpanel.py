@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab.vendors.mixpanel import people
 from keyturn_lab.vendors.mixpanel.state import ACME, EVENTS, FOREIGN, GLOBEX, MOBILE
-from tests.compliance.case import Case, undone
+from tests.compliance.case import Case, spoiled, undone
 from tests.compliance.lab import Lab
 
 PUBLIC = frozenset({"username"})
@@ -77,6 +78,9 @@ def _case(lab: Lab, role: str, *, managed: bool) -> Case:
         ],
         codes=frozenset({"401"}),
         aim=lambda aim: {"base_url": aim.url},
+        reads=Reads(
+            "", 3, (str(FOREIGN), "everything"), more={str(EVENTS): 3}, spoil=spoiled(there, "query")
+        ),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         throttle_says_wait=False,  # Mixpanel documents no header
         elsewhere=elsewhere,

@@ -10,7 +10,7 @@ from functools import partial
 from keyturn.contract.values import Access
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
-from keyturn.testing import Relay
+from keyturn.testing import Reads, Relay
 from keyturn_lab.parts.mariadb import User, native_hash
 from tests.compliance.case import Case, undone
 from tests.compliance.lab import Lab
@@ -49,6 +49,18 @@ def _material(user: User) -> Material:
     return Material({"user": user.name, "password": user.password}, frozenset({"user"}))
 
 
+def _reads(lab: Lab) -> Reads:
+    lab.mariadb.run(
+        "CREATE DATABASE IF NOT EXISTS mysql_app",
+        "CREATE DATABASE IF NOT EXISTS mysql_closed",
+        "CREATE TABLE IF NOT EXISTS mysql_app.orders (n int primary key)",
+        "CREATE TABLE IF NOT EXISTS mysql_app.empty (n int)",
+        "CREATE TABLE IF NOT EXISTS mysql_closed.orders (n int)",
+        "INSERT IGNORE INTO mysql_app.orders VALUES (1), (2), (3)",
+    )
+    return Reads("orders", 3, ("nowhere", "mysql_closed.orders", ""), "empty", {"mysql_app.orders": 3})
+
+
 def _case(lab: Lab, user: User, other: User, values: Mapping[str, str], mark: bytes, *names: str) -> Case:
     owners = {user.name, *names}
 
@@ -68,6 +80,7 @@ def _case(lab: Lab, user: User, other: User, values: Mapping[str, str], mark: by
         ],
         codes=frozenset({"1045"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
+        reads=_reads(lab),
         throttled=lambda: undone(partial(limit, -1), partial(limit, 0)),
         elsewhere=lambda access: nullcontext((access, _material(other))),
         lost=partial(_lost, lab, mark),

@@ -10,7 +10,7 @@ from functools import partial
 from keyturn.contract.values import Access
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
-from keyturn.testing import Relay
+from keyturn.testing import Reads, Relay
 from keyturn_lab.parts.postgres import Role
 from tests.compliance.case import Case, undone
 from tests.compliance.lab import Lab
@@ -65,6 +65,7 @@ def _pg_one(lab: Lab, *, admin: bool) -> Case:
         ],
         codes=frozenset({"28P01", "28000"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
+        reads=_reads(lab),
         throttled=lambda: undone(
             lambda: _sql(lab, f"ALTER ROLE {role.name} CONNECTION LIMIT 0"),
             lambda: _sql(lab, f"ALTER ROLE {role.name} CONNECTION LIMIT -1"),
@@ -74,6 +75,15 @@ def _pg_one(lab: Lab, *, admin: bool) -> Case:
         ),
         lost=partial(_pg_lost, lab),
     )
+
+
+def _reads(lab: Lab) -> Reads:
+    """Any role sees how many there are of the system's own; what nobody was granted is there as well."""
+    _sql(lab, "CREATE SCHEMA IF NOT EXISTS shop; GRANT USAGE ON SCHEMA shop TO PUBLIC")
+    _sql(lab, 'CREATE TABLE IF NOT EXISTS shop."Orders" AS SELECT n FROM generate_series(1, 3) n')
+    _sql(lab, "CREATE TABLE IF NOT EXISTS shop.empty (n int); CREATE TABLE IF NOT EXISTS shop.closed (n int)")
+    _sql(lab, 'GRANT SELECT ON shop."Orders", shop.empty TO PUBLIC')
+    return Reads("shop.Orders", 3, ("shop.nowhere", "shop.closed", "shop.orders", ""), "shop.empty")
 
 
 def _verifier_that(lab: Lab, material: Material) -> str:
@@ -116,6 +126,7 @@ def postgresql_two(lab: Lab) -> Case:
         wrong=lambda good: [good.replacing(password="ktlab-wrong-password")],
         codes=frozenset({"28P01", "28000"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
+        reads=_reads(lab),
         throttled=lambda: undone(
             lambda: _sql(lab, f"ALTER ROLE {made.active.name} CONNECTION LIMIT 0"),
             lambda: _sql(lab, f"ALTER ROLE {made.active.name} CONNECTION LIMIT -1"),

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab.vendors.productboard import people
-from tests.compliance.case import ME, Case, undone
+from tests.compliance.case import ME, Case, spoiled, undone
 from tests.compliance.lab import Lab
 
 ELSEWHERE = "integration@globex.example"
@@ -60,6 +61,7 @@ def productboard(lab: Lab) -> Case:
         ],
         codes=frozenset({"credential_invalid"}),
         aim=lambda aim: {"base_url": aim.url},
+        reads=Reads("notes", 3, ("everything",), more={"features": 1}, spoil=spoiled(there, "notes")),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         elsewhere=elsewhere,
     )

@@ -10,7 +10,7 @@ from functools import partial
 from keyturn.contract.values import Access
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
-from keyturn.testing import Relay
+from keyturn.testing import Reads, Relay
 from keyturn_lab.parts.redshift import User
 from tests.compliance.case import Case, undone
 from tests.compliance.lab import Lab
@@ -40,6 +40,18 @@ def _digest_that(lab: Lab, material: Material) -> str:
     return next(each["facts"]["verifier"] for each in lab.redshift.alive() if each["id"] == material["user"])
 
 
+def _reads(lab: Lab) -> Reads:
+    lab.redshift.run(
+        "CREATE SCHEMA IF NOT EXISTS shop",
+        "GRANT USAGE ON SCHEMA shop TO PUBLIC",
+        "CREATE TABLE IF NOT EXISTS shop.orders AS SELECT n FROM generate_series(1, 3) n",
+        "CREATE TABLE IF NOT EXISTS shop.empty (n int)",
+        "CREATE TABLE IF NOT EXISTS shop.closed (n int)",
+        "GRANT SELECT ON shop.orders, shop.empty TO PUBLIC",
+    )
+    return Reads("shop.orders", 3, ("shop.nowhere", "shop.closed", ""), "shop.empty")
+
+
 def _case(lab: Lab, user: User, other: User, values: Mapping[str, str], *names: str) -> Case:
     owners = {user.name, *names}
 
@@ -59,6 +71,7 @@ def _case(lab: Lab, user: User, other: User, values: Mapping[str, str], *names: 
         ],
         codes=frozenset({"28000"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
+        reads=_reads(lab),
         throttled=lambda: undone(partial(limit, 0), partial(limit, -1)),
         elsewhere=lambda access: nullcontext(
             (access, Material({"user": other.name, "password": other.password}, frozenset({"user"})))

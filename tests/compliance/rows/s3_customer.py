@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 
 from keyturn.contract.values import Access
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab.parts.aws import Key
 from tests.compliance.case import Case, undone
 from tests.compliance.lab import Lab
+
+
+def _reads(lab: Lab, key: Key) -> Reads:
+    """A prefix is a mere beginning of names: one that fits nothing has none."""
+    with closing(lab.aws.client("s3", key)) as s3:
+        for number in range(3):
+            s3.put_object(Bucket=lab.aws.account.bucket, Key=f"contract/{number}", Body=b"ktlab-private")
+    return Reads("contract/", 3, empty="nowhere/", more={"contract/1": 1}, any_name=True)
 
 
 def s3_customer(lab: Lab) -> Case:
@@ -54,6 +63,7 @@ def s3_customer(lab: Lab) -> Case:
         ],
         codes=frozenset({"SignatureDoesNotMatch", "InvalidClientTokenId"}),
         aim=lambda aim: dict.fromkeys(("iam_endpoint", "sts_endpoint", "s3_endpoint"), aim.url),
+        reads=_reads(lab, app),
         throttled=lambda: undone(lambda: aws.arm("GetCallerIdentity", "throttle"), lambda: None),
         throttle_says_wait=False,  # AWS names no time
         elsewhere=lambda access: nullcontext((access, rotator)),

@@ -9,6 +9,7 @@ from keyturn.contract.values import Access
 from keyturn.model.credential import Ref
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab.vendors.sap_datasphere import people
 from tests.compliance.case import Case, undone
 from tests.compliance.lab import Lab, StandIn
@@ -82,6 +83,9 @@ def _case(there: StandIn, values: dict[str, str], users: set[str]) -> Case:
             "tenant": aim.url,
             "token_url": f"{aim.url}/oauth/token",
         },
+        reads=Reads(
+            "SALES.REVENUE", 3, ("SALES.NOWHERE", "FINANCE.LEDGER", "REVENUE"), "SALES.EMPTY", {"": 3}
+        ),
         throttled=lambda: undone(
             lambda: there.post("users", {"name": USER, "locked": True}),
             lambda: there.post("users", {"name": USER, "unlocked": True}),

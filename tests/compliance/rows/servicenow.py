@@ -10,9 +10,10 @@ from functools import partial
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab.guard import DEMO_PASSWORD
 from keyturn_lab.vendors.servicenow import people
-from tests.compliance.case import ME, OTHER, Case, granted, granted_elsewhere, undone, url_of
+from tests.compliance.case import ME, OTHER, Case, granted, granted_elsewhere, spoiled, undone, url_of
 from tests.compliance.lab import Lab
 
 CALLBACK = "http://127.0.0.1:8425/oauth/callback"
@@ -56,6 +57,7 @@ def _servicenow(lab: Lab, *, by_hub: bool) -> Case:
         wrong=lambda good: [good.replacing(access_token="ktlab-wrong-token")],
         codes=frozenset({"credential_invalid"}),
         aim=lambda aim: {"url": aim.url},
+        reads=Reads("incident", 3, ("no_such_table",), "problem", spoil=spoiled(there, "get_incident")),
         throttled=lambda: undone(lambda: there.arm("*", "throttle", times=None), there.disarm),
         lost=lost,
         consent=lambda url: people.consent(url, ME),

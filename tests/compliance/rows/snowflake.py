@@ -12,6 +12,7 @@ from keyturn.contract.values import Access
 from keyturn.model.credential import Ref
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab.guard import DEMO_PASSWORD
 from keyturn_lab.vendors.snowflake import people
 from tests.compliance.case import Case, granted, granted_elsewhere, undone, url_of
@@ -20,6 +21,10 @@ from tests.compliance.lab import Lab, StandIn
 ROLE = "GAINSIGHT_ROLE"
 CALLBACK = "http://127.0.0.1:8425/oauth/callback"
 ADMIN = {"admin_user": "KEYTURN_ADMIN", "admin_password": DEMO_PASSWORD}
+
+READS = Reads(
+    "SALES.PUBLIC.ORDERS", 3, ("SALES.PUBLIC.NOWHERE", "SALARIES", "a..b"), "PUBLIC.EMPTY", {"ORDERS": 3}
+)
 
 
 def _place(there: StandIn) -> dict[str, str]:
@@ -75,6 +80,7 @@ def key_pair(lab: Lab) -> Case:
         wrong=lambda good: [good.replacing(private_key=other)],
         codes=frozenset({"390144"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
+        reads=READS,
         throttled=lambda: _throttled(there, "login"),
         throttle_says_wait=False,  # 429 without a time
         elsewhere=elsewhere,
@@ -139,6 +145,7 @@ def _password(lab: Lab, *, by_itself: bool) -> Case:
         ],
         codes=frozenset({"390100"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
+        reads=READS,
         throttled=lambda: _throttled(there, "login"),
         throttle_says_wait=False,  # 429 without a time
         elsewhere=elsewhere,
@@ -227,6 +234,7 @@ def _oauth(lab: Lab, *, by_itself: bool) -> Case:
         ],
         codes=frozenset({"invalid_client", "invalid_grant"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
+        reads=READS,
         throttled=lambda: _throttled(there, "oauth_token"),
         throttle_says_wait=False,  # 429 without a time
         elsewhere=elsewhere,

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from keyturn.contract.values import Access
 from keyturn.model.run import Task
 from keyturn.model.secret import Material
+from keyturn.testing import Reads
 from keyturn_lab.vendors.zuora import people
-from tests.compliance.case import ME, OTHER, Case, undone
+from tests.compliance.case import ME, OTHER, Case, spoiled, undone
 from tests.compliance.lab import Lab
 
 
@@ -70,6 +71,14 @@ def _zuora(lab: Lab, kind: str) -> Case:
         ],
         codes=frozenset({"client_invalid"}),
         aim=lambda aim: {"base_url": aim.url},
+        reads=Reads(
+            "accounts",
+            3,
+            ("unicorns",),
+            "credit-memos",
+            {"subscriptions": 2, "": 3},
+            spoil=spoiled(there, "object_query"),
+        ),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         elsewhere=elsewhere,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from google.api_core import exceptions
 from google.auth import credentials as google_credentials
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery
@@ -321,3 +322,43 @@ def test_the_query_is_what_the_official_client_sends(
     assert {name: body[name] for name in ("query", "useLegacySql", "location")} == {
         name: their_body[name] for name in ("query", "useLegacySql", "location")
     }
+
+
+def test_rows_are_listed_as_the_official_client_lists_them(
+    access: Access, there: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Method, path and query of our read are those of google-cloud-bigquery's own; a view is refused to both."""
+    owner = google_credentials.CredentialsWithRegionalAccessBoundary
+    monkeypatch.setattr(owner, "_is_regional_access_boundary_lookup_required", lambda _: False)
+    theirs: list[tuple[str, str, set[str]]] = []
+
+    class Noting(AuthorizedSession):
+        def request(self, method: str, url: str, data: Any = None, **more: Any) -> Any:
+            parts = urlsplit(url)
+            theirs.append((method, parts.path, set(parse_qs(parts.query))))
+            return super().request(method, url, data=data, **more)
+
+    robot = service_account.Credentials.from_service_account_info(
+        json.loads(_good(access)["key_file"]), scopes=[BIGQUERY]
+    )
+    with bigquery.Client(PROJECT, _http=Noting(robot), client_options={"api_endpoint": there.url}) as client:
+        shape = [bigquery.SchemaField("n", "INTEGER")]
+        rows = client.list_rows(f"{PROJECT}.usage_data.orders", selected_fields=shape, max_results=2)
+        assert len(list(rows)) == 2
+        with pytest.raises(exceptions.BadRequest):
+            list(client.list_rows(f"{PROJECT}.usage_data.orders_view", selected_fields=shape))
+    sent = _sent(monkeypatch)
+    assert CAN.reader.read_sample(access, _good(access), "usage_data.orders", 2).count == 2
+    method, url, _ = sent[-1]
+    assert (method, urlsplit(url).path) == theirs[0][:2]
+    assert set(parse_qs(urlsplit(url).query)) <= theirs[0][2]
+    with pytest.raises(InvalidInput, match="cannot be listed"):
+        CAN.reader.read_sample(access, _good(access), "usage_data.orders_view", 2)
+
+
+def test_a_missing_right_to_read_is_not_a_dead_key(there: StandIn, access: Access) -> None:
+    """The account may run queries and not read the table: the right is named, the key is not blamed."""
+    there.post("account", {"email": address(APP), "rights": ["bigquery.jobs.create"]})
+    with pytest.raises(PermissionMissing) as refused:
+        CAN.reader.read_sample(access, _good(access), "usage_data.orders", 2)
+    assert refused.value.facts["right"] == "bigquery.tables.getData"

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from databricks.sdk import core, environments, oauth
-from databricks.sdk.service import iam, oauth2, settings
+from databricks.sdk.service import catalog, iam, oauth2, settings, sql
 
 from keyturn.connectors.databricks import client
 from keyturn.connectors.databricks.connector import capabilities
@@ -23,7 +23,11 @@ from keyturn.transport.ssrf import matches
 
 NAME = "6f1b6dc2-6c6a-4a7c-9d0e-0a4f5b1f3a11"
 ACCOUNT = "1f8b6dc2-6c6a-4a7c-9d0e-0a4f5b1f3a99"
-SETTINGS = {"host": "https://dbc-1.cloud.databricks.com", "client_id": NAME}
+SETTINGS = {
+    "host": "https://dbc-1.cloud.databricks.com",
+    "http_path": "/sql/1.0/warehouses/a1b234c567d8e9fa",
+    "client_id": NAME,
+}
 ADMIN = Material({"client_id": NAME, "client_secret": "dose" + "0" * 32, "token": "dapi" + "1" * 32})
 ACTING = Material(
     {"client_id": NAME, "client_secret": "dose" + "2" * 32, "secret_id": "s1", "token": "dapi" + "3" * 32}
@@ -71,7 +75,7 @@ def _pattern(path: ast.expr) -> str:
     return "^" + "".join(pieces) + "$"
 
 
-KNOWN = [call for module in (oauth2, iam, settings) for call in known_calls(module)]
+KNOWN = [call for module in (oauth2, iam, settings, sql, catalog) for call in known_calls(module)]
 
 
 class Wire:
@@ -110,6 +114,14 @@ class Wire:
         if path.endswith(("/token/list", "/token-management/tokens")) and request.method == "GET":
             row = settings.TokenInfo(token_id="t1", owner_id=7, comment="c", scopes=["sql"], creation_time=1)
             return {"token_infos": [row.as_dict()]}
+        if path.endswith("/sql/statements"):
+            status = sql.StatementStatus(state=sql.StatementState.SUCCEEDED)
+            rows = sql.ResultData(data_array=[["3"]], row_count=1)
+            return sql.StatementResponse(statement_id="s", status=status, result=rows).as_dict()
+        if path.endswith("/unity-catalog/tables"):
+            return catalog.ListTablesResponse(tables=[catalog.TableInfo(name="orders")]).as_dict()
+        if path.endswith("/unity-catalog/catalogs"):
+            return catalog.ListCatalogsResponse(catalogs=[catalog.CatalogInfo(name="main")]).as_dict()
         return {}
 
 
@@ -127,6 +139,9 @@ def everything(method: str, access: Access) -> None:
     assert can.issuer
     assert can.revoker
     assert can.locator
+    assert can.reader
+    for what, there in (("main.sales.orders", 3), ("main.sales", 1), ("", 1)):
+        assert can.reader.read_sample(access, ACTING, what, 10).count == there
     assert can.verifier.verify(access, ACTING).verdict.value == "accepted"
     assert can.locator.locate(access, Material({**ACTING, "secret_id": "", "token_id": ""})).id in {
         "s1",

@@ -159,6 +159,9 @@ def test_what_is_sent_is_in_googles_description(row: Row, monkeypatch: pytest.Mo
     monkeypatch.setattr(calls, "send", noting)
     held = row.grant()
     row.can.verifier.verify(row.access(), held)
+    whats = {"google_analytics": ("report", "sessions by country"), "bigquery": ("usage_data.orders",)}
+    for what in whats[row.folder]:
+        assert row.can.reader.read_sample(row.access(), held, what, 2).count == 2
     row.can.revoker.revoke(row.access(), Ref(), held)
     secrets = [*held.secrets(), row.client["client_secret"]]
     assert not any(secret in request.url for request in sent for secret in secrets)

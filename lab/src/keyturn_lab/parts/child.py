@@ -92,7 +92,9 @@ class Child:
         """Ends the program and waits for it; calling twice is fine."""
         if self._keeper.stdin and not self._keeper.stdin.closed:
             self._keeper.stdin.close()
-        self._keeper.wait(timeout=3 * keeper.PATIENCE_S)  # killed after one; removing its files takes the rest
+        self._keeper.wait(
+            timeout=3 * keeper.PATIENCE_S
+        )  # killed after one; removing its files takes the rest
 
 
 def free_port() -> int:

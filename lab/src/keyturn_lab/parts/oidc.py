@@ -1,7 +1,7 @@
 """A certified OAuth server (npm `oidc-provider`) in its own process, and a person who signs in without a browser.
 
 The server itself is `lab/oidc/op.mjs`: code with PKCE, rotated refresh tokens, client credentials, revocation,
-introspection, dynamic registration and its deletion, and `/me-api`, a resource behind the tokens.
+introspection, dynamic registration and its deletion, and `/me-api` and `/records-api`, resources behind the tokens.
 """
 
 import fcntl
@@ -89,7 +89,7 @@ class OidcServer:
     def arm(self, op: str, kind: str, times: int = 1) -> None:
         """The next `times` calls of `op` fail: `answer_lost`, `error_not_applied` or `throttle`.
 
-        Ops: token, revocation, introspection, register, registration, unregister, me.
+        Ops: token, revocation, introspection, register, registration, unregister, me, records.
         """
         call_json(f"{self.url}/_lab/faults", [{"op": op, "kind": kind, "times": times}])
 

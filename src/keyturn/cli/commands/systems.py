@@ -85,6 +85,7 @@ def _page(page: dict[str, Any]) -> None:
         _fields(method["fields"])
         _permissions(method["permissions"])
         _plans(method["plans"])
+        _reads(method["reads"])
         for guide, which in ((method, ""), *((v, f", with {v['name']}") for v in method["variants"])):
             _guide(f"To make a new one{which}, a person", guide.get("create_steps", ()))
             _guide(f"To end an old one{which}, a person", guide.get("revoke_steps", ()))
@@ -174,6 +175,17 @@ def _permissions(permissions: Sequence[dict[str, Any]]) -> None:
         if each["grant"]:
             lines.append(f"    {each['grant']}")
     _section("Permissions", lines)
+
+
+def _reads(reads: Sequence[dict[str, Any]]) -> None:
+    lines = []
+    for each in reads:
+        lines.append(f"{each['name'] or 'without a name'}: {each['counts']}")
+        if each["example"]:
+            lines.append(f"    For example --reads {each['example']}")
+        if each["help"]:
+            lines.append(f"    {each['help']}")
+    _section("A job can read", lines)
 
 
 def _guide(title: str, steps: Sequence[dict[str, Any]]) -> None:

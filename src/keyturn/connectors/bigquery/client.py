@@ -28,7 +28,7 @@ from keyturn.transport.google import Refusal, Session
 
 MOST_KEYS = 10
 IAM, BIGQUERY = "https://iam.googleapis.com", "https://bigquery.googleapis.com"
-JOBS, DATASET = "bigquery.jobs.create", "bigquery.datasets.get"
+JOBS, DATASET, GET_DATA = "bigquery.jobs.create", "bigquery.datasets.get", "bigquery.tables.getData"
 _KEYS = "iam.serviceAccountKeys"
 _HOME = re.compile(r"@([a-z][a-z0-9-]{4,28}[a-z0-9])\.iam\.gserviceaccount\.com$")
 _KEY_ID = re.compile(r"^[A-Za-z0-9_-]{8,128}$")
@@ -144,6 +144,35 @@ def whoami(access: Access, session: Session) -> Seen:
             return Seen(asked, project, code=found.code or "PERMISSION_DENIED")
         raise error
     return _with_dataset(access, session, _read_who(found))
+
+
+def count_rows(access: Access, session: Session, dataset: str, table: str, limit: int) -> int:
+    """How many rows a table shows, at most `limit`. A view has none to list, which Google says with 400.
+
+    Source: BigQuery REST, tabledata.list; an empty table's answer has no `rows`; checked 2026-11-29.
+    """
+    path = "/".join(
+        f"{kind}/{google.segment(name)}"
+        for kind, name in (("projects", project_of(access)), ("datasets", dataset), ("tables", table))
+    )
+    found = session.call("GET", f"{_bigquery_url(access)}/{path}/data?{urlencode({'maxResults': limit})}")
+    if isinstance(found, Refusal):
+        if found.status == 404:
+            raise NotFound(
+                f"there is no table {dataset}.{table} in the project",
+                hint="Spell it exactly: DATASET.TABLE.",
+                field="what",
+                code=found.code,
+            )
+        if found.status == 400:
+            raise InvalidInput(
+                f"{dataset}.{table} cannot be listed", hint="Name a table, not a view.", field="what"
+            )
+        raise google.error_of(found, GET_DATA, "bigquery.googleapis.com")
+    rows = found.get("rows", [])
+    if found.get("kind") != "bigquery#tableDataList" or not isinstance(rows, list):
+        raise UnexpectedAnswer("BigQuery's answer lists no rows", operation="bigquery.tabledata.list")
+    return min(len(rows), limit)
 
 
 def keys_of(access: Access, session: Session, email: str) -> list[Mapping[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from keyturn.connectors.bigquery import client
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Access, Candidate, Found, Remote
+from keyturn.contract.values import Access, Candidate, Found, Remote, Sample
 from keyturn.errors import (
     CredentialRejected,
     InvalidInput,
@@ -29,6 +30,10 @@ from keyturn.model.verdict import Probe, accepted, rejected, unknown
 
 _DAY_S = 86_400.0
 _OLD_DAYS, _SOON_DAYS = 90, 30
+_DATASET = re.compile(r"[A-Za-z0-9_]{1,1024}")
+# Letters, marks, numbers, connectors, dashes and spaces may stand in a table's name: no other sign of ASCII.
+# Source: https://docs.cloud.google.com/bigquery/docs/tables#table_naming (checked 2026-11-29).
+_TABLE = re.compile(r"[^\x00-\x1f!-,./:-@\[-^`{-\x7f]{1,1024}")
 
 
 def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
@@ -46,6 +51,7 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
         dropper=account,
         discoverer=account,
         locator=keys,
+        reader=Rows(),
     )
 
 
@@ -87,6 +93,21 @@ class Prober:
         return Material(
             {"key_file": json.dumps({**found, "private_key_id": secrets.token_hex(20), "private_key": pem})}
         )
+
+
+class Rows:
+    """The rows of a table, as far as they are counted."""
+
+    def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
+        """Counts rows of `dataset.table`, spelled exactly; of `table` where the connection names a dataset."""
+        first, dot, rest = what.partition(".")
+        dataset, table = (first, rest) if dot else (str(access.settings.get("dataset") or ""), what)
+        if not _DATASET.fullmatch(dataset) or not _TABLE.fullmatch(table):
+            raise InvalidInput(
+                "a table is named as DATASET.TABLE", hint="For example sales.orders.", field="what"
+            )
+        session = client.bigquery(access, client.key_of(material))
+        return Sample(client.count_rows(access, session, dataset, table, limit), f"{dataset}.{table}")
 
 
 class Keys:

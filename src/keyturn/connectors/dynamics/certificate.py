@@ -44,8 +44,9 @@ def capabilities() -> Capabilities:
     """Everything a certificate can do; whose login makes a change is decided call by call."""
     keys = Certificates()
     registration = Registration(identity.by_certificate)
+    prober = Prober(identity.by_certificate, bogus)
     return Capabilities(
-        verifier=Prober(identity.by_certificate, bogus),
+        verifier=prober,
         lister=keys,
         maker=keys,
         setter=keys,
@@ -53,6 +54,7 @@ def capabilities() -> Capabilities:
         dropper=registration,
         discoverer=registration,
         locator=keys,
+        reader=prober,
     )
 
 

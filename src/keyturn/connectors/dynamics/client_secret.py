@@ -29,14 +29,16 @@ def capabilities() -> Capabilities:
     """Everything a client secret can do."""
     keys = Secrets()
     registration = Registration(identity.by_secret)
+    prober = Prober(identity.by_secret, bogus)
     return Capabilities(
-        verifier=Prober(identity.by_secret, bogus),
+        verifier=prober,
         lister=keys,
         issuer=keys,
         revoker=keys,
         dropper=registration,
         discoverer=registration,
         locator=keys,
+        reader=prober,
     )
 
 

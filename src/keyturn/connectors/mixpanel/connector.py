@@ -14,7 +14,7 @@ from typing import Any
 from keyturn.connectors.mixpanel import client
 from keyturn.connectors.mixpanel.client import Line
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Access, Candidate, Remote
+from keyturn.contract.values import Access, Candidate, Remote, Sample
 from keyturn.errors import (
     Conflict,
     CredentialRejected,
@@ -33,6 +33,7 @@ from keyturn.transport.http import Answer
 
 ROLES = ("owner", "admin", "analyst", "consumer")
 MOST_PROJECTS = 200
+_LONGEST_NUMBER = 18
 _PUBLIC = frozenset({"username", "service_account_id"})
 _BLANK = re.compile(r"\s+")
 _ADMIN = "owner or admin of the organization"
@@ -45,7 +46,12 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
         raise NotFound(f"mixpanel has no method {method!r}", hint="Use service_account.")
     accounts = ServiceAccounts()
     return Capabilities(
-        verifier=SignIn(), lister=accounts, issuer=accounts, revoker=accounts, locator=accounts
+        verifier=SignIn(),
+        lister=accounts,
+        issuer=accounts,
+        revoker=accounts,
+        locator=accounts,
+        reader=Events(),
     )
 
 
@@ -85,6 +91,30 @@ class SignIn:
         return Material({"username": name, "secret": secrets.token_hex(16)}, _PUBLIC)
 
 
+class Events:
+    """The events of a project, by their names."""
+
+    def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
+        """Counts the names of the last month's events, in the project `what` or the connection's own.
+
+        Raises: CredentialRejected, PermissionMissing for a project that is another's or does not exist.
+        """
+        project = what or client.number(access.settings.get("project_id"), "project_id")
+        if not (project.isascii() and project.isdigit() and len(project) <= _LONGEST_NUMBER):
+            raise InvalidInput("a project is named by its number", hint="For example 2195193.", field="what")
+        line = Line.to(access, material)
+        try:
+            count = client.event_names(line, project, limit)
+        except CredentialRejected:
+            client.me(line)  # a project that is not the account's is refused like a wrong secret
+            raise PermissionMissing(
+                f"the service account is not in project {project}",
+                hint="Check the number, and that the account was added to the project.",
+                right=f"a role in project {project}",
+            ) from None
+        return Sample(count, f"events of project {project}")
+
+
 def _rights(organizations: dict[str, Any], projects: object) -> frozenset[str]:
     """Words without blanks; what Mixpanel leaves out of the answer is left out here.
 
@@ -92,7 +122,7 @@ def _rights(organizations: dict[str, Any], projects: object) -> frozenset[str]:
     """
     found = set()
     for key, row in organizations.items():
-        if isinstance(row, dict) and row.get("role") in {"owner", "admin"}:
+        if isinstance(row, dict) and row.get("role") in ("owner", "admin"):
             found.add(f"organization:{key}:{row['role']}")
     for key, row in projects.items() if isinstance(projects, dict) else ():
         found.add(f"project:{key}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from abc import ABC, abstractmethod
@@ -21,7 +22,7 @@ from keyturn.connectors.mysql.types import (
     pattern_of,
 )
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Access, Candidate, Found, Remote
+from keyturn.contract.values import Access, Candidate, Found, Remote, Sample
 from keyturn.errors import (
     CallInsideTransaction,
     CapReached,
@@ -40,6 +41,9 @@ from keyturn.model.verdict import Probe, Verdict, accepted, rejected, unknown
 from keyturn.transport.sql import mysql
 from keyturn.transport.sql.acting import admin_of, own, within
 
+# No NUL and nothing beyond the basic plane may stand in a name, quoted or not.
+# Source: https://dev.mysql.com/doc/refman/8.4/en/identifiers.html (checked 2026-11-29).
+_NAME = re.compile("[\u0001-\uffff]{1,64}")
 _REFUSED = "1045"
 _DROP_RIGHT = "CREATE USER"
 
@@ -52,20 +56,38 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
     if pattern == TWO:
         two = TwoUsers()
         return Capabilities(
-            two, two, two, two, disabler=two, revoker=two, dropper=two, discoverer=two, locator=two
+            two,
+            two,
+            two,
+            two,
+            disabler=two,
+            revoker=two,
+            dropper=two,
+            discoverer=two,
+            locator=two,
+            reader=two,
         )
     if pattern == OVERLAP:
         both = Overlap()
-        return Capabilities(both, both, both, both, revoker=both, dropper=both, discoverer=both, locator=both)
+        return Capabilities(
+            both, both, both, both, revoker=both, dropper=both, discoverer=both, locator=both, reader=both
+        )
     if pattern == DUAL:
         dual = Dual()
         return Capabilities(
-            dual, maker=dual, setter=dual, revoker=dual, dropper=dual, discoverer=dual, locator=dual
+            dual,
+            maker=dual,
+            setter=dual,
+            revoker=dual,
+            dropper=dual,
+            discoverer=dual,
+            locator=dual,
+            reader=dual,
         )
     one = OneUser()
     if not settings.get("admin_user"):
-        return Capabilities(one, maker=one, setter=one, discoverer=one, locator=one)
-    return Capabilities(one, one, one, one, revoker=one, dropper=one, discoverer=one, locator=one)
+        return Capabilities(one, maker=one, setter=one, discoverer=one, locator=one, reader=one)
+    return Capabilities(one, one, one, one, revoker=one, dropper=one, discoverer=one, locator=one, reader=one)
 
 
 class _Users(ABC):
@@ -122,6 +144,42 @@ class _Users(ABC):
         plugin = hashes.NATIVE if place.pattern == DUAL else place.plugin
         salted = plugin == hashes.CACHING and hashes.SALT not in material
         return place.ref(user, "" if salted else hashes.stored(plugin, material))
+
+    def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
+        """Counts rows of a table or view (`name` or `database.name`), or of the connection's sample query.
+
+        Counted by the server, none leaves it, in a session that can only read.
+        Raises: InvalidInput when nothing is named; PermissionMissing and NotFound as the server says.
+        """
+        place = Place.of(access.settings)
+        table = tuple(what.split(".")) if what else ()
+        if len(table) > 2 or not all(map(_NAME.fullmatch, table)):
+            raise InvalidInput(
+                "a table is named as name or database.name",
+                hint="Make a view for a name with a dot in it.",
+                field="what",
+            )
+        if len(table) == 1 and not place.database:
+            raise InvalidInput(
+                "the connection names no database", hint="Name the table as database.name.", field="what"
+            )
+        if not table and not place.sample_query:
+            raise InvalidInput(
+                "nothing is named to read",
+                hint="Name a table, or give the connection a sample_query.",
+                field="what",
+            )
+        inner = f"({place.sample_query}\n) keyturn_query"
+        if table:
+            # Backticks quote in every sql_mode, and one in a name is doubled.
+            inner = ".".join("`" + name.replace("`", "``") + "`" for name in table)
+        with mysql.login(
+            place.login(access, material.get("user", ""), material.get("password", ""))
+        ) as session:
+            rows = session.read_only(
+                f"SELECT count(*) FROM (SELECT 1 FROM {inner} LIMIT {limit:d}) keyturn_sample"
+            )
+        return Sample(int(rows[0][0] or 0), what or "the sample query")
 
     def discover(self, access: Access) -> tuple[Found, ...]:
         """The accounts of this connection, other host parts included, with their live sessions."""

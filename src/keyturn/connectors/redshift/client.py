@@ -51,6 +51,20 @@ def read_identity(session: Session, group: str, sample_query: str) -> tuple[str,
     return str(row[0]), str(row[1]), row[2] != "0"
 
 
+def count_sample(session: Session, table: Sequence[str], query: str, limit: int) -> int:
+    """How many rows there are to see, at most `limit`: counted by the cluster, none leaves it.
+
+    `table` is one name or schema and name; without one the operator's own query is counted. In a transaction that may
+    only read and is rolled back.
+    """
+    if table:
+        inner = session.compose("SELECT 1 FROM " + ".".join(f"{{{n}}}" for n in range(len(table))), *table)
+    else:
+        inner = f"SELECT 1 FROM ({query}\n) keyturn_query"
+    counted = f"SELECT count(*) FROM ({inner} LIMIT {limit:d}) keyturn_sample"
+    return int(session.read_only(counted)[0][0][0] or 0)
+
+
 def set_password(session: Session, user: str, password: str, *, options: str = "") -> None:
     """Writes the digest. `options` is one of our own constants."""
     template = f"ALTER USER {{0}} PASSWORD {{digest}}{options}"

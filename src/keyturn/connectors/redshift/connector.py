@@ -13,7 +13,7 @@ from keyturn.connectors.redshift import client
 from keyturn.connectors.redshift.client import User
 from keyturn.connectors.redshift.types import Place, is_two, need_admin
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Access, Candidate, Found, Remote
+from keyturn.contract.values import Access, Candidate, Found, Remote, Sample
 from keyturn.errors import (
     CallInsideTransaction,
     CredentialRejected,
@@ -40,12 +40,21 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
     if is_two(settings):
         two = TwoUsers()
         return Capabilities(
-            two, two, two, two, disabler=two, revoker=two, dropper=two, discoverer=two, locator=two
+            two,
+            two,
+            two,
+            two,
+            disabler=two,
+            revoker=two,
+            dropper=two,
+            discoverer=two,
+            locator=two,
+            reader=two,
         )
     one = OneUser()
     if not settings.get("admin_user"):
-        return Capabilities(one, one, one, one, discoverer=one, locator=one)
-    return Capabilities(one, one, one, one, revoker=one, dropper=one, discoverer=one, locator=one)
+        return Capabilities(one, one, one, one, discoverer=one, locator=one, reader=one)
+    return Capabilities(one, one, one, one, revoker=one, dropper=one, discoverer=one, locator=one, reader=one)
 
 
 class _Users(ABC):
@@ -97,6 +106,31 @@ class _Users(ABC):
         if place.users and user not in place.users.values():
             raise InvalidInput(f"user {user} is neither user_a nor user_b", field="user")
         return place.ref(user)
+
+    def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
+        """Counts rows of a table or view (`name` or `schema.name`), or of the connection's sample query.
+
+        Raises: InvalidInput when nothing is named; PermissionMissing and NotFound as the cluster says.
+        """
+        place = Place.of(access.settings)
+        table = tuple(what.split(".")) if what else ()
+        if len(table) > 2 or not all(table) or any("\0" in name for name in table):
+            raise InvalidInput(
+                "a table is named as name or schema.name",
+                hint="Make a view for a name with a dot in it.",
+                field="what",
+            )
+        if not table and not place.sample_query:
+            raise InvalidInput(
+                "nothing is named to read",
+                hint="Name a table, or give the connection a sample_query.",
+                field="what",
+            )
+        with sql.login(
+            place.login(access, material.get("user", ""), material.get("password", ""))
+        ) as session:
+            count = client.count_sample(session, table, place.sample_query, limit)
+        return Sample(count, what or "the sample query")
 
     def discover(self, access: Access) -> tuple[Found, ...]:
         """All users; their live sessions where a superuser looks."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from keyturn.connectors.sap_datasphere import client
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Access, Candidate
+from keyturn.contract.values import Access, Candidate, Sample
 from keyturn.errors import (
     CallInsideTransaction,
     CredentialRejected,
@@ -17,6 +17,8 @@ from keyturn.errors import (
     KeyturnError,
     NotFound,
     NotPermitted,
+    PermissionMissing,
+    UnexpectedAnswer,
 )
 from keyturn.keymaking.passwords import password
 from keyturn.model.credential import Ref
@@ -35,11 +37,11 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
     users = settings.get("users")
     if users == "two":
         two = TwoUsers()
-        return Capabilities(two, issuer=two, revoker=two, locator=two)
+        return Capabilities(two, issuer=two, revoker=two, locator=two, reader=two)
     one = OneUser()
     if users == "one by the hub":
-        return Capabilities(one, issuer=one, revoker=one, locator=one)
-    return Capabilities(one, locator=one)
+        return Capabilities(one, issuer=one, revoker=one, locator=one, reader=one)
+    return Capabilities(one, locator=one, reader=one)
 
 
 class OneUser:
@@ -69,6 +71,30 @@ class OneUser:
         space = material.get("user", "KEYTURN").partition("#")[0]
         nobody = f"{space}#NOBODY_{secrets.token_hex(4).upper()}"
         return Material({"user": nobody, "password": password()}, frozenset({"user"}))
+
+    def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
+        """Counts rows of a table or view, `SCHEMA.NAME` spelled exactly, or of the connection's `read_table`.
+
+        Counted by the server, none leaves it. Raises: NotFound for a table that is not there or hidden (HANA 259).
+        """
+        named = what or str(access.settings.get("read_table") or "")
+        if not named:
+            raise InvalidInput(
+                "nothing is named to read",
+                hint="Name a table as SCHEMA.NAME, or give the connection a read_table.",
+                field="what",
+            )
+        table = _quoted(named, "what" if what else "read_table")
+        with hana.login(_login(access, material), access.network) as session:
+            try:
+                said = session.text(_counting(table, limit))
+            except PermissionMissing as error:
+                if error.facts.get("code") == "259":
+                    raise NotFound(error.message, hint="Spell it exactly: SCHEMA.NAME.", code="259") from None
+                raise
+        if not (said.isascii() and said.isdigit()):
+            raise UnexpectedAnswer("HANA's answer is not a count", code="protocol")
+        return Sample(int(said), named)
 
     def locate(self, access: Access, material: Material) -> Ref:
         """The user is the place."""
@@ -192,21 +218,28 @@ def _tables(session: hana.Session, settings: Mapping[str, Any]) -> frozenset[str
     """Reads at most one row and writes none; what was allowed. Raises: PermissionMissing with HANA's number."""
     rights = {"CONNECT"}
     if settings.get("read_table"):
-        table = _quoted(settings, "read_table")
-        session.text(f"SELECT TO_VARCHAR(COUNT(*)) FROM (SELECT 1 AS ONE FROM {table} LIMIT 1)")
+        table = _quoted(settings["read_table"], "read_table")
+        session.text(_counting(table, 1))
         rights.add("read_table")
     if settings.get("write_table"):
-        table = _quoted(settings, "write_table")
+        table = _quoted(settings["write_table"], "write_table")
         session.run(f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0")
         rights.add("write_table")
     return frozenset(rights)
 
 
-def _quoted(settings: Mapping[str, Any], name: str) -> str:
+def _counting(table: str, most: int) -> str:
+    """Counts at most so many rows of a quoted table, as text, which is the one kind of cell that is read."""
+    return f"SELECT TO_VARCHAR(COUNT(*)) FROM (SELECT 1 AS ONE FROM {table} LIMIT {most:d})"
+
+
+def _quoted(text: object, field: str) -> str:
     """Schema and table as quoted names. Raises: InvalidInput; the form is checked again because it goes into SQL."""
-    found = _TABLE.fullmatch(str(settings[name]))
+    found = _TABLE.fullmatch(str(text))
     if found is None:
-        raise InvalidInput("a table is written as SCHEMA.NAME", field=name)
+        raise InvalidInput(
+            "a table is written as SCHEMA.NAME", hint="For example SALES.REVENUE.", field=field
+        )
     return f'"{found[1]}"."{found[2]}"'
 
 

@@ -16,6 +16,7 @@ from keyturn.transport.http import Answer, Request, send
 
 HOSTS = ("*.zuora.com",)
 ONE_ID = "https://one.zuora.com"
+MOST_OBJECTS = 99
 READ = "/v1/catalog/products?pageSize=1"
 LONGEST_WAIT_S = 86_400.0
 _PASSING = "Failed to get user info"
@@ -84,6 +85,14 @@ class Calls:
             "GET", self._api() + READ, {"Authorization": f"Bearer {token.value}", **self._entity()}
         )
 
+    def query(self, token: Token, objects: str, limit: int) -> Answer:
+        """A page of objects, as the token's user.
+
+        Source: https://developer.zuora.com/docs/guides/pagination (Object Query: pageSize 1 to 99), checked 2026-11-29.
+        """
+        url = f"{self._api()}/object-query/{objects}?pageSize={min(limit, MOST_OBJECTS):d}"
+        return self._send("GET", url, {"Authorization": f"Bearer {token.value}", **self._entity()})
+
     def _api(self) -> str:
         settings = self._access.settings
         return str(settings.get("base_url") or f"https://{settings['data_centre']}").rstrip("/")
@@ -129,7 +138,7 @@ def meaning_of_token(answer: Answer) -> Meaning:
     known = _of_categories(categories)
     if known is not None:
         return known
-    if answer.status == 401 or body.get("error") in {"invalid_client", "unauthorized_client"}:
+    if answer.status == 401 or body.get("error") in ("invalid_client", "unauthorized_client"):
         return Meaning.REFUSED
     told = isinstance(body.get("message"), str)
     return Meaning.REFUSED if answer.status in {400, 403} and told and not categories else Meaning.UNCLEAR
@@ -149,6 +158,19 @@ def meaning_of_read(answer: Answer) -> Meaning:
     if answer.status == 401:
         return Meaning.LATER if body.get("message") == _PASSING else Meaning.REFUSED
     return Meaning.PERMISSION if answer.status == 403 and "message" in body else Meaning.UNCLEAR
+
+
+def objects_in(answer: Answer) -> int | None:
+    """How many objects an answer of the Object Query API lists; None when it is no such list."""
+    body = _body(answer)
+    rows = body.get("data")
+    if (
+        answer.status != 200
+        or "json" not in answer.header("Content-Type").lower()
+        or body.get("success") is False
+    ):
+        return None
+    return len(rows) if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else None
 
 
 def wait_s(answer: Answer) -> float:

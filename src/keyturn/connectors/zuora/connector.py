@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
 import uuid
@@ -11,13 +12,24 @@ from typing import Any
 from keyturn.connectors.zuora import client
 from keyturn.connectors.zuora.client import Calls, Meaning, Token
 from keyturn.contract.capabilities import Capabilities
-from keyturn.contract.values import Access
-from keyturn.errors import InvalidInput, NotFound, OutcomeUnknown, UnexpectedAnswer, VendorUnavailable
+from keyturn.contract.values import Access, Sample
+from keyturn.errors import (
+    CredentialRejected,
+    InvalidInput,
+    KeyturnError,
+    NotFound,
+    OutcomeUnknown,
+    PermissionMissing,
+    UnexpectedAnswer,
+    VendorThrottled,
+    VendorUnavailable,
+)
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict, accepted, rejected, unknown
 from keyturn.transport.http import Answer
 
 _LETTERS = string.ascii_letters + string.digits
+_KIND = re.compile(r"[a-z][a-z-]{0,59}")
 _CODES = {
     Meaning.PERMISSION: "permission",
     Meaning.THROTTLED: "rate_limited",
@@ -31,7 +43,7 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
     del settings
     if method != "oauth_client":
         raise NotFound(f"zuora has no method {method!r}", hint="Use oauth_client.")
-    return Capabilities(verifier=Prober())
+    return Capabilities(verifier=Prober(), reader=Objects())
 
 
 class Prober:
@@ -82,6 +94,60 @@ class Prober:
         if said not in {Meaning.FINE, Meaning.PERMISSION}:
             return _unclear(answer, said, "the API")
         return _known(token, said)
+
+
+class Objects:
+    """Billing objects, as far as they are counted."""
+
+    def read_sample(self, access: Access, material: Material, what: str, limit: int) -> Sample:
+        """Counts objects of a kind (`accounts`, `subscriptions`, `credit-memos`), 99 at the most; by itself accounts.
+
+        A fresh token each time. Raises: CredentialRejected as the token endpoint says; NotFound for a kind there is not.
+        """
+        kind = what or "accounts"
+        if not _KIND.fullmatch(kind):
+            raise InvalidInput(
+                "objects are named as in the Object Query API",
+                hint="For example accounts, subscriptions or credit-memos.",
+                field="what",
+            )
+        calls = Calls(access)
+        answer = calls.ask_token(material)
+        said = client.meaning_of_token(answer)
+        if said is Meaning.REFUSED:
+            raise CredentialRejected("Zuora refuses the client", code="client_invalid", status=answer.status)
+        if said is not Meaning.FINE:
+            raise _no_objects(answer, said, "a token")
+        answer = calls.query(client.token_of(answer), kind, limit)
+        count = client.objects_in(answer)
+        if count is not None:
+            return Sample(min(count, limit), kind)
+        if answer.status == 404 and "json" in answer.header("Content-Type").lower():
+            raise NotFound(
+                f"Zuora has no {kind} to query",
+                hint="Use a kind of the Object Query API, such as accounts.",
+                field="what",
+                status=404,
+            )
+        raise _no_objects(answer, client.meaning_of_read(answer), kind)
+
+
+def _no_objects(answer: Answer, said: Meaning, what: str) -> KeyturnError:
+    """What an answer without objects means. A bearer refused after a fresh token says nothing of the client."""
+    facts: dict[str, Any] = {"status": answer.status, "host": answer.host}
+    if said is Meaning.THROTTLED:
+        return VendorThrottled(f"{answer.host} told us to wait", wait_s=client.wait_s(answer), **facts)
+    if said in {Meaning.LATER, Meaning.REFUSED}:
+        return VendorUnavailable(f"{answer.host} does not give {what} now", **facts)
+    if said is Meaning.PERMISSION:
+        return PermissionMissing(
+            f"the client works, but its user may not read {what}", right=f"read {what}", **facts
+        )
+    return UnexpectedAnswer(
+        f"{answer.host} answered {answer.status} without a list of {what}",
+        hint="Check the address: something else may have answered.",
+        **facts,
+    )
 
 
 def _known(token: Token, said: Meaning) -> Probe:

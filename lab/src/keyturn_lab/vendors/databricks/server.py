@@ -6,6 +6,7 @@ Source: databricks-sdk 0.156.0 and 0.67.0, run against this; databricks-sdk-go i
 import base64
 import hashlib
 import re
+import uuid
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus
@@ -36,6 +37,7 @@ def create_app(seed: int = 1, clock: Clock | None = None) -> Flask:
     app.register_blueprint(_scim(account))
     app.register_blueprint(_secrets(account))
     app.register_blueprint(_tokens(account))
+    app.register_blueprint(_data(account))
     app.register_error_handler(Refusal, _said)
     return app
 
@@ -395,6 +397,70 @@ def _tokens(account: Account) -> Blueprint:
         if not account.delete_pat(token_id):
             raise Refusal(404, "RESOURCE_DOES_NOT_EXIST", f"Token with id {token_id} does not exist.")
         return jsonify({})
+
+    return routes
+
+
+WAREHOUSE = "a1b234c567d8e9fa"
+CATALOGS = {"main": {"sales": {"orders": 3, "empty": 0, "secret": -1}, "nothing": {}}, "samples": {}}
+_COUNT = re.compile(
+    r"SELECT count\(\*\) FROM \(SELECT 1 FROM `([^`]+)`\.`([^`]+)`\.`((?:[^`]|``)+)` LIMIT ([0-9]+)\)"
+)
+
+
+def _data(account: Account) -> Blueprint:
+    """One warehouse and two catalogs. Pages of a list hold two; the first page of catalogs is empty, as it may be."""
+    routes = Blueprint("data", __name__)
+
+    def page(kind: str, rows: list[dict[str, str]], first_is_empty: bool = False) -> Response:
+        start = int(request.args.get("page_token") or (-1 if first_is_empty else 0))
+        size = min(request.args.get("max_results", 0, type=int) or 2, 2)
+        found = rows[start : start + size] if start >= 0 else []
+        following = start + len(found) if start >= 0 else 0
+        answer: dict[str, Any] = {kind: found} if found else {}
+        return jsonify(answer | ({"next_page_token": str(following)} if following < len(rows) else {}))
+
+    @routes.get("/api/2.1/unity-catalog/catalogs", endpoint="list_catalogs")
+    def catalogs() -> Response:
+        _admit(account, "workspace")
+        return page("catalogs", [{"name": name} for name in CATALOGS], first_is_empty=True)
+
+    @routes.get("/api/2.1/unity-catalog/tables", endpoint="list_tables")
+    def tables() -> Response:
+        _admit(account, "workspace")
+        catalog, schema = request.args.get("catalog_name", ""), request.args.get("schema_name", "")
+        found = CATALOGS.get(catalog, {}).get(schema)
+        if found is None:
+            raise Refusal(404, "SCHEMA_DOES_NOT_EXIST", f"Schema '{catalog}.{schema}' does not exist.")
+        return page("tables", [{"name": name, "schema_name": schema} for name in found])
+
+    @routes.post("/api/2.0/sql/statements", endpoint="execute_statement")
+    def execute() -> Response:
+        _admit(account, "workspace")
+        body = request.get_json(silent=True) or {}
+        if body.get("warehouse_id") != WAREHOUSE:
+            raise Refusal(404, "RESOURCE_DOES_NOT_EXIST", "The warehouse does not exist.")
+        if account.settings.warehouse_sleeps:
+            return jsonify(statement_id=str(uuid.uuid4()), status={"state": "CANCELED"})
+        said = _COUNT.fullmatch(str(body.get("statement", "")))
+        if said is None:
+            return failed("42601", "[PARSE_SYNTAX_ERROR] Syntax error at or near 'x'.")
+        rows = CATALOGS.get(said[1], {}).get(said[2], {}).get(said[3])
+        if rows is None:
+            return failed("42P01", "[TABLE_OR_VIEW_NOT_FOUND] The table or view cannot be found.")
+        if rows < 0:
+            return failed("42501", "[INSUFFICIENT_PERMISSIONS] Insufficient privileges.")
+        return jsonify(
+            statement_id=str(uuid.uuid4()),
+            status={"state": "SUCCEEDED"},
+            manifest={"format": "JSON_ARRAY", "total_row_count": 1},
+            result={"chunk_index": 0, "row_count": 1, "data_array": [[str(min(rows, int(said[4])))]]},
+        )
+
+    def failed(state: str, message: str) -> Response:
+        error = {"error_code": "BAD_REQUEST", "message": f"{message} SQLSTATE: {state}"}
+        status = {"state": "FAILED", "sql_state": state, "error": error}
+        return jsonify(statement_id=str(uuid.uuid4()), status=status)
 
     return routes
 

@@ -35,6 +35,7 @@ class Settings:
     most_tokens: int = 600
     most_token_days: int = 730
     ip_blocked: bool = False
+    warehouse_sleeps: bool = False
 
 
 @dataclass

@@ -106,9 +106,12 @@ def _dataverse(tenant: Tenant) -> Blueprint:
         if table not in app.privileges:
             text = f"Principal user (Id={app.user_id}, type=8) is missing prvReadAccount privilege."
             return _odata(403, "0x80040220", text)
-        row = {"@odata.etag": 'W/"1"', "accountid": tenant.unit_id, "name": "Fabrikam"}
+        rows = [
+            {"@odata.etag": 'W/"1"', "accountid": tenant.unit_id, "name": name}
+            for name in ("Fabrikam", "Contoso", "Northwind")
+        ][: request.args.get("$top", 5000, type=int)]
         return jsonify(
-            {"@odata.context": f"{request.url_root}api/data/v9.2/$metadata#{table}", "value": [row]}
+            {"@odata.context": f"{request.url_root}api/data/v9.2/$metadata#{table}", "value": rows}
         )
 
     return pages

@@ -32,7 +32,7 @@ def create_app(seed: int = 1, clock: Clock | None = None) -> Flask:
         if meets(Kind.WRONG_IDENTITY):
             account = next(each for each in platform.accounts if each != account)
         named = {"account": account} if settings.names_account else {}
-        return jsonify(valueDrivers=[{"id": 1, "name": "Hours saved"}], **named)
+        return jsonify(valueDrivers=[{"id": 1, "name": "Hours saved"}, {"id": 2, "name": "Calls"}], **named)
 
     return app
 

@@ -27,7 +27,7 @@ ACCOUNT_ADMIN = frozenset(
     for verb in ("list", "get", "create", "disable", "enable", "delete", "undelete")
 )
 JOB_USER = frozenset({"bigquery.jobs.create"})
-DATA_VIEWER = frozenset({"bigquery.datasets.get"})
+DATA_VIEWER = frozenset({"bigquery.datasets.get", "bigquery.tables.get", "bigquery.tables.getData"})
 
 
 @dataclass

@@ -14,6 +14,14 @@ from keyturn_lab.standin import meets
 from keyturn_lab.vendors.google.state import DATASET, OTHER, PROJECT, World
 from keyturn_lab.vendors.google.wire import ANALYTICS, BIGQUERY, CLOUD, caller, info, refuse
 
+# Rows by table; a view has none that could be listed.
+TABLES: dict[str, int | None] = {"orders": 3, "empty": 0, "orders_view": None}
+METRICS = {"activeUsers", "sessions"}
+DIMENSIONS = {
+    "date": [f"202611{day}" for day in range(21, 28)],
+    "country": ["Iceland", "Kenya"],
+    "cityId": [],
+}
 _ANSWERS = {"select 1": "1", "select session_user()": None}
 _NO_PROPERTY = (
     "User does not have sufficient permissions for this property. To learn more about Property ID, see"
@@ -72,6 +80,33 @@ def bigquery(world: World) -> Blueprint:
         named = {"projectId": project, "datasetId": dataset}
         return jsonify(
             kind="bigquery#dataset", id=f"{project}:{dataset}", datasetReference=named, location="US"
+        )
+
+    @api.get("/projects/<project>/datasets/<dataset>/tables/<table>/data")
+    def table_data(project: str, dataset: str, table: str) -> Response:
+        who = asks("bigquery.tables.getData", project)
+        if isinstance(who, Response):
+            return who
+        if dataset != DATASET or table not in TABLES:
+            return refuse(404, f"Not found: Table {project}:{dataset}.{table}", "notFound")
+        rows = TABLES[table]
+        if rows is None:
+            return refuse(400, f"Cannot list a table of type VIEW: {table}", "invalid")
+        page = [{"f": [{"v": str(n)}]} for n in range(rows)][: request.args.get("maxResults", rows, type=int)]
+        shape: dict[str, Any] = {"kind": "bigquery#tableDataList", "etag": "x", "totalRows": str(rows)}
+        return jsonify(shape | ({"rows": page} if page else {}))
+
+    @api.get("/projects/<project>/datasets/<dataset>/tables/<table>")
+    def table_shape(project: str, dataset: str, table: str) -> Response:
+        who = asks("bigquery.tables.get", project)
+        if isinstance(who, Response):
+            return who
+        if dataset != DATASET or TABLES.get(table) is None:
+            return refuse(404, f"Not found: Table {project}:{dataset}.{table}", "notFound")
+        named = {"projectId": project, "datasetId": dataset, "tableId": table}
+        fields = [{"name": "n", "type": "INTEGER", "mode": "NULLABLE"}]
+        return jsonify(
+            kind="bigquery#table", tableReference=named, schema={"fields": fields}, numRows=str(TABLES[table])
         )
 
     @api.post("/projects/<project>/queries")
@@ -158,16 +193,24 @@ def analytics(world: World) -> Blueprint:
         if isinstance(mine, Response):
             return mine
         body = request.get_json(silent=True) or {}
-        names = [each.get("name") for each in body.get("metrics", [])]
-        if names != ["activeUsers"] or not body.get("dateRanges"):
+        metrics = [str(each.get("name")) for each in body.get("metrics", [])]
+        dimensions = [str(each.get("name")) for each in body.get("dimensions", [])]
+        if not metrics or not set(metrics) <= METRICS or not body.get("dateRanges"):
             return refuse(400, "Field metrics is not a valid metric.", "badRequest")
-        return jsonify(
-            kind="analyticsData#runReport",
-            metricHeaders=[{"name": "activeUsers", "type": "TYPE_INTEGER"}],
-            rows=[{"metricValues": [{"value": "7"}]}],
-            rowCount=1,
-            metadata={"currencyCode": "EUR", "timeZone": "Etc/UTC"},
-        )
+        if not set(dimensions) <= set(DIMENSIONS):
+            return refuse(400, "Field dimensions is not a valid dimension.", "badRequest")
+        values = DIMENSIONS[dimensions[0]] if dimensions else [""]
+        rows: list[dict[str, Any]] = [
+            ({"dimensionValues": [{"value": value}]} if dimensions else {})
+            | {"metricValues": [{"value": "7"}]}
+            for value in values[: int(body.get("limit") or 10_000)]
+        ]
+        shape: dict[str, Any] = {
+            "kind": "analyticsData#runReport",
+            "metricHeaders": [{"name": name, "type": "TYPE_INTEGER"} for name in metrics],
+            "metadata": {"currencyCode": "EUR", "timeZone": "Etc/UTC"},
+        }
+        return jsonify(shape | ({"rows": rows, "rowCount": len(values)} if rows else {}))
 
     return api
 

@@ -214,8 +214,14 @@ def _api(cloud: Cloud) -> Blueprint:
     def projects(cloud_id: str) -> Response:
         if (no := refusal("read:jira-work", cloud_id)) is not None:
             return no
-        values = [{"id": "10000", "key": "KT", "name": "Keyturn"}]
-        return jsonify(startAt=0, maxResults=50, total=1, isLast=True, values=values)
+        size = min(request.args.get("maxResults", 50, type=int), 50)
+        values = [
+            {"id": "10000", "key": "KT", "name": "Keyturn"},
+            {"id": "10001", "key": "LAB", "name": "Lab"},
+        ]
+        return jsonify(
+            startAt=0, maxResults=size, total=len(values), isLast=size >= len(values), values=values[:size]
+        )
 
     return api
 

@@ -288,6 +288,9 @@ def _instant(text: object) -> float | None:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
+EVENT_NAMES = ["signup", "login", "purchase"]
+
+
 def _data(world: Analytics) -> Blueprint:
     """What consumers call: import, ingestion, query and export."""
     data = Blueprint("data", __name__)
@@ -328,7 +331,10 @@ def _data(world: Analytics) -> Blueprint:
         project = project_of(_region(world, APP))
         if project is None:
             return _refuse(401, "Unable to authenticate request")
-        return jsonify(["signup"]) if world.count_query(project) else _throttled()
+        if request.args.get("type") not in {"general", "unique", "average"}:
+            return _refuse(400, "type must be one of general, unique, average")
+        names = EVENT_NAMES[: request.args.get("limit", 255, type=int)]
+        return jsonify(names) if world.count_query(project) else _throttled()
 
     @data.get("/api/2.0/export", endpoint="export")
     def export() -> Response:

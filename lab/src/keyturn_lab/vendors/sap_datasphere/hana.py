@@ -32,7 +32,9 @@ LAST_AND_CLOSED = 0x11
 ROUNDS = 15_000
 _SESSIONS = itertools.count(1001)
 _ALTER = re.compile(r'ALTER USER "?([^"\s]+)"? PASSWORD "((?:[^"]|"")*)"\s*$', re.IGNORECASE)
-_TABLE = re.compile(r'FROM "([^"]+)"\."([^"]+)"')
+_COUNT = re.compile(
+    r'^SELECT TO_VARCHAR\(COUNT\(\*\)\) FROM \(SELECT 1 AS ONE FROM "([^"]+)"\."([^"]+)" LIMIT ([0-9]+)\)$'
+)
 _INTO = re.compile(r'^INSERT INTO "([^"]+)"\."([^"]+)" SELECT \* FROM "\1"\."\2" WHERE 1 = 0$')
 
 
@@ -183,9 +185,10 @@ class Conversation:
         if found := _INTO.match(statement):
             self._need(user, f"{found[1]}.{found[2]}", write=True)
             return _message(2, 2, [(ROWS_AFFECTED, 1, 0, struct.pack("<i", 0))])
-        if found := _TABLE.search(statement):
-            self._need(user, f"{found[1]}.{found[2]}", write=False)
-            return _one_cell("COUNT", "1")
+        if found := _COUNT.match(statement):
+            table = f"{found[1]}.{found[2]}"
+            self._need(user, table, write=False)
+            return _one_cell("COUNT", str(min(self._tenant.rows.get(table, 0), int(found[3]))))
         raise Refused(257, "sql syntax error", "42000")
 
     def _need(self, user: DbUser, table: str, *, write: bool) -> None:

@@ -100,7 +100,8 @@ class Tenant:
             self.tokens: dict[str, Client] = {}
             self.csrf: set[str] = set()
             self.spaces = {"SALES", "FINANCE"}
-            self.tables = {"SALES.REVENUE": "SALES", "FINANCE.LEDGER": "FINANCE"}
+            self.tables = {"SALES.REVENUE": "SALES", "SALES.EMPTY": "SALES", "FINANCE.LEDGER": "FINANCE"}
+            self.rows = {"SALES.REVENUE": 3, "FINANCE.LEDGER": 5}
             self.users: dict[str, DbUser] = {}
             self.clients: dict[str, Client] = {}
             for spaces in (("SALES", "FINANCE"), ()):

@@ -32,6 +32,8 @@ COLUMNS = {
     "oauth_credential": ["sys_id", "peer", "user", "type", "expires", "token", "sys_created_on"],
     "sys_user": ["sys_id", "user_name", "name", "email", "active"],
     "sys_user_role": ["sys_id", "name"],
+    "incident": ["sys_id", "number", "short_description"],
+    "problem": ["sys_id", "number"],
 }
 REFERENCES = {"peer": "oauth_entity", "user": "sys_user"}
 
@@ -165,6 +167,13 @@ def _visible(instance: Instance, table: str) -> list[Row]:
         return [_user_row(each) for each in instance.users.values()]
     if table == "sys_user_role":
         return [{"sys_id": "1" * 32, "name": "oauth_admin"}, {"sys_id": "2" * 32, "name": "itil"}]
+    if table == "incident":
+        return [
+            {"sys_id": f"{n}" * 32, "number": f"INC000{n}", "short_description": "ktlab-private"}
+            for n in (3, 4, 5)
+        ]
+    if table == "problem":
+        return []
     if not g.user.is_admin or instance.settings.entries_acl != "admin":
         return []
     if table == "oauth_entity":

@@ -17,6 +17,7 @@ from keyturn_lab.vendors.zuora.pages import pages
 from keyturn_lab.vendors.zuora.state import DEFAULT_HOST, ONE_ID_HOST, TOKEN_LIFE_S, Billing, User
 
 FORM = "application/x-www-form-urlencoded"
+OBJECTS = {"accounts": 3, "subscriptions": 2, "credit-memos": 0}
 PRODUCTS = ("Anvil", "Rocket", "Spring")
 # 6 digits name the resource, 2 the category; GET and DELETE failures use resource 500000.
 MAY_NOT, WRONG_CREDENTIAL, FIELD_MISSING, BAD_VALUE = 50_000_010, 90_000_011, 90_000_022, 90_000_020
@@ -171,6 +172,19 @@ def _api(billing: Billing) -> Blueprint:
         if start + size < len(PRODUCTS):
             body["nextPage"] = f"{request.base_url}?page={number + 1}&pageSize={size}"
         return _plain(200, success=True, **body)
+
+    @api.get("/object-query/<objects>")
+    def object_query(objects: str) -> Response:
+        if objects not in OBJECTS:
+            return _plain(404, message="No resource found")
+        if "catalog" not in g.user.may:
+            return may_not()
+        size = request.args.get("pageSize", 10, type=int)
+        if not 1 <= size <= 99:
+            return _plain(400, code=BAD_VALUE, message="pageSize must be between 1 and 99")
+        rows = [{"id": n} for n in range(OBJECTS[objects])]
+        more = {"nextPage": "W3sib3JkZXJ="} if size < len(rows) else {}
+        return _plain(200, data=rows[:size], **more)
 
     @api.get("/v1/describe/Account")
     def describe() -> Response:
