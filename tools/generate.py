@@ -332,20 +332,16 @@ def plan_parts(catalog: Catalog, system: System, method: Method) -> Iterator[str
     yield "What `keyturn plan NAME rotate` shows for a made-up connection" + (
         " that has an administrator's credential." if examples.is_told(method) else "."
     )
-    for name, made in examples.rotations(catalog, system, method):
+    for name, made, risk in examples.rotations(catalog, system, method):
         if name:
             yield f"With {name}:"
         yield table(("step", "what", "call", "by", "can be undone"), plan_rows(made))
         yield from (f"> {warning}" for warning in made.warnings)
-        is_set = told and made.strategy is Strategy.SET_ONE
-        alone = (
-            plan(situation(catalog, system, method, settings, has_admin=False), Goal.ROTATE)
-            if is_set
-            else made
-        )
-        if alone.risk:
-            without = "Without an administrator's credential somebody" if told else "Somebody"
-            yield f"> {without} must accept a risk in words before it starts: {alone.risk}"
+        if risk:
+            alone = (
+                "Without an administrator's credential somebody" if examples.is_told(method) else "Somebody"
+            )
+            yield f"> {alone} must accept a risk in words before it starts: {risk}"
 
 
 def plan_rows(made: Plan) -> list[tuple[str, ...]]:

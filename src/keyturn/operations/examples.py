@@ -30,17 +30,26 @@ def is_told(method: Method) -> bool:
     return has_administrator(method) and not inbound and not consents
 
 
-def rotations(catalog: Catalog, system: System, method: Method) -> Iterator[tuple[str, Plan]]:
-    """The plan of a rotation for the row as it is, and for each of its variants by name. None for a user's definition."""
+def rotations(catalog: Catalog, system: System, method: Method) -> Iterator[tuple[str, Plan, str]]:
+    """The plan of a rotation for the row as it is, and for each of its variants by name; and what must be accepted in
+    words before it starts (P1), where it is one that sets the only value also without an administrator's credential.
+    None for a user's definition."""
     if method.rest == "user":
         return
     cases: list[tuple[str, dict[str, Any]]] = [("", {})]
     cases += [(variant.name, {variant.field: variant.equals}) for variant in method.variants]
     for name, settings in cases:
-        yield name, plan(_situation(catalog, system, method, settings), Goal.ROTATE)
+        admin = has_administrator(method)
+        made = plan(_situation(catalog, system, method, settings, has_admin=admin), Goal.ROTATE)
+        alone = made
+        if is_told(method) and made.strategy is Strategy.SET_ONE:
+            alone = plan(_situation(catalog, system, method, settings, has_admin=False), Goal.ROTATE)
+        yield name, made, alone.risk
 
 
-def _situation(catalog: Catalog, system: System, method: Method, settings: Mapping[str, Any]) -> Situation:
+def _situation(
+    catalog: Catalog, system: System, method: Method, settings: Mapping[str, Any], *, has_admin: bool
+) -> Situation:
     """A connection with one version in use."""
     card = method.card_for(settings)
     inbound = method.direction == "inbound"
@@ -74,5 +83,4 @@ def _situation(catalog: Catalog, system: System, method: Method, settings: Mappi
         expires_at=None,
         changed_at=0.0,
     )
-    admin = has_administrator(method)
-    return Situation(connection, method.fitting(settings), card, can, admin, (current,), Policy())
+    return Situation(connection, method.fitting(settings), card, can, has_admin, (current,), Policy())

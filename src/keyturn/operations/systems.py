@@ -165,8 +165,9 @@ def _plans(catalog: Catalog, system: System, method: Method) -> list[dict[str, A
             "administrator": examples.is_told(method),
             "steps": _plan(made),
             "warnings": list(made.warnings),
+            "risk": risk,
         }
-        for name, made in examples.rotations(catalog, system, method)
+        for name, made, risk in examples.rotations(catalog, system, method)
     ]
 
 

@@ -165,7 +165,11 @@ def _plans(plans: Sequence[dict[str, Any]]) -> None:
                 lines.append(f"   {step['call']}")
         if each["administrator"]:
             title += ", where an administrator's credential is given"
-        _section(title, [*lines, *(f"! {warning}" for warning in each["warnings"])])
+        lines += [f"! {warning}" for warning in each["warnings"]]
+        if each["risk"]:
+            alone = "Without one, somebody" if each["administrator"] else "Somebody"
+            lines.append(f"! {alone} must accept a risk in words before it starts: {each['risk']}")
+        _section(title, lines)
 
 
 def _permissions(permissions: Sequence[dict[str, Any]]) -> None:
