@@ -327,18 +327,34 @@ def test_the_same_on_a_postgresql_store(name: str, tmp_path: Path) -> None:
         sql.close_idle()
 
 
-@pytest.mark.parametrize(
-    "world",
-    _params(
-        "jira/oauth",
-        "custom-rest/oauth2 consent",
-        "servicenow/oauth entries by a person",
-        "servicenow/oauth entries by the hub",
-        "google-analytics/oauth",
-        "bigquery/oauth",
-    ),
-    indirect=True,
+CONSENTED = (
+    "jira/oauth",
+    "custom-rest/oauth2 consent",
+    "servicenow/oauth entries by a person",
+    "servicenow/oauth entries by the hub",
+    "google-analytics/oauth",
+    "bigquery/oauth",
 )
+
+
+@pytest.mark.parametrize("world", _params(*CONSENTED, "snowflake/oauth"), indirect=True)
+def test_an_authorization_is_revoked_and_given_again(world: World) -> None:
+    """The guide's two menu points: nothing of it lives, nothing is served, and a consent alone brings it back."""
+    old = world.enter()
+    run = world.run(Goal.REVOKE)
+    assert run.state is RunState.COMPLETE, world.why(run)
+    assert connections.find(world.hub, world.name).state is ConnectionState.REVOKED
+    assert world.case.of(old) not in world.case.alive()
+    with pytest.raises(KeyturnError, match="no credential"):
+        leases.resolve(world.hub, world.name)
+    again = world.run(Goal.REAUTHORIZE)
+    assert again.state is RunState.COMPLETE, world.why(again)
+    assert connections.find(world.hub, world.name).state is ConnectionState.ACTIVE
+    assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED
+    _only_ours_alive(world)
+
+
+@pytest.mark.parametrize("world", _params(*CONSENTED), indirect=True)
 def test_a_consent_by_somebody_else_changes_nothing(world: World) -> None:
     """After the first consent its account is pinned: another person's consent is returned, the old grant serves on."""
     old = world.enter()

@@ -180,6 +180,7 @@ RUN_LINE: dict[str, Any] = {
     "tasks": [],
     "debts": [],
     "validation": [],
+    "gap": None,
     "next": "",
 }
 RUN: dict[str, Any] = {

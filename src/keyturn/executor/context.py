@@ -75,6 +75,9 @@ def _refresh_at(material: Material, now: float) -> float | None:
     return now + (float(ends) - now) * random.uniform(0.6, 0.7)  # noqa: S311 - spreads load, keeps no secret
 
 
+_NOT_TRIED = Probe(Verdict.UNKNOWN, code="budget", detail="not tried: the account would come near its lock")
+
+
 class Context:
     """The run, its connection and row, its versions by id, and the lines written so far."""
 
@@ -280,13 +283,17 @@ class Context:
             if said != key:
                 continue
             if kind is LineKind.DECISION and facts.get("decision") == "asked":
-                return True  # a person may have done it the moment they read it
-            if kind is LineKind.INTENT:
+                sent.append("asked")  # a person may have done it the moment they read it
+            elif kind is LineKind.INTENT:
                 sent.append(facts.get("version", str(number)))
             elif kind is LineKind.OUTCOME and facts.get("outcome") == Outcome.APPLIED.value:
                 return True
             elif kind is LineKind.OUTCOME and facts.get("outcome") == Outcome.NOT_APPLIED.value and sent:
                 last = sent.pop()
+                if facts.get(
+                    "looked"
+                ):  # whatever was asked for or sent: what it would have ended was seen to work
+                    sent.clear()
                 if facts.get("refused"):  # a value that is refused was refused each time that it was sent
                     sent = [each for each in sent if each != last]
         return bool(sent)
@@ -411,6 +418,31 @@ class Context:
             step, self.material(version), what=what, may_fail=may_fail, death=death, can=can, **also
         )
 
+    def watch(self, step: Step, version: Version, *, what: str) -> Probe:
+        """One fresh test of what is expected to work, again and again: only a refusal is kept, and counted like any other.
+
+        Near a lock nothing is tried.
+        """
+        if self._near_its_lock():
+            return _NOT_TRIED
+        found = self.can.verifier.verify(self.access(), self.material(version))
+        if found.verdict is Verdict.REJECTED:
+            self.line(step, LineKind.OBSERVED, what=what, **found.as_facts())
+            if self.card.lockout:
+                now = self.hub.clock()
+                self.later(lambda tx: principals.note_refusal(tx, self.connection.principal_id, now))
+        return found
+
+    def _near_its_lock(self) -> bool:
+        """Whether the account has had so many refused logins that one more must not be risked."""
+        lockout, now = self.card.lockout, self.hub.clock()
+        if lockout is None:
+            return False
+        spent = self.hub.store.read(
+            lambda tx: principals.refusals(tx, self.connection.principal_id, now - lockout.window_s)
+        )
+        return lockout.max_failures - spent < 2
+
     def probe_material(
         self,
         step: Step,
@@ -425,14 +457,8 @@ class Context:
         """One fresh test of a value, counted against the principal's lock-out budget when it is refused."""
         lockout = self.card.lockout
         now = self.hub.clock()
-        if lockout and may_fail:
-            spent = self.hub.store.read(
-                lambda tx: principals.refusals(tx, self.connection.principal_id, now - lockout.window_s)
-            )
-            if lockout.max_failures - spent < 2:
-                return Probe(
-                    Verdict.UNKNOWN, code="budget", detail="not tried: the account would come near its lock"
-                )
+        if may_fail and self._near_its_lock():
+            return _NOT_TRIED
         counted = lockout is not None and may_fail
         if counted:  # before, durably: a hub that is killed again and again must not lock the account either
             self.later(lambda tx: principals.note_refusal(tx, self.connection.principal_id, now))

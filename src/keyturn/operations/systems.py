@@ -524,8 +524,22 @@ def run_page(hub: Keyturn, run: Run) -> dict[str, Any]:
         "serving": runs.serving(hub, connection),
         "alive": [_alive(v) for v in known if v.state in LIVE],
         "validation": _validation(hub, connection, run.new_version_id),
+        "gap": _gap(hub, run),
         "next": next_action(hub, run, connection, open_tasks, open_debts),
     }
+
+
+def _gap(hub: Keyturn, run: Run) -> dict[str, Any] | None:
+    """While the old one was refused and the new one not yet in use, as exactly as it was looked at; None where neither
+    was seen. `until` is None while it lasts."""
+    if run.plan.gap_class not in {GapClass.Z2, GapClass.Z3}:
+        return None
+    said = runs.lines(hub, run.id)
+    since = next((line.at for line in said if line.facts.get("what") == "outage"), None)
+    if since is None:
+        return None
+    until = next((line.at for line in said if line.facts.get("decision") == "cutover"), None)
+    return {"since": iso(since), "until": iso(until), "seconds": round((until or time.time()) - since, 3)}
 
 
 def _alive(version: Version) -> str:

@@ -84,11 +84,13 @@ def claim(hub: Keyturn, task_id: str, who: str = "") -> Task:
         raise Conflict(
             f"{task.claimed_by} works on {task_id}", hint="Ask them, or wait until their claim runs out."
         )
-    hub.store.write(
-        lambda tx: tasks.change(
-            tx, task.id, state=TaskState.CLAIMED.value, claimed_by=who, claimed_until=now + CLAIM_S
-        )
-    )
+
+    def work(tx: Tx) -> None:
+        tasks.change(tx, task.id, state=TaskState.CLAIMED.value, claimed_by=who, claimed_until=now + CLAIM_S)
+        runs.wake(tx, task.run_id, now)  # consumers may have to wait from now on
+
+    hub.store.write(work)
+    hub.engine.wake(task.run_id, now)
     return get(hub, task_id)
 
 

@@ -133,6 +133,7 @@ def show(run: Run, page: Mapping[str, Any], lines: Sequence[Line]) -> None:
             ("Started", words.clock(run.created_at)),
             ("Reason", run.reason),
             ("Strategy", f"{page['strategy']}, gap {page['gap_class']}, wanted proof {run.plan.proof.value}"),
+            *([("Gap", _gap(page["gap"]))] if page["gap"] else []),
         ],
         "  ",
     )
@@ -142,6 +143,12 @@ def show(run: Run, page: Mapping[str, Any], lines: Sequence[Line]) -> None:
     _decisions(lines)
     terminal.say()
     follow.explain(page, run)
+
+
+def _gap(gap: dict[str, Any]) -> str:
+    """How long the old one was refused before the new one was in use."""
+    lasts = "" if gap["until"] else ", and it lasts"
+    return f"{words.took(gap['seconds'])} without a credential that works, since {gap['since']}{lasts}"
 
 
 def _decisions(lines: Sequence[Line]) -> None:

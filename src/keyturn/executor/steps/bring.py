@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 from keyturn.contract.values import Candidate
@@ -28,7 +29,10 @@ from keyturn.model.verdict import Verdict
 from keyturn.storage import connections, tasks
 from keyturn.vault.secrets import receipt_row, task_row
 
-POLL_S = 5.0  # how often the old credential is looked at while a person may have ended it
+# How often the old credential is looked at while a person may have ended it: while somebody is at it, and else.
+POLL_S = 5.0
+SLOW_POLL_S = 300.0
+JUST_ASKED_S = 1800.0  # whoever asked for the run is likely to be at it
 
 
 def ask(ctx: Context, step: Step) -> Move:
@@ -37,12 +41,12 @@ def ask(ctx: Context, step: Step) -> Move:
         return Done()
     task = task_of(ctx, step)
     if task is None:
-        if step.params.get("pause"):
-            paused = ConnectionState.PAUSED.value
-            ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=paused))
+        if not _by_the_clock(ctx):
+            _pause(ctx, step)
         if not step.reversible:  # from now on the person may have ended the old one
             ctx.line(step, LineKind.INTENT, by="person", deadline_s=0.0)
-        return open_task(ctx, step, kind="supply", title=step.title)
+        opened = open_task(ctx, step, kind="supply", title=step.title)
+        return replace(opened, until=min(opened.until, _next_look(ctx, step, None)))
     if task.state is TaskState.SUBMITTED:
         if not step.reversible:
             ctx.applied(step, by="person")
@@ -51,7 +55,47 @@ def ask(ctx: Context, step: Step) -> Move:
     if task.state in {TaskState.EXPIRED, TaskState.CANCELLED}:
         return _given_up(ctx, step, task)
     _watch_old(ctx, step)
-    return waiting_for(ctx, step, task, poll_s=POLL_S if _old_may_die(ctx) else None)
+    if _has_begun(ctx, step, task):
+        _pause(ctx, step)
+    elif _by_the_clock(ctx):
+        _resume(ctx, step)
+    waiting = waiting_for(ctx, step, task)
+    return replace(waiting, until=min(waiting.until, _next_look(ctx, step, task)))
+
+
+def _by_the_clock(ctx: Context) -> bool:
+    """Whether nobody asked for this run just now: then consumers wait only once somebody has taken the task up."""
+    return ctx.run.trigger.startswith("clock/")
+
+
+def _has_begun(ctx: Context, step: Step, task: Task) -> bool:
+    """Whether somebody is at it: has claimed the task, or the old one is refused already."""
+    claimed = bool(task.claimed_by) and task.claimed_until > ctx.hub.clock()
+    return claimed or _is_out(ctx, step)
+
+
+def _pause(ctx: Context, step: Step) -> None:
+    """Consumers wait from now on: what they sent with a dead credential would count against the account."""
+    if step.params.get("pause") and ctx.connection.state is ConnectionState.ACTIVE:
+        paused = ConnectionState.PAUSED.value
+        ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=paused))
+
+
+def _resume(ctx: Context, step: Step) -> None:
+    """Whoever took the task up let it go, and the old one still works."""
+    if step.params.get("pause") and ctx.connection.state is ConnectionState.PAUSED:
+        active = ConnectionState.ACTIVE.value
+        ctx.later(lambda tx: connections.change(tx, ctx.connection.id, state=active))
+
+
+def _next_look(ctx: Context, step: Step, task: Task | None) -> float:
+    """When the old one is looked at again, so that the outage clock is exact; never once it is refused."""
+    if not _old_may_die(ctx) or ctx.old is None or _is_out(ctx, step):
+        return math.inf
+    now = ctx.hub.clock()
+    asked_now = not _by_the_clock(ctx) and (task is None or now < task.created_at + JUST_ASKED_S)
+    is_near = asked_now or (task is not None and _has_begun(ctx, step, task))
+    return now + (POLL_S if is_near else SLOW_POLL_S) * ctx.hub.patience
 
 
 def _given_up(ctx: Context, step: Step, task: Task) -> Move:
@@ -61,7 +105,7 @@ def _given_up(ctx: Context, step: Step, task: Task) -> Move:
         return Abort(why)
     found = ctx.probe(step, ctx.old, what="old", may_fail=True)
     if found.verdict is Verdict.ACCEPTED:
-        ctx.line(step, LineKind.OUTCOME, outcome="not_applied", why="the old one still works")
+        ctx.line(step, LineKind.OUTCOME, outcome="not_applied", looked=True, why="the old one still works")
         return Abort(why)
     if found.verdict is Verdict.UNKNOWN:
         return soon(ctx, f"no clear answer about the old credential ({found.code})", found.wait_s)
@@ -107,13 +151,15 @@ def _old_may_die(ctx: Context) -> bool:
     return ctx.card.strategy is Strategy.REGENERATE
 
 
+def _is_out(ctx: Context, step: Step) -> bool:
+    return any(facts.get("what") == "outage" for facts, _ in ctx.lines(step, LineKind.OBSERVED))
+
+
 def _watch_old(ctx: Context, step: Step) -> None:
     """While a person resets a one-slot credential, the old one is looked at so that the outage clock is exact."""
-    if not _old_may_die(ctx) or ctx.old is None:
+    if not _old_may_die(ctx) or ctx.old is None or _is_out(ctx, step):
         return
-    if any(facts.get("what") == "outage" for facts, _ in ctx.lines(step, LineKind.OBSERVED)):
-        return
-    found = ctx.probe(step, ctx.old, what="old_while_waiting", may_fail=True)
+    found = ctx.watch(step, ctx.old, what="old_while_waiting")
     if found.verdict is Verdict.REJECTED:
         ctx.line(
             step,
