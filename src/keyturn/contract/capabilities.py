@@ -139,7 +139,8 @@ class Reader(Protocol):
         """Counts at most `limit` items of `what` with a fresh login of `material`, never of an administrator.
 
         `what` is in the vendor's words (a table, a prefix, the name of a sample); empty means what the connection's
-        settings name. Changes nothing; nothing of what is read is kept. For example
+        settings name. It comes from a person: printable, at most 300 characters, and else anything at all, so it is checked
+        or quoted. Changes nothing; nothing of what is read is kept. For example
         `read_sample(access, material, "sales.orders", 10)` gives `Sample(10, "sales.orders")`.
         Raises: CredentialRejected, PermissionMissing, NotFound, InvalidInput (definite); VendorUnavailable,
         VendorThrottled, UnexpectedAnswer (nothing is known).

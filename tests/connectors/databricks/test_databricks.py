@@ -20,6 +20,7 @@ from keyturn.errors import (
     UnexpectedAnswer,
     ValueRefused,
     VendorThrottled,
+    VendorUnavailable,
 )
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
@@ -376,3 +377,40 @@ def test_ids_that_would_climb_are_refused(there: There) -> None:
     assert OAUTH.lister
     with pytest.raises(InvalidInput):
         OAUTH.lister.list(access)
+
+
+# -- what jobs read ------------------------------------------------------------------------------------------------------
+
+PATH = "/sql/1.0/warehouses/a1b234c567d8e9fa"
+
+
+def test_a_warehouse_that_sleeps_is_no_refusal(there: There) -> None:
+    """The statement is cancelled after the wait: nothing is known, and the job is tried again."""
+    mine = there.token()
+    access = there.access(mine, http_path=PATH)
+    there.lab("settings", {"warehouse_sleeps": True})
+    with pytest.raises(VendorUnavailable, match="did not answer within"):
+        USER.reader.read_sample(access, mine, "main.sales.orders", 10)
+    there.lab("settings", {"warehouse_sleeps": False})
+    assert USER.reader.read_sample(access, mine, "main.sales.orders", 10).count == 3
+
+
+@pytest.mark.parametrize("path", ["", "/sql/1.0/warehouses/../../x", "/sql/protocolv1/o/1/2-3"])
+def test_rows_need_a_warehouse_and_lists_need_none(there: There, path: str) -> None:
+    """Said before anything is sent. A list is read over all its pages, the empty first one included."""
+    mine = there.secret()
+    access = there.access(mine, http_path=path)
+    with pytest.raises(InvalidInput) as refused:
+        OAUTH.reader.read_sample(access, mine, "main.sales.orders", 10)
+    assert refused.value.facts["field"] == "http_path"
+    assert there.calls() == []
+    assert OAUTH.reader.read_sample(access, mine, "main.sales", 10).count == 3
+    assert OAUTH.reader.read_sample(access, mine, "", 10).count == 2
+    assert OAUTH.reader.read_sample(access, mine, "main.sales", 2).count == 2
+
+
+def test_a_warehouse_that_is_not_there_is_said(there: There) -> None:
+    mine = there.secret()
+    access = there.access(mine, http_path="/sql/1.0/warehouses/0000000000000000")
+    with pytest.raises(NotFound, match="warehouse"):
+        OAUTH.reader.read_sample(access, mine, "main.sales.orders", 10)

@@ -88,7 +88,8 @@ class Wire:
         del network
         self.sent.append(request)
         path = urlsplit(request.url).path
-        return Answer(200, {"x-databricks-org-id": "1"}, json.dumps(self._body(request, path)).encode())
+        headers = {"x-databricks-org-id": "1", "content-type": "application/json"}
+        return Answer(200, headers, json.dumps(self._body(request, path)).encode())
 
     def _body(self, request: Request, path: str) -> Any:
         if path.endswith("/token"):

@@ -39,7 +39,7 @@ def job_command() -> None:
     "--reads",
     default="",
     metavar="WHAT",
-    help="A table, a prefix, or a list that the row names; left out: what the connection's settings name.",
+    help="A table, a prefix, a list: `keyturn systems SYSTEM` says what. Left out: what the connection's settings name.",
 )
 @click.option(
     "--every",
