@@ -15,7 +15,16 @@ from keyturn.model.secret import Material
 from keyturn.operations import drafting
 from keyturn.testing import Reads
 from keyturn_lab.vendors.notes import people
-from tests.compliance.case import DEFINITIONS, NETWORK, Case, granted, granted_elsewhere, undone, url_of
+from tests.compliance.case import (
+    DEFINITIONS,
+    NETWORK,
+    Case,
+    granted,
+    granted_elsewhere,
+    spoiled,
+    undone,
+    url_of,
+)
 from tests.compliance.lab import Lab
 
 
@@ -169,6 +178,7 @@ def notes_password(lab: Lab) -> Case:
         wrong=lambda good: [good.replacing(password="ktlab-not-the-password")],
         codes=frozenset({"credential_invalid"}),
         aim=lambda aim: {"address": aim.url},
+        reads=Reads("list", 3, ("everything",), more={"": 3}, spoil=spoiled(there, "notes")),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         elsewhere=elsewhere,
     )
@@ -203,6 +213,7 @@ def notes_keys(lab: Lab) -> Case:
         wrong=lambda good: [good.replacing(api_key="ktlab-not-the-key")],
         codes=frozenset({"credential_invalid"}),
         aim=lambda aim: {"address": aim.url},
+        reads=Reads("list", 3, ("everything",), more={"": 3}, spoil=spoiled(there, "notes")),
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         lost=lost,
         elsewhere=lambda access: nullcontext(

@@ -8,6 +8,7 @@ from keyturn_lab.quirks import Kind, Quirks
 from keyturn_lab.standin import PAGES, Stage, build_app, meets, page
 from keyturn_lab.vendors.notes.state import Notebook
 
+NOTES = ("Buy milk", "Water the plants", "Call the bank")
 FORM = """<form method="post"><p><label>Administrator's password <input name="administrator" type="password"></label>
 <p><label>Account <input name="account"></label> <button name="do" value="set">New password</button>
 <button name="do" value="block">Block the user</button> <button name="do" value="key">New key</button></form>"""
@@ -47,8 +48,8 @@ def create_app(seed: int = 1, clock: Clock | None = None) -> Flask:
     def notes() -> Response:
         if account() is None:
             return _refuse(401, "not signed in")
-        most = min(int(request.args.get("per_page", "20")), 20)
-        return jsonify(notes=[{"id": n, "text": f"note {n}"} for n in range(1, most + 1)])
+        most = min(request.args.get("per_page", 20, type=int), 20)
+        return jsonify(notes=[{"id": n, "text": text} for n, text in enumerate(NOTES[:most], 1)])
 
     @app.get("/v1/keys")
     def list_keys() -> Response:
