@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from keyturn import boundary
@@ -156,6 +157,11 @@ class Context:
             found = self._materials[version.id] = self._open(row)
         return found
 
+    def holds(self, version: Version) -> bool:
+        """Whether its value is still sealed: one that was turned down is destroyed once another was proven."""
+        row = version_row(version.id)
+        return row in self._uncommitted or self.hub.secrets.find(row) is not None
+
     def _open(self, row: str) -> Material:
         body = self.bodies.get(row)
         if body is None:
@@ -234,12 +240,27 @@ class Context:
             changed  # only the last state of a commit is stored; the journal has every step
         )
         if state is State.DEAD:
-            row, at = version_row(version.id), now + self.policy.retention_s
-            if self.policy.retention_s:
-                self.later(lambda tx: sealed.destroy_later(tx, row, at))
-            else:
-                self.later(lambda tx: sealed.destroy(tx, row))
+            self.later(self._destroying(version))
         return changed
+
+    def forget_refused(self) -> None:
+        """Plans the destruction of candidates that were turned down, once another one is proven: they were kept in case
+        one of them works after all. What is still owed keeps its value."""
+
+        def forget(tx: Tx, version: Version) -> None:
+            if not debts.is_owed(tx, version.id):
+                self._destroying(version)(tx)
+
+        for version in self.versions.values():
+            if version.state is State.REFUSED:
+                self.later(partial(forget, version=version))
+
+    def _destroying(self, version: Version) -> Callable[[Tx], None]:
+        """The write that ends a version's ciphertext, now or after the policy's retention."""
+        row, at = version_row(version.id), self.hub.clock() + self.policy.retention_s
+        if self.policy.retention_s:
+            return lambda tx: sealed.destroy_later(tx, row, at)
+        return lambda tx: sealed.destroy(tx, row)
 
     # -- the journal ---------------------------------------------------------------------------------------------
 
