@@ -372,3 +372,42 @@ def test_a_value_that_is_owed_is_not_destroyed(hub, client, name):
     assert run.state is RunState.COMPLETE_WITH_DEBT
     (owed,) = [d for d in runs.left_behind(hub, run.id)[1] if d.kind == "unwanted"]
     assert hub.secrets.find(f"version:{owed.version_id}") is not None
+
+
+# -- the gate opens only on a switch that everybody sees -----------------------------------------------------------
+
+
+def at_once(hub, name):
+    """A policy that gives nobody any time."""
+    connection = connections.find(hub, name)
+    policy = {"drain_min_s": 0.0, "retention_s": 0.0}
+    hub.store.write(lambda tx: rows.change(tx, connection.id, policy=policy))
+
+
+def test_a_required_consumer_holds_the_old_one_also_without_a_least_time(hub, client, name):
+    """Whether it has moved on is judged by the generation after the switch."""
+    world.connect(hub, client, "many_ids", name)
+    at_once(hub, name)
+    leases.declare(hub, name, "slow", "live")
+    leases.give_back(hub, leases.take(hub, name, "slow").lease_id)
+    run = draining(hub, client, runs.start(hub, name, Goal.ROTATE), name)
+    assert "not seen on the new one yet: slow" in run.waiting_for
+    leases.give_back(hub, leases.take(hub, name, "slow").lease_id)
+    assert until(hub, client, run, name, None).state is RunState.COMPLETE
+
+
+def test_no_lease_falls_between_the_look_and_the_end(hub, client, name):
+    """Whoever leases after the gate was found open gets the new one: the old one is not ended under anybody."""
+    world.connect(hub, client, "many_ids", name)
+    at_once(hub, name)
+    old, got = connections.find(hub, name).current_version_id, []
+
+    def listen(place):
+        if place == "line:OBSERVED:drain:before":
+            boundary.listen(None)
+            got.append(leases.take(hub, name, "late", ttl_s=300.0).version.id)
+
+    boundary.listen(listen)
+    until(hub, client, runs.start(hub, name, Goal.ROTATE), name, None)
+    assert len(got) == 1
+    assert got != [old]

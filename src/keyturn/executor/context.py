@@ -113,6 +113,7 @@ class Context:
         self.bodies: dict[str, bytes] = {}  # sealed rows that were read with the claim, still closed
         self.held_until = 0.0
         self.owing = False
+        self.switching = False  # the pointer was moved, and nobody else sees it yet
         self.ended = False
 
     # -- which method: a migration has two ------------------------------------------------------------------------
@@ -369,6 +370,7 @@ class Context:
         except Exception as error:
             raise CommitFailed(unexpected(error)) from error
         self._uncommitted.clear()
+        self.switching = False
         self.held_until, self.ended = until, ends
 
     # -- calls ---------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ def _flip(ctx: Context, to: Version) -> None:
     """Buffers the switch, from the generation this run knows: whoever else switched meanwhile is not overwritten."""
     known = ctx.connection
     ctx.connection = replace(known, generation=known.generation + 1, current_version_id=to.id)
+    ctx.switching = True
 
     def work(tx: Tx) -> None:
         now = connections.by_id(tx, known.id)
