@@ -452,7 +452,9 @@ class Context:
         """
         if self._near_its_lock():
             return _NOT_TRIED
+        boundary.reach(f"probe:{what}:before")
         found = self.can.verifier.verify(self.access(), self.material(version))
+        boundary.reach(f"probe:{what}:after")
         if found.verdict is Verdict.REJECTED:
             self.line(step, LineKind.OBSERVED, what=what, **found.as_facts())
             if self.card.lockout:
