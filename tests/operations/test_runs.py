@@ -345,3 +345,69 @@ def test_an_answer_that_comes_while_the_run_lies_down_is_not_missed(hub, client,
     Executor(hub.hub).advance(run.id)
     assert runs.get(hub, run.id).due_at <= time.time()
     assert until(hub, client, run, name, None).state is RunState.COMPLETE
+
+
+# -- what is kept of values that were turned down ------------------------------------------------------------------
+
+
+def test_a_refused_candidate_is_kept_until_another_is_proven(hub, client, name):
+    """Its ciphertext goes with the switch; what is owed keeps its value until it is paid."""
+    world.connect(hub, client, "two_slots", name)
+    client.arm(name, "value_refused", "set", times=1)
+    run = until(hub, client, runs.start(hub, name, Goal.ROTATE), name, None)
+    assert run.state is RunState.COMPLETE
+    known = hub.store.read(lambda tx: versions.of_connection(tx, run.connection_id))
+    assert {v.state for v in known} == {State.DEAD, State.REFUSED, State.CURRENT}
+    sealed = {row for (row,) in hub.store.read(lambda tx: tx.all("SELECT id FROM sealed"))}
+    assert {v.state for v in known if f"version:{v.id}" in sealed} == {State.CURRENT}
+
+
+def test_a_value_that_is_owed_is_not_destroyed(hub, client, name):
+    """What a person brought and was turned down may live at the vendor: the debt needs it to prove its death."""
+    world.connect(hub, client, "supplied", name)
+    run = asked(hub, runs.start(hub, name, Goal.ROTATE))
+    (task,) = runs.left_behind(hub, run.id)[0]
+    tasks.submit(hub, task.id, {"key_id": f"{name}.77", "secret": "ktlab-not-a-key-at-all"})
+    run = until(hub, client, run, name, None)
+    assert run.state is RunState.COMPLETE_WITH_DEBT
+    (owed,) = [d for d in runs.left_behind(hub, run.id)[1] if d.kind == "unwanted"]
+    assert hub.secrets.find(f"version:{owed.version_id}") is not None
+
+
+# -- the gate opens only on a switch that everybody sees -----------------------------------------------------------
+
+
+def at_once(hub, name):
+    """A policy that gives nobody any time."""
+    connection = connections.find(hub, name)
+    policy = {"drain_min_s": 0.0, "retention_s": 0.0}
+    hub.store.write(lambda tx: rows.change(tx, connection.id, policy=policy))
+
+
+def test_a_required_consumer_holds_the_old_one_also_without_a_least_time(hub, client, name):
+    """Whether it has moved on is judged by the generation after the switch."""
+    world.connect(hub, client, "many_ids", name)
+    at_once(hub, name)
+    leases.declare(hub, name, "slow", "live")
+    leases.give_back(hub, leases.take(hub, name, "slow").lease_id)
+    run = draining(hub, client, runs.start(hub, name, Goal.ROTATE), name)
+    assert "not seen on the new one yet: slow" in run.waiting_for
+    leases.give_back(hub, leases.take(hub, name, "slow").lease_id)
+    assert until(hub, client, run, name, None).state is RunState.COMPLETE
+
+
+def test_no_lease_falls_between_the_look_and_the_end(hub, client, name):
+    """Whoever leases after the gate was found open gets the new one: the old one is not ended under anybody."""
+    world.connect(hub, client, "many_ids", name)
+    at_once(hub, name)
+    old, got = connections.find(hub, name).current_version_id, []
+
+    def listen(place):
+        if place == "line:OBSERVED:drain:before":
+            boundary.listen(None)
+            got.append(leases.take(hub, name, "late", ttl_s=300.0).version.id)
+
+    boundary.listen(listen)
+    until(hub, client, runs.start(hub, name, Goal.ROTATE), name, None)
+    assert len(got) == 1
+    assert got != [old]

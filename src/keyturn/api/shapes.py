@@ -252,6 +252,7 @@ class RunLine(BaseModel):
     tasks: list[dict[str, Any]]
     debts: list[dict[str, Any]]
     validation: list[dict[str, Any]]
+    gap: dict[str, Any] | None
     next: str
 
 

@@ -135,6 +135,7 @@ class RunLine(TypedDict):
     tasks: list[dict[str, Any]]
     debts: list[dict[str, Any]]
     validation: list[dict[str, Any]]
+    gap: dict[str, Any] | None
     next: str
 
 

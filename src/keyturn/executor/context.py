@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from keyturn import boundary
@@ -112,6 +113,7 @@ class Context:
         self.bodies: dict[str, bytes] = {}  # sealed rows that were read with the claim, still closed
         self.held_until = 0.0
         self.owing = False
+        self.switching = False  # the pointer was moved, and nobody else sees it yet
         self.ended = False
 
     # -- which method: a migration has two ------------------------------------------------------------------------
@@ -155,6 +157,11 @@ class Context:
                 return Material.from_bytes(self.hub.secrets.keyring.open(waiting, row))
             found = self._materials[version.id] = self._open(row)
         return found
+
+    def holds(self, version: Version) -> bool:
+        """Whether its value is still sealed: one that was turned down is destroyed once another was proven."""
+        row = version_row(version.id)
+        return row in self._uncommitted or self.hub.secrets.find(row) is not None
 
     def _open(self, row: str) -> Material:
         body = self.bodies.get(row)
@@ -234,12 +241,27 @@ class Context:
             changed  # only the last state of a commit is stored; the journal has every step
         )
         if state is State.DEAD:
-            row, at = version_row(version.id), now + self.policy.retention_s
-            if self.policy.retention_s:
-                self.later(lambda tx: sealed.destroy_later(tx, row, at))
-            else:
-                self.later(lambda tx: sealed.destroy(tx, row))
+            self.later(self._destroying(version))
         return changed
+
+    def forget_refused(self) -> None:
+        """Plans the destruction of candidates that were turned down, once another one is proven: they were kept in case
+        one of them works after all. What is still owed keeps its value."""
+
+        def forget(tx: Tx, version: Version) -> None:
+            if not debts.is_owed(tx, version.id):
+                self._destroying(version)(tx)
+
+        for version in self.versions.values():
+            if version.state is State.REFUSED:
+                self.later(partial(forget, version=version))
+
+    def _destroying(self, version: Version) -> Callable[[Tx], None]:
+        """The write that ends a version's ciphertext, now or after the policy's retention."""
+        row, at = version_row(version.id), self.hub.clock() + self.policy.retention_s
+        if self.policy.retention_s:
+            return lambda tx: sealed.destroy_later(tx, row, at)
+        return lambda tx: sealed.destroy(tx, row)
 
     # -- the journal ---------------------------------------------------------------------------------------------
 
@@ -348,6 +370,7 @@ class Context:
         except Exception as error:
             raise CommitFailed(unexpected(error)) from error
         self._uncommitted.clear()
+        self.switching = False
         self.held_until, self.ended = until, ends
 
     # -- calls ---------------------------------------------------------------------------------------------------
@@ -429,7 +452,9 @@ class Context:
         """
         if self._near_its_lock():
             return _NOT_TRIED
+        boundary.reach(f"probe:{what}:before")
         found = self.can.verifier.verify(self.access(), self.material(version))
+        boundary.reach(f"probe:{what}:after")
         if found.verdict is Verdict.REJECTED:
             self.line(step, LineKind.OBSERVED, what=what, **found.as_facts())
             if self.card.lockout:

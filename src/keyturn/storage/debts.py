@@ -91,6 +91,11 @@ def of_run(tx: Tx, run_id: RunId) -> list[Debt]:
     return [_read(row) for row in tx.all(f"SELECT {_COLUMNS} FROM debt WHERE run_id = ? ORDER BY id", run_id)]
 
 
+def is_owed(tx: Tx, version_id: VersionId) -> bool:
+    """Whether an open debt needs this version's value: to end it, or to prove it dead."""
+    return tx.one("SELECT 1 FROM debt WHERE version_id = ? AND closed_at IS NULL", version_id) is not None
+
+
 def close(tx: Tx, debt_id: DebtId, at: float, by: str, why: str) -> None:
     """Closes a debt, with who and why."""
     tx.run(

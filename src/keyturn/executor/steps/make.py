@@ -138,7 +138,7 @@ def _if_the_test_can_tell(ctx: Context, step: Step, new: Version) -> Move | None
 def _older_or_lost(ctx: Context, step: Step, tried: tuple[Version, ...]) -> Move | None:
     """Candidate and current are refused: try the other sealed values, newest first; else reconcile, else LOST."""
     for version in sorted(ctx.versions.values(), key=lambda v: -v.number):
-        if version in tried or version.state is State.DEAD:
+        if version in tried or version.state is State.DEAD or not ctx.holds(version):
             continue
         found = ctx.probe(step, version, what="older", may_fail=True)
         if found.verdict is Verdict.ACCEPTED and not mismatch(ctx.connection.identity, found.identity):

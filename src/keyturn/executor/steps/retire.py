@@ -59,6 +59,11 @@ def drain(ctx: Context, step: Step) -> Move:
                 RunState.BLOCKED,
             )
         return Wait(max(closed.until, now + 0.05), closed.why)
+    if (
+        ctx.switching
+    ):  # until others see the switch, they are counted by the generation before, and lease the old one
+        ctx.commit()
+        return drain(ctx, step)
     ctx.line(step, LineKind.OBSERVED, what="gate", open=True)
     return Done()
 

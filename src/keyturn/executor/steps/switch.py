@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from keyturn.errors import Conflict
+from dataclasses import replace
+
+from keyturn.errors import LeaseLost
 from keyturn.executor.context import Context
 from keyturn.executor.moves import Abort, Done, Move, Wait
 from keyturn.executor.retries import soon
@@ -29,23 +31,23 @@ def cutover(ctx: Context, step: Step) -> Move:
     if old is not None and old.id != new.id:
         ctx.move(old, State.REVOKED if ctx.card.strategy in ONE_SLOT else State.DRAINING)
     ctx.move(new, State.CURRENT)
+    ctx.forget_refused()
     _flip(ctx, new)
-    ctx.line(
-        step,
-        LineKind.DECISION,
-        decision="cutover",
-        to=new.id,
-        of=old.id if old else None,
-        generation=ctx.connection.generation + 1,
-    )
+    generation, of = ctx.connection.generation, old.id if old else None
+    ctx.line(step, LineKind.DECISION, decision="cutover", to=new.id, of=of, generation=generation)
     return Done()
 
 
 def _flip(ctx: Context, to: Version) -> None:
+    """Buffers the switch, from the generation this run knows: whoever else switched meanwhile is not overwritten."""
+    known = ctx.connection
+    ctx.connection = replace(known, generation=known.generation + 1, current_version_id=to.id)
+    ctx.switching = True
+
     def work(tx: Tx) -> None:
-        now = connections.by_id(tx, ctx.connection.id)
-        if now is None or not connections.flip(tx, now, to.id):
-            raise Conflict("the connection was switched by somebody else")
+        now = connections.by_id(tx, known.id)
+        if now is None or not connections.flip(tx, known, to.id):
+            raise LeaseLost("the connection was switched by somebody else", hint="The run looks anew.")
         if to.method and to.method != now.method:
             connections.change(tx, now.id, method=to.method)
         if now.state in {ConnectionState.NEEDS_REAUTH, ConnectionState.PAUSED}:
