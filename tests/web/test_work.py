@@ -101,9 +101,10 @@ def test_menus_offer_what_can_be_done(it, connect, browser, person):
         "Test",
         "Plan",
         "Rotate",
+        "Move to another method",
         "Disconnect",
         "Contain a leak",
-        "Edit",
+        "Edit connection",
         "History",
     ]
     assert entries(page, grant) == [
@@ -112,9 +113,10 @@ def test_menus_offer_what_can_be_done(it, connect, browser, person):
         "Rotate",
         "Authorize",
         "Revoke authorization",
+        "Move to another method",
         "Disconnect",
         "Contain a leak",
-        "Edit",
+        "Edit connection",
         "History",
     ]
     viewer = browser(person(Role.VIEWER))

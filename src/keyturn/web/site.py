@@ -28,11 +28,13 @@ from keyturn import errors
 from keyturn.bootstrap import Keyturn
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
+from keyturn.model.job import Job
 from keyturn.model.run import Debt, Run, Task
 from keyturn.operations import (
     connections,
     debts,
     events,
+    jobs,
     passwords,
     people,
     projects,
@@ -95,11 +97,12 @@ NAVIGATION = (
     Entry("Approvals", "/approvals", "done", Operation.APPROVAL_READ),
     Entry("Debts", "/debts", "debt", Operation.DEBT_READ),
     Entry("Issued", "/issued", "give", Operation.ISSUED_READ),
+    Entry("Jobs", "/jobs", "clock", Operation.CONNECTION_READ),
     Entry("Projects", "/projects", "project", Operation.CONNECTION_READ),
     Entry("Systems", "/systems", "grid", Operation.SYSTEM_READ),
     Entry("Audit", "/audit", "audit", Operation.AUDIT_READ),
     Entry("People", "/people", "people", Operation.PEOPLE_READ),
-    Entry("Health", "/health", "gear", Operation.HUB_CHECK),
+    Entry("Settings", "/settings", "gear", Operation.NOTICE_READ, ("/health",)),
 )
 
 
@@ -330,6 +333,13 @@ class Visit:
     def task(self, task_id: str) -> tuple[Task, Connection, str]:
         """A task, its connection and project, by the same rule."""
         found = tasks.get(self.hub, task_id)
+        return (found, *self.connection(found.connection_id))
+
+    def job(self, job_id: str) -> tuple[Job, Connection, str]:
+        """A job, its connection and project, by the same rule."""
+        found = jobs.get(self.hub, job_id)
+        if found.id != job_id:
+            raise errors.NotFound("there is no such job")
         return (found, *self.connection(found.connection_id))
 
     def debt(self, debt_id: str) -> tuple[Debt, Connection, str]:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from markupsafe import Markup, escape
 
 from keyturn.contract.manifest import System
+from keyturn.model.job import Job
 from keyturn.model.plan import Goal
 from keyturn.model.run import Line
 
@@ -75,6 +76,20 @@ TASK_STATES: Mapping[str, tuple[str, str]] = {
     "expired": ("Expired", "calm"),
     "cancelled": ("Not needed any more", "calm"),
 }
+IDENTITY: Mapping[str, str] = {
+    "principal": "Account",
+    "principal_label": "Account",
+    "tenant": "Site",
+    "tenant_label": "Site",
+    "rights_label": "Rights",
+}
+JOB_STATES: Mapping[str, tuple[str, str]] = {
+    "never": ("Not run yet", "calm"),
+    "ok": ("Reads", "good"),
+    "failed": ("Cannot read", "bad"),
+    "unknown": ("No clear answer", "warn"),
+    "interrupted": ("Interrupted, runs again", "busy"),
+}
 GOALS: Mapping[Goal, tuple[str, str]] = {
     Goal.ROTATE: ("Rotate", "Replace the credential with a new one, then prove that the old one is dead."),
     Goal.REAUTHORIZE: ("Authorize", "A person consents in a browser; the grant before is ended afterwards."),
@@ -122,6 +137,15 @@ def said_line(line: Line) -> str:
     if decided:
         return decided[:1].upper() + decided[1:]
     return f"{line_kind(line.kind.value)} ({step})" if step else line_kind(line.kind.value)
+
+
+def job_state(job: Job) -> tuple[str, str]:
+    """How a job stands, and its colour: paused and held come before how it last ended."""
+    if job.paused_at is not None:
+        return "Paused", "warn"
+    if job.held_at is not None:
+        return "Held", "warn"
+    return JOB_STATES[job.state.value]
 
 
 def hint(text: str) -> str:
@@ -209,6 +233,8 @@ def fact(value: object) -> str:
         return ", ".join(f"{key}: {fact(each)}" for key, each in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(fact(each) for each in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return str(value)
 
 

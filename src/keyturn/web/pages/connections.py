@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from keyturn.errors import KeyturnError, NotFound
+from keyturn.errors import InvalidInput, KeyturnError, NotFound
 from keyturn.model.card import Card, Strategy
 from keyturn.model.credential import Connection, State, Version
 from keyturn.model.policy import Policy
-from keyturn.operations import connections, debts, overview, rights, runs, systems, tasks
+from keyturn.operations import connections, debts, jobs, leases, overview, rights, runs, systems, tasks
 from keyturn.operations.rights import Operation
 from keyturn.web import words
 from keyturn.web.site import Visit
@@ -34,7 +34,7 @@ class Act:
 def acts(it: Visit, line: overview.Line) -> list[Act]:
     """What this person can do to this connection as it is. Whatever changes something opens its plan first."""
     base, project = f"/connections/{line.id}", line.project
-    direction, strategy = _row(it, line.system, line.method)
+    direction, strategy, has_ways = _row(it, line.system, line.method)
     found: list[Act] = []
     is_gone = line.state in {"disconnected", "revoked"}
     if direction == "outbound":
@@ -54,24 +54,29 @@ def acts(it: Visit, line: overview.Line) -> list[Act]:
             else:
                 if is_consent:
                     found.append(Act("Revoke authorization", f"{base}/plan/revoke", is_end=True))
+                if has_ways:
+                    found.append(Act("Move to another method", f"{base}/migrate"))
                 found.append(Act("Disconnect", f"{base}/plan/disconnect", is_end=True))
         if not is_gone and it.may(Operation.RUN_ROTATE, project):
             found.append(Act("Contain a leak", f"{base}/plan/contain", is_end=True))
     if direction == "inbound":
         found.append(Act("Reissue or end", f"/issued/{line.id}"))
     if it.may(Operation.CONNECTION_CHANGE, project):
-        found.append(Act("Edit", f"{base}/edit"))
+        found.append(Act("Edit connection", f"{base}/edit"))
     found.append(Act("History", f"{base}/history"))
     return found
 
 
-def _row(it: Visit, system: str, method: str) -> tuple[str, Strategy | None]:
-    """Direction and strategy of a row; a connector that is not installed any more offers nothing."""
+def _row(it: Visit, system: str, method: str) -> tuple[str, Strategy | None, bool]:
+    """Direction and strategy of a row, and whether its system has another method; a connector that is not installed any
+    more offers nothing."""
     try:
         row = it.hub.catalog.method(system, method)
     except KeyturnError:
-        return "", None
-    return row.direction, row.card.strategy
+        return "", None, False
+    others = [m for m in it.hub.catalog.system(system).methods if m.direction == "outbound" and m != row]
+    # of a user's own definitions each has one method
+    return row.direction, row.card.strategy, bool(others) and row.field("definition") is None
 
 
 def every(it: Visit) -> Response:
@@ -116,8 +121,21 @@ def one(it: Visit, connection_id: str) -> Response:
     page = systems.connection_page(it.hub, connection.id)
     found = runs.recent(it.hub, connection.id, _RUNS)
     versions, _ = systems.history(it.hub, connection.id, 1)
+    row = it.hub.catalog.row_of(connection)
+    labels = {field.name: field.label for field in row.method.fields}
     return it.render(
         "connection.html",
+        labels=labels,
+        jobs=jobs.every(it.hub, connection.id),
+        has_reader=row.can.reader is not None,
+        may_look=line.version
+        and line.state not in {"disconnected", "revoked"}
+        and (row.can.discoverer is not None or row.can.lister is not None)
+        and it.may(Operation.CONNECTION_TEST, project),
+        may_change=it.may(Operation.CONNECTION_CHANGE, project),
+        is_outbound=row.method.direction == "outbound",
+        leases=leases.held(it.hub, connection.id),
+        uses=USES,
         line=line,
         page=page,
         project=project,
@@ -130,7 +148,7 @@ def one(it: Visit, connection_id: str) -> Response:
         policy=_policy(connection),
         health=overview.HEALTH[line.health],
         gap=systems.GAPS,
-        card=it.hub.catalog.row_of(connection).card,
+        card=row.card,
         strategies=systems.STRATEGIES,
         proofs=systems.PROOFS,
     )
@@ -193,6 +211,38 @@ def _policy(connection: Connection) -> list[tuple[str, str]]:
     policy = Policy.read(connection.policy)
     values = ((title, say, getattr(policy, name)) for name, title, say in _POLICY)
     return [(title, say(value)) for title, say, value in values if value]
+
+
+USES = {
+    "live": "asks at every use",
+    "cached": "keeps it for a while",
+    "deploy-time": "gets it with a deployment",
+    "pushed": "this hub writes it there",
+    "outside": "not under our control",
+}
+
+
+def declare(it: Visit, connection_id: str) -> Response:
+    """Puts down who uses it, so that the old credential waits for them. The same name again changes it."""
+    connection, _ = it.connection(connection_id)
+    name, kind = " ".join(it.text("user").split()), it.text("kind")
+    minutes = it.text("minutes").strip()
+    if not name or len(name) > 80 or not name.isprintable():
+        raise InvalidInput("who uses it has a name of 1 to 80 characters", field="user")
+    if kind == "cached" and not (minutes.isdigit() and 0 < int(minutes) <= 10080):
+        raise InvalidInput("say for how many minutes it is kept, up to a week", field="minutes")
+    kept_s = 60.0 * int(minutes) if kind == "cached" else 0.0
+    leases.declare(it.hub, connection.id, name, kind, ttl_s=kept_s, required=it.text("waited") == "yes")
+    it.done(Operation.CONNECTION_CHANGE, connection.name, verb="declare user", user=name)
+    return it.redirect(f"/connections/{connection.id}#users", f"{name} is put down.")
+
+
+def look(it: Visit, connection_id: str) -> Response:
+    """What the credential can see at the vendor, asked for now."""
+    connection, _ = it.connection(connection_id)
+    found = connections.discover(it.hub, connection.id)
+    it.done(Operation.CONNECTION_TEST, connection.name, verb="discover")
+    return it.render("look.html", connection=connection, found=found)
 
 
 def history(it: Visit, connection_id: str) -> Response:
