@@ -246,6 +246,13 @@ def escaped(text: object) -> Markup:
 # -- connecting ----------------------------------------------------------------------------------------------------------
 
 
+def account(identity: Mapping[str, str]) -> str:
+    """Whose a credential is: the account, and at which site; empty for one that nobody knows yet."""
+    who = identity.get("principal_label") or identity.get("principal", "")
+    where = identity.get("tenant_label") or identity.get("tenant", "")
+    return f"{who} at {where}" if who and where else who
+
+
 def sentence(text: str) -> str:
     """A message as a sentence of its own."""
     text = text[:1].upper() + text[1:]

@@ -34,7 +34,7 @@ class Act:
 def acts(it: Visit, line: overview.Line) -> list[Act]:
     """What this person can do to this connection as it is. Whatever changes something opens its plan first."""
     base, project = f"/connections/{line.id}", line.project
-    direction, strategy, has_ways = _row(it, line.system, line.method)
+    direction, strategy, has_ways = _row(it, line)
     found: list[Act] = []
     is_gone = line.state in {"disconnected", "revoked"}
     if direction == "outbound":
@@ -67,16 +67,18 @@ def acts(it: Visit, line: overview.Line) -> list[Act]:
     return found
 
 
-def _row(it: Visit, system: str, method: str) -> tuple[str, Strategy | None, bool]:
-    """Direction and strategy of a row, and whether its system has another method; a connector that is not installed any
-    more offers nothing."""
+def _row(it: Visit, line: overview.Line) -> tuple[str, Strategy | None, bool]:
+    """Direction and strategy of a connection's row, and whether its system has another method; a connector that is not
+    installed any more offers nothing."""
     try:
-        row = it.hub.catalog.method(system, method)
+        row = it.hub.catalog.method(line.system, line.method)
+        if row.field("definition") is not None:  # a user's own definition says it, and has one method
+            own = it.hub.catalog.row_of(connections.find(it.hub, line.id))
+            return row.direction, own.card.strategy, False
     except KeyturnError:
         return "", None, False
-    others = [m for m in it.hub.catalog.system(system).methods if m.direction == "outbound" and m != row]
-    # of a user's own definitions each has one method
-    return row.direction, row.card.strategy, bool(others) and row.field("definition") is None
+    others = [m for m in it.hub.catalog.system(line.system).methods if m.direction == "outbound" and m != row]
+    return row.direction, row.card.strategy, bool(others)
 
 
 def every(it: Visit) -> Response:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotFound
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
-from keyturn.model.plan import Goal, Plan
+from keyturn.model.plan import Goal, Kind, Plan
 from keyturn.model.run import RunState
 from keyturn.operations import approvals, events, runs, systems
 from keyturn.operations.rights import Operation
@@ -67,6 +67,10 @@ def _show(
         and (open_run is None or goal is Goal.CONTAIN),
         start=f"/connections/{connection.id}/{'start' if goal in _ROTATES else 'end'}/{goal.value}",
         is_grave=goal in _GRAVE,
+        account=words.account(connection.identity),
+        replaces=goal in _ROTATES and made is not None,
+        consents=made is not None and any(step.kind is Kind.CONSENT for step in made.steps),
+        rights=connection.identity.get("rights_label", ""),
         digest=digest(made) if made else "",
         trigger=it.text("trigger") or new_id("web"),
         reason=it.text("reason"),

@@ -12,6 +12,7 @@ from keyturn.model.credential import Connection
 from keyturn.model.run import Task
 from keyturn.operations import connections, links, overview, progress, runs, tasks
 from keyturn.operations.rights import Operation
+from keyturn.web import words
 from keyturn.web.site import Visit
 
 STEP = {"text": "", "ui_path": (), "button": "", "url": "", "warning": "", "hint": "", "who": ""}
@@ -48,7 +49,7 @@ def _one(
         task=task,
         steps=[{**STEP, **each} for each in task.instructions],
         connection=connection,
-        pinned=_account(connection),
+        pinned=words.account(connection.identity),
         run=run,
         claimed=claimed,
         is_mine=claimed == it.who.login,
@@ -62,14 +63,6 @@ def _one(
         wrong=field,
         waits=progress.waits(run),
     )
-
-
-def _account(connection: Connection) -> str:
-    """Whose credential it must be: what is handed in for another account is refused."""
-    pin = connection.identity
-    who = pin.get("principal_label") or pin.get("principal", "")
-    where = pin.get("tenant_label") or pin.get("tenant", "")
-    return f"{who} at {where}" if who and where else who
 
 
 def fields_of(it: Visit, task: Task) -> list[dict[str, Any]]:
