@@ -192,6 +192,11 @@ def test_from_the_first_start_to_a_rotation(served, somebody, provider):
     ada.sees("records")
     page.get_by_role("link", name="records").first.click()
     ada.sees("ana")
+    ada.menu("records", "Edit connection")
+    page.get_by_text("Timing of this account").click()
+    page.fill("#p-settle_revoke_s", "1")
+    ada.press("Keep the policy")
+    ada.sees("The policy is kept")
 
     # the next one: Ben starts it himself, errs, is told who was seen and who is wanted, and consents again
     ben.menu("records", "Authorize")
@@ -205,7 +210,7 @@ def test_from_the_first_start_to_a_rotation(served, somebody, provider):
     ben.page.get_by_role("link", name="Open the task").first.wait_for()
     consent(ben, "ana")
     ben.page.goto(run)
-    ben.page.get_by_text(re.compile("^Complete")).first.wait_for()
+    ben.page.get_by_text(re.compile("^Complete")).first.wait_for(timeout=60_000)
     assert len(alive(provider)) == 1
     assert not first & alive(provider)
 
@@ -220,7 +225,7 @@ def test_from_the_first_start_to_a_rotation(served, somebody, provider):
     cleo.page.locator("a.name[href^='/runs/']").first.click()
     cleo.page.fill("#f-reason", "project ended")
     cleo.press("Approve")
-    ada.page.get_by_text(re.compile("^Complete")).first.wait_for()
+    ada.page.get_by_text(re.compile("^Complete")).first.wait_for(timeout=60_000)
     assert alive(provider) == set()
 
     cleo.page.goto("/audit")
