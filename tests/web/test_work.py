@@ -10,7 +10,7 @@ from tests.faults import shapes_connector as shapes
 from tests.web.conftest import hidden, text, wait_for
 
 from keyturn.model.run import RunState
-from keyturn.operations import connections, debts, events, leases, runs, tasks
+from keyturn.operations import connections, debts, events, leases, projects, runs, tasks
 from keyturn.operations.rights import Role
 
 
@@ -353,6 +353,23 @@ def test_a_task_of_somebody_else(it, task, browser, person):
     viewer = browser(person(Role.VIEWER))
     assert "not do it" in viewer.get(path).text
     assert viewer.post(path, {}, on="/account").status_code == 403
+
+
+def test_whose_tasks(it, task, browser, person, idle):
+    """Mine are those of what I own or work on; my team's those of my projects; each list says so when it is empty."""
+    connection, _, found = task
+    path = f"/tasks/{found.id}"
+    assert path in it.get("/tasks").text
+    assert path not in it.get("/tasks?whose=mine").text
+    assert "Nothing to do for you" in it.get("/tasks?whose=mine").text
+    it.post(f"{path}/claim", on=path)
+    assert path in it.get("/tasks?whose=mine").text
+    member = browser(person(Role.OPERATOR, "member", "billing"))
+    assert path not in member.get("/tasks?whose=all").text
+    projects.move(idle, connection.id, "billing")
+    assert path in member.get("/tasks?whose=team").text
+    assert path not in member.get("/tasks?whose=mine").text
+    assert path in it.get("/tasks?whose=made-up").text
 
 
 def test_a_consent_by_clicks(it, connect, idle):

@@ -92,7 +92,13 @@ class Entry:
 
 NAVIGATION = (
     Entry("Home", "/", "home", Operation.HUB_READ),
-    Entry("Connections", "/connections", "plug", Operation.CONNECTION_READ, ("/runs", "/connect", "/bulk")),
+    Entry(
+        "Connections",
+        "/connections",
+        "plug",
+        Operation.CONNECTION_READ,
+        ("/runs", "/connect", "/bulk", "/leaks"),
+    ),
     Entry("Tasks", "/tasks", "task", Operation.TASK_READ),
     Entry("Approvals", "/approvals", "done", Operation.APPROVAL_READ),
     Entry("Debts", "/debts", "debt", Operation.DEBT_READ),

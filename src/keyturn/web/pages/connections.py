@@ -10,15 +10,28 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from keyturn.errors import InvalidInput, KeyturnError, NotFound
+from keyturn.issued import kinds
 from keyturn.model.card import Card, Strategy
 from keyturn.model.credential import Connection, State, Version
 from keyturn.model.policy import Policy
-from keyturn.operations import connections, debts, jobs, leases, overview, rights, runs, systems, tasks
+from keyturn.operations import (
+    buckets,
+    connections,
+    debts,
+    jobs,
+    leases,
+    overview,
+    rights,
+    runs,
+    systems,
+    tasks,
+)
 from keyturn.operations.rights import Operation
 from keyturn.web import words
 from keyturn.web.site import Visit
 
 _RUNS, _LINES = 20, 100
+LINKS = ((3600.0, "1 hour"), (86400.0, "1 day"), (7 * 86400.0, "7 days"))
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,8 @@ def acts(it: Visit, line: overview.Line) -> list[Act]:
     direction, strategy, has_ways = _row(it, line)
     found: list[Act] = []
     is_gone = line.state in {"disconnected", "revoked"}
-    if direction == "outbound":
+    is_ours = kinds.is_ours(line.system, line.method)
+    if direction and not is_ours:
         if line.version and not is_gone and it.may(Operation.CONNECTION_TEST, project):
             found.append(Act("Test", f"{base}/test", is_post=True))
         is_consent = strategy is Strategy.CONSENT
@@ -59,7 +73,7 @@ def acts(it: Visit, line: overview.Line) -> list[Act]:
                 found.append(Act("Disconnect", f"{base}/plan/disconnect", is_end=True))
         if not is_gone and it.may(Operation.RUN_ROTATE, project):
             found.append(Act("Contain a leak", f"{base}/plan/contain", is_end=True))
-    if direction == "inbound":
+    if is_ours:
         found.append(Act("Reissue or end", f"/issued/{line.id}"))
     if it.may(Operation.CONNECTION_CHANGE, project):
         found.append(Act("Edit connection", f"{base}/edit"))
@@ -112,6 +126,7 @@ def every(it: Visit) -> Response:
         acts=lambda line: acts(it, line),
         is_filtered=bool(asked["q"] or asked["system"] or asked["state"]),
         may_rotate=rights.may_somewhere(it.who, Operation.RUN_ROTATE),
+        may_report=it.may(Operation.RUN_ROTATE),
         may_connect=rights.may_somewhere(it.who, Operation.CONNECTION_CHANGE),
     )
 
@@ -135,7 +150,11 @@ def one(it: Visit, connection_id: str) -> Response:
         and (row.can.discoverer is not None or row.can.lister is not None)
         and it.may(Operation.CONNECTION_TEST, project),
         may_change=it.may(Operation.CONNECTION_CHANGE, project),
-        is_outbound=row.method.direction == "outbound",
+        is_ours=kinds.is_ours(connection.system, connection.method),
+        hands_over=(connection.system, connection.method) == (buckets.SYSTEM, buckets.METHOD)
+        and bool(line.version)
+        and it.may(Operation.ISSUED_CHANGE, project),
+        links=LINKS,
         leases=leases.held(it.hub, connection.id),
         uses=USES,
         line=line,

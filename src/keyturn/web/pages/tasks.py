@@ -19,11 +19,22 @@ STEP = {"text": "", "ui_path": (), "button": "", "url": "", "warning": "", "hint
 OPEN = frozenset({"open", "claimed", "returned"})
 
 
+WHOSE = (("mine", "Mine"), ("team", "My team's"), ("all", "All"))
+
+
 def every(it: Visit) -> Response:
-    """The open tasks, most urgent first."""
+    """The open tasks, most urgent first: one's own, those of one's projects, or all."""
+    whose = it.asked("whose") if it.asked("whose") in dict(WHOSE) else "all"
     names = {line.id: line for line in overview.lines(it.hub, it.projects())}
-    found = [task for task in tasks.waiting(it.hub) if task.connection_id in names]
-    return it.render("tasks.html", tasks=found, names=names, now=time.time())
+    found = [each for each in tasks.owned(it.hub, whose, it.who.login) if each.task.connection_id in names]
+    return it.render(
+        "tasks.html",
+        tasks=sorted(found, key=lambda each: each.task.due_at),
+        names=names,
+        now=time.time(),
+        whose=whose,
+        choices=WHOSE,
+    )
 
 
 def one(it: Visit, task_id: str) -> Response:
