@@ -198,7 +198,7 @@ def test_they_stand_where_people_look_for_them(it):
     """Under the headings that the guide uses."""
     issue(it, "api-key", "partner", scopes="read")
     issue(it, "oauth-app", "portal", callback_urls="https://portal.example.com/back", scopes="read")
-    issue(it, "hub-segment", "segment", workspace="acme")
+    issue(it, "hub-segment", "segment", contact="ops@example.com")
     page = text(it.get("/issued"))
     for heading in ("API", "User Management: Authentication", "Segment"):
         assert heading in page

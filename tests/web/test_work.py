@@ -165,7 +165,7 @@ def test_a_rotation_by_clicks(it, connect, idle):
     page = text(it.get(path))
     assert "7 of 7 done" in page
     assert "quarterly" in page
-    assert "control bogus: rejected" in page
+    assert "As a control, a made-up one: refused" in page
     line = next(each for each in runs.lines(idle, run.id) if each.facts.get("decision") == "started")
     assert (line.facts["by"], line.facts["address"], line.facts["reason"]) == (
         "admin",

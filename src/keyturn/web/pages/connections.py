@@ -269,8 +269,14 @@ def look(it: Visit, connection_id: str) -> Response:
 def history(it: Visit, connection_id: str) -> Response:
     """Its journal, newest first."""
     connection, _ = it.connection(connection_id)
-    _, lines = systems.history(it.hub, connection.id, _LINES)
-    return it.render("history.html", connection=connection, lines=lines[::-1], most=_LINES)
+    known, lines = systems.history(it.hub, connection.id, _LINES)
+    return it.render(
+        "history.html",
+        connection=connection,
+        lines=lines[::-1],
+        versions=words.versions(known),
+        most=_LINES,
+    )
 
 
 def test(it: Visit, connection_id: str) -> Response:
