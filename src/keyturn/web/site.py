@@ -132,8 +132,28 @@ class Site:
             lstrip_blocks=True,
         )
         self.templates.globals.update(
-            words=words, Operation=Operation, file=self.file_url, link=words.link, took=words.took
+            words=words,
+            Operation=Operation,
+            file=self.file_url,
+            link=words.link,
+            took=words.took,
+            system_title=self.system_title,
+            method_title=self.method_title,
         )
+
+    def system_title(self, name: str) -> str:
+        """What a system is called; its short name when its connector is not installed any more."""
+        try:
+            return self.hub.catalog.system(name).title
+        except errors.KeyturnError:
+            return name
+
+    def method_title(self, system: str, method: str) -> str:
+        """What a method is called, by the same rule."""
+        try:
+            return self.hub.catalog.method(system, method).title
+        except errors.KeyturnError:
+            return method.replace("_", " ")
 
     def file_url(self, name: str) -> str:
         """The address of a static file: another one with every change, so browsers may keep it for ever."""

@@ -244,7 +244,7 @@ USES = {
 
 
 def declare(it: Visit, connection_id: str) -> Response:
-    """Puts down who uses it, so that the old credential waits for them. The same name again changes it."""
+    """Names who uses it, so that the old credential waits for them. The same name again changes it."""
     connection, _ = it.connection(connection_id)
     name, kind = " ".join(it.text("user").split()), it.text("kind")
     minutes = it.text("minutes").strip()
@@ -255,7 +255,9 @@ def declare(it: Visit, connection_id: str) -> Response:
     kept_s = 60.0 * int(minutes) if kind == "cached" else 0.0
     leases.declare(it.hub, connection.id, name, kind, ttl_s=kept_s, required=it.text("waited") == "yes")
     it.done(Operation.CONNECTION_CHANGE, connection.name, verb="declare user", user=name)
-    return it.redirect(f"/connections/{connection.id}#users", f"{name} is put down.")
+    return it.redirect(
+        f"/connections/{connection.id}#users", f"{name} is named as a user of {connection.name}."
+    )
 
 
 def look(it: Visit, connection_id: str) -> Response:

@@ -70,10 +70,18 @@ def _way(it: Visit, connection_id: str, name: str) -> tuple[Connection, str, Met
     return connection, project, found
 
 
+_GRANTED = frozenset({"access_token", "refresh_token"})
+
+
 def _asked(method: Method) -> list[Field]:
-    """What a person may type: the credential itself comes from the run."""
-    is_client = method.card.strategy is Strategy.CONSENT
-    return [f for f in method.fields if f.group == "admin" or is_client or not (f.secret or f.part)]
+    """What a person may type. The credential itself comes from the run; a consent needs its client's id and secret."""
+    is_consent = method.card.strategy is Strategy.CONSENT
+
+    def is_asked(field: Field) -> bool:
+        is_credential = field.group != "admin" and (field.secret or field.part)
+        return not is_credential or (is_consent and field.name not in _GRANTED)
+
+    return [field for field in method.fields if is_asked(field)]
 
 
 def _show(it: Visit, connection_id: str, name: str, status: int = 200, wrong: str = "") -> Response:
