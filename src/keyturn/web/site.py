@@ -102,7 +102,7 @@ NAVIGATION = (
     Entry("Tasks", "/tasks", "task", Operation.TASK_READ),
     Entry("Approvals", "/approvals", "done", Operation.APPROVAL_READ),
     Entry("Debts", "/debts", "debt", Operation.DEBT_READ),
-    Entry("Issued", "/issued", "give", Operation.ISSUED_READ),
+    Entry("Issued", "/issued", "give", Operation.ISSUED_READ, ("/received",)),
     Entry("Jobs", "/jobs", "clock", Operation.CONNECTION_READ),
     Entry("Projects", "/projects", "project", Operation.CONNECTION_READ),
     Entry("Systems", "/systems", "grid", Operation.SYSTEM_READ),
