@@ -10,7 +10,6 @@ from keyturn.issued.book import IssuedBook
 from keyturn.operations import events, intake, issued, projects
 from keyturn.operations.rights import Role
 
-
 LATE = "it came with a key that had ended"
 
 
