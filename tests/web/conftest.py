@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from tests import stores
 from tests.faults import world
 from tests.issued.conftest import open_test_hub, wait_for
+from tests.web import reading
 
 from keyturn.api.app import create_app
 from keyturn.errors import VendorUnavailable
@@ -56,7 +57,7 @@ def vendor():
 @pytest.fixture
 def idle(tmp_path):
     """A fresh hub whose engine does not run, with the vendor in its catalogue."""
-    hub = open_test_hub(tmp_path, stores.url(tmp_path / "home"), shapes=world.external())
+    hub = open_test_hub(tmp_path, stores.url(tmp_path / "home"), shapes=reading.external())
     yield hub
     hub.close()
 

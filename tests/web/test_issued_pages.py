@@ -9,6 +9,7 @@ from keyturn.errors import NotFound
 from keyturn.issued import kinds
 from keyturn.operations import events, issued, projects, register, runs
 from keyturn.operations.rights import Role
+from keyturn.web.pages import issued as issued_pages
 
 
 @pytest.fixture
@@ -191,3 +192,24 @@ def test_who_may_issue(browser, person, idle, connect):
     assert projects.of(idle, issued.get(idle, "mine").connection.id) == "billing"
     outbound = connect(name="orders")
     assert root.get(f"/issued/{outbound.id}").status_code == 404
+
+
+def test_they_stand_where_people_look_for_them(it):
+    """Under the headings that the guide uses."""
+    issue(it, "api-key", "partner", scopes="read")
+    issue(it, "oauth-app", "portal", callback_urls="https://portal.example.com/back", scopes="read")
+    issue(it, "hub-segment", "segment", contact="ops@example.com")
+    page = text(it.get("/issued"))
+    for heading in ("API", "User Management: Authentication", "Segment"):
+        assert heading in page
+    assert "Bulk" not in page.partition("Issue one")[2]
+    every = {kind for group in issued_pages.GROUPS for kind in group.kinds}
+    assert every == {kind.name for kind in kinds.KINDS}
+
+
+def test_a_buckets_key_is_asked_for(it):
+    """It is offered with the others; its form names what is missing."""
+    assert "/issued/new/hub-bucket" in it.get("/issued/new").text
+    answer = issue(it, "hub-bucket", "drop")
+    assert answer.status_code == 422
+    assert "This is needed." in answer.text

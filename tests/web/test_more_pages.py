@@ -243,6 +243,3 @@ def test_health(it, browser, person, idle):
     assert re.findall(r"[\w+/=-]{32,}", key)
     assert not [word for word in re.findall(r"[\w+/=-]{32,}", key) if word in page.text]
     assert browser(person(Role.OPERATOR)).get("/health").status_code == 403
-    from keyturn.web.pages.health import _store
-
-    assert _store("postgresql://hub:s3cret@db.example/keyturn") == "PostgreSQL at db.example"

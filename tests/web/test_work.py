@@ -10,7 +10,7 @@ from tests.faults import shapes_connector as shapes
 from tests.web.conftest import hidden, text, wait_for
 
 from keyturn.model.run import RunState
-from keyturn.operations import connections, debts, events, leases, runs, tasks
+from keyturn.operations import connections, debts, events, leases, projects, runs, tasks
 from keyturn.operations.rights import Role
 
 
@@ -101,9 +101,10 @@ def test_menus_offer_what_can_be_done(it, connect, browser, person):
         "Test",
         "Plan",
         "Rotate",
+        "Move to another method",
         "Disconnect",
         "Contain a leak",
-        "Edit",
+        "Edit connection",
         "History",
     ]
     assert entries(page, grant) == [
@@ -112,9 +113,10 @@ def test_menus_offer_what_can_be_done(it, connect, browser, person):
         "Rotate",
         "Authorize",
         "Revoke authorization",
+        "Move to another method",
         "Disconnect",
         "Contain a leak",
-        "Edit",
+        "Edit connection",
         "History",
     ]
     viewer = browser(person(Role.VIEWER))
@@ -163,7 +165,7 @@ def test_a_rotation_by_clicks(it, connect, idle):
     page = text(it.get(path))
     assert "7 of 7 done" in page
     assert "quarterly" in page
-    assert "control bogus: rejected" in page
+    assert "As a control, a made-up one: refused" in page
     line = next(each for each in runs.lines(idle, run.id) if each.facts.get("decision") == "started")
     assert (line.facts["by"], line.facts["address"], line.facts["reason"]) == (
         "admin",
@@ -351,6 +353,23 @@ def test_a_task_of_somebody_else(it, task, browser, person):
     viewer = browser(person(Role.VIEWER))
     assert "not do it" in viewer.get(path).text
     assert viewer.post(path, {}, on="/account").status_code == 403
+
+
+def test_whose_tasks(it, task, browser, person, idle):
+    """Mine are those of what I own or work on; my team's those of my projects; each list says so when it is empty."""
+    connection, _, found = task
+    path = f"/tasks/{found.id}"
+    assert path in it.get("/tasks").text
+    assert path not in it.get("/tasks?whose=mine").text
+    assert "Nothing to do for you" in it.get("/tasks?whose=mine").text
+    it.post(f"{path}/claim", on=path)
+    assert path in it.get("/tasks?whose=mine").text
+    member = browser(person(Role.OPERATOR, "member", "billing"))
+    assert path not in member.get("/tasks?whose=all").text
+    projects.move(idle, connection.id, "billing")
+    assert path in member.get("/tasks?whose=team").text
+    assert path not in member.get("/tasks?whose=mine").text
+    assert path in it.get("/tasks?whose=made-up").text
 
 
 def test_a_consent_by_clicks(it, connect, idle):

@@ -55,3 +55,8 @@ def of_row(system: str, method: str) -> Kind:
     if found is None:
         raise NotFound(f"this hub does not issue {system}/{method}", field="kind")
     return found
+
+
+def is_ours(system: str, method: str) -> bool:
+    """Whether the hub issues this row from its own book."""
+    return (system, method) in _BY_ROW

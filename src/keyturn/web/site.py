@@ -28,11 +28,13 @@ from keyturn import errors
 from keyturn.bootstrap import Keyturn
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
+from keyturn.model.job import Job
 from keyturn.model.run import Debt, Run, Task
 from keyturn.operations import (
     connections,
     debts,
     events,
+    jobs,
     passwords,
     people,
     projects,
@@ -90,16 +92,23 @@ class Entry:
 
 NAVIGATION = (
     Entry("Home", "/", "home", Operation.HUB_READ),
-    Entry("Connections", "/connections", "plug", Operation.CONNECTION_READ, ("/runs", "/connect", "/bulk")),
+    Entry(
+        "Connections",
+        "/connections",
+        "plug",
+        Operation.CONNECTION_READ,
+        ("/runs", "/connect", "/bulk", "/leaks"),
+    ),
     Entry("Tasks", "/tasks", "task", Operation.TASK_READ),
     Entry("Approvals", "/approvals", "done", Operation.APPROVAL_READ),
     Entry("Debts", "/debts", "debt", Operation.DEBT_READ),
-    Entry("Issued", "/issued", "give", Operation.ISSUED_READ),
+    Entry("Issued", "/issued", "give", Operation.ISSUED_READ, ("/received",)),
+    Entry("Jobs", "/jobs", "clock", Operation.CONNECTION_READ),
     Entry("Projects", "/projects", "project", Operation.CONNECTION_READ),
     Entry("Systems", "/systems", "grid", Operation.SYSTEM_READ),
     Entry("Audit", "/audit", "audit", Operation.AUDIT_READ),
     Entry("People", "/people", "people", Operation.PEOPLE_READ),
-    Entry("Health", "/health", "gear", Operation.HUB_CHECK),
+    Entry("Settings", "/settings", "gear", Operation.NOTICE_READ, ("/health",)),
 )
 
 
@@ -123,8 +132,28 @@ class Site:
             lstrip_blocks=True,
         )
         self.templates.globals.update(
-            words=words, Operation=Operation, file=self.file_url, link=words.link, took=words.took
+            words=words,
+            Operation=Operation,
+            file=self.file_url,
+            link=words.link,
+            took=words.took,
+            system_title=self.system_title,
+            method_title=self.method_title,
         )
+
+    def system_title(self, name: str) -> str:
+        """What a system is called; its short name when its connector is not installed any more."""
+        try:
+            return self.hub.catalog.system(name).title
+        except errors.KeyturnError:
+            return name
+
+    def method_title(self, system: str, method: str) -> str:
+        """What a method is called, by the same rule."""
+        try:
+            return self.hub.catalog.method(system, method).title
+        except errors.KeyturnError:
+            return method.replace("_", " ")
 
     def file_url(self, name: str) -> str:
         """The address of a static file: another one with every change, so browsers may keep it for ever."""
@@ -330,6 +359,13 @@ class Visit:
     def task(self, task_id: str) -> tuple[Task, Connection, str]:
         """A task, its connection and project, by the same rule."""
         found = tasks.get(self.hub, task_id)
+        return (found, *self.connection(found.connection_id))
+
+    def job(self, job_id: str) -> tuple[Job, Connection, str]:
+        """A job, its connection and project, by the same rule."""
+        found = jobs.get(self.hub, job_id)
+        if found.id != job_id:
+            raise errors.NotFound("there is no such job")
         return (found, *self.connection(found.connection_id))
 
     def debt(self, debt_id: str) -> tuple[Debt, Connection, str]:

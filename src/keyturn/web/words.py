@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from keyturn.contract.manifest import System
+from keyturn.model.credential import Version
+from keyturn.model.job import Job
 from keyturn.model.plan import Goal
 from keyturn.model.run import Line
 
@@ -75,6 +77,35 @@ TASK_STATES: Mapping[str, tuple[str, str]] = {
     "expired": ("Expired", "calm"),
     "cancelled": ("Not needed any more", "calm"),
 }
+SEEN: Mapping[str, str] = {
+    "current": "What serves",
+    "new": "The new one",
+    "old": "The old one",
+    "control_live": "As a control, what serves",
+    "control_bogus": "As a control, a made-up one",
+    "inventory": "The vendor's list shows it",
+}
+VERDICTS: Mapping[str, str] = {
+    "accepted": "let in",
+    "rejected": "refused",
+    "unknown": "no clear answer",
+    "True": "yes",
+    "False": "no",
+}
+IDENTITY: Mapping[str, str] = {
+    "principal": "Account",
+    "principal_label": "Account",
+    "tenant": "Site",
+    "tenant_label": "Site",
+    "rights_label": "Rights",
+}
+JOB_STATES: Mapping[str, tuple[str, str]] = {
+    "never": ("Not run yet", "calm"),
+    "ok": ("Reads", "good"),
+    "failed": ("Cannot read", "bad"),
+    "unknown": ("No clear answer", "warn"),
+    "interrupted": ("Interrupted, runs again", "busy"),
+}
 GOALS: Mapping[Goal, tuple[str, str]] = {
     Goal.ROTATE: ("Rotate", "Replace the credential with a new one, then prove that the old one is dead."),
     Goal.REAUTHORIZE: ("Authorize", "A person consents in a browser; the grant before is ended afterwards."),
@@ -122,6 +153,15 @@ def said_line(line: Line) -> str:
     if decided:
         return decided[:1].upper() + decided[1:]
     return f"{line_kind(line.kind.value)} ({step})" if step else line_kind(line.kind.value)
+
+
+def job_state(job: Job) -> tuple[str, str]:
+    """How a job stands, and its colour: paused and held come before how it last ended."""
+    if job.paused_at is not None:
+        return "Paused", "warn"
+    if job.held_at is not None:
+        return "Held", "warn"
+    return JOB_STATES[job.state.value]
 
 
 def hint(text: str) -> str:
@@ -203,21 +243,34 @@ def clock(at: float | None, where: tzinfo) -> Markup:
     return moment(at, where, f"{local:%H:%M:%S}" if today else f"{local.day} {local:%b %Y, %H:%M}")
 
 
-def fact(value: object) -> str:
-    """A fact of a journal line as text."""
+_VERSION = re.compile(r"ver_[0-9a-z]{20,}")
+
+
+def fact(value: object, versions: Mapping[str, str] | None = None) -> str:
+    """A fact of a journal line as text; `versions` are the names of versions by their ids."""
+    known = versions or {}
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {fact(each)}" for key, each in value.items())
+        return ", ".join(f"{key}: {fact(each, known)}" for key, each in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(fact(each) for each in value)
-    return str(value)
+        return ", ".join(fact(each, known) for each in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _VERSION.sub(lambda found: known.get(found[0], found[0]), str(value))
 
 
-def escaped(text: object) -> Markup:
-    """Text as markup."""
-    return escape(text)
+def versions(known: Sequence[Version]) -> dict[str, str]:
+    """What people call versions, by their ids."""
+    return {version.id: f"v{version.number}" for version in known}
 
 
 # -- connecting ----------------------------------------------------------------------------------------------------------
+
+
+def account(identity: Mapping[str, str]) -> str:
+    """Whose a credential is: the account, and at which site; empty for one that nobody knows yet."""
+    who = identity.get("principal_label") or identity.get("principal", "")
+    where = identity.get("tenant_label") or identity.get("tenant", "")
+    return f"{who} at {where}" if who and where else who
 
 
 def sentence(text: str) -> str:

@@ -1,20 +1,24 @@
 """Row 20: a consumer's key to the hub's bucket, on a store that enforces its policies, from making to deleting."""
 
+import html
 import json
+import re
 import time
 
 import pytest
 from botocore.exceptions import ClientError
 from tests import stores
 from tests.issued.conftest import wait_for
+from tests.web.conftest import PASSWORD, Browser
 
+from keyturn.api.app import create_app
 from keyturn.bootstrap import open_hub
 from keyturn.contract.values import NetworkPolicy
 from keyturn.errors import Conflict, InvalidInput, NotDone, NotFound
 from keyturn.model.credential import State
 from keyturn.model.plan import Goal
 from keyturn.model.run import RunState
-from keyturn.operations import buckets, connections, issued, register, runs, tasks
+from keyturn.operations import buckets, connections, issued, people, register, rights, runs, tasks
 from keyturn.settings import Settings
 from keyturn_lab.parts.aws import AwsServer, Key
 
@@ -233,3 +237,29 @@ def test_a_leaked_key_is_contained(aws, hub, acme):
     tasks.submit(hub, task.id, {})
     done = wait_for(lambda: (r := runs.get(hub, found.known[0].run_id)).ended_at and r, 60)
     assert done.state is RunState.COMPLETE
+
+
+def test_by_clicks(hub, aws):
+    """Issued from the form, listed with what this hub gives to others, rotated like a connection, handed over by a link."""
+    link = people.invite(hub, rights.local("ada"), "ada", "Ada", [("admin", "")]).code.reveal()
+    people.accept(hub, link, PASSWORD)
+    it = Browser(create_app(hub)).sign_in("ada")
+    form = {f"field-{name}": value for name, value in values(aws, prefix="partners/clicks/").items()}
+    made = it.post("/issued/new/hub-bucket", {"name": "clicks-drop", "owner": "Partner team", **form})
+    assert made.status_code == 200
+    shown = json.loads(html.unescape(re.search(r'id="value" readonly value="([^"]+)"', made.text)[1]))
+    connection = connections.find(hub, "clicks-drop")
+    try:
+        assert f"/connections/{connection.id}" in it.get("/issued").text
+        page = it.get(f"/connections/{connection.id}")
+        assert "plan/rotate" in page.text
+        assert shown["secret_access_key"] not in page.text
+        plan = it.get(f"/connections/{connection.id}/plan/rotate")
+        assert "Rotate now" in plan.text
+        handed = it.post(f"/issued/{connection.id}/link", {"for": "3600"}, on=f"/connections/{connection.id}")
+        assert "/handover#" in handed.text
+    finally:
+        iam = aws.client("iam", aws.account.rotator)
+        user = str(connection.settings["user_name"])
+        for key in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]:
+            iam.delete_access_key(UserName=user, AccessKeyId=key["AccessKeyId"])

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotFound
+from keyturn.issued import kinds
 from keyturn.model.card import GapClass
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
@@ -84,7 +85,7 @@ def _show(it: Visit, goal: Goal, ids: list[str], status: int = 200, wrong: str =
 def _part(it: Visit, connection: Connection, project: str, goal: Goal, many: int) -> Part:
     if not it.may(Operation.RUN_ROTATE, project):
         return Part(connection, None, "Your role lets you see it, not start it.")
-    if it.hub.catalog.method(connection.system, connection.method).direction == "inbound":
+    if kinds.is_ours(connection.system, connection.method):
         return Part(connection, None, "This hub issued it: it is reissued, so that its value is shown.")
     last = next(iter(runs.recent(it.hub, connection.id, 1)), None)
     if last is not None and last.ended_at is None and goal is not Goal.CONTAIN:
@@ -122,7 +123,7 @@ def start(it: Visit, goal: str) -> Response:
 
 def _start(it: Visit, connection: Connection, goal: Goal, many: int) -> Run:
     shown = it.text(f"digest-{connection.id}")
-    if it.hub.catalog.method(connection.system, connection.method).direction == "inbound":
+    if kinds.is_ours(connection.system, connection.method):
         raise Conflict("issued by this hub")
 
     def as_shown(made: Plan) -> Plan:

@@ -9,16 +9,29 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from keyturn.errors import KeyturnError, NotFound
+from keyturn.errors import InvalidInput, KeyturnError, NotFound
+from keyturn.issued import kinds
 from keyturn.model.card import Card, Strategy
 from keyturn.model.credential import Connection, State, Version
 from keyturn.model.policy import Policy
-from keyturn.operations import connections, debts, overview, rights, runs, systems, tasks
+from keyturn.operations import (
+    buckets,
+    connections,
+    debts,
+    jobs,
+    leases,
+    overview,
+    rights,
+    runs,
+    systems,
+    tasks,
+)
 from keyturn.operations.rights import Operation
 from keyturn.web import words
 from keyturn.web.site import Visit
 
 _RUNS, _LINES = 20, 100
+LINKS = ((3600.0, "1 hour"), (86400.0, "1 day"), (7 * 86400.0, "7 days"))
 
 
 @dataclass(frozen=True)
@@ -34,10 +47,11 @@ class Act:
 def acts(it: Visit, line: overview.Line) -> list[Act]:
     """What this person can do to this connection as it is. Whatever changes something opens its plan first."""
     base, project = f"/connections/{line.id}", line.project
-    direction, strategy = _row(it, line.system, line.method)
+    direction, strategy, has_ways = _row(it, line)
     found: list[Act] = []
     is_gone = line.state in {"disconnected", "revoked"}
-    if direction == "outbound":
+    is_ours = kinds.is_ours(line.system, line.method)
+    if direction and not is_ours:
         if line.version and not is_gone and it.may(Operation.CONNECTION_TEST, project):
             found.append(Act("Test", f"{base}/test", is_post=True))
         is_consent = strategy is Strategy.CONSENT
@@ -54,24 +68,31 @@ def acts(it: Visit, line: overview.Line) -> list[Act]:
             else:
                 if is_consent:
                     found.append(Act("Revoke authorization", f"{base}/plan/revoke", is_end=True))
+                if has_ways:
+                    found.append(Act("Move to another method", f"{base}/migrate"))
                 found.append(Act("Disconnect", f"{base}/plan/disconnect", is_end=True))
         if not is_gone and it.may(Operation.RUN_ROTATE, project):
             found.append(Act("Contain a leak", f"{base}/plan/contain", is_end=True))
-    if direction == "inbound":
+    if is_ours:
         found.append(Act("Reissue or end", f"/issued/{line.id}"))
     if it.may(Operation.CONNECTION_CHANGE, project):
-        found.append(Act("Edit", f"{base}/edit"))
+        found.append(Act("Edit connection", f"{base}/edit"))
     found.append(Act("History", f"{base}/history"))
     return found
 
 
-def _row(it: Visit, system: str, method: str) -> tuple[str, Strategy | None]:
-    """Direction and strategy of a row; a connector that is not installed any more offers nothing."""
+def _row(it: Visit, line: overview.Line) -> tuple[str, Strategy | None, bool]:
+    """Direction and strategy of a connection's row, and whether its system has another method; a connector that is not
+    installed any more offers nothing."""
     try:
-        row = it.hub.catalog.method(system, method)
+        row = it.hub.catalog.method(line.system, line.method)
+        if row.field("definition") is not None:  # a user's own definition says it, and has one method
+            own = it.hub.catalog.row_of(connections.find(it.hub, line.id))
+            return row.direction, own.card.strategy, False
     except KeyturnError:
-        return "", None
-    return row.direction, row.card.strategy
+        return "", None, False
+    others = [m for m in it.hub.catalog.system(line.system).methods if m.direction == "outbound" and m != row]
+    return row.direction, row.card.strategy, bool(others)
 
 
 def every(it: Visit) -> Response:
@@ -105,6 +126,7 @@ def every(it: Visit) -> Response:
         acts=lambda line: acts(it, line),
         is_filtered=bool(asked["q"] or asked["system"] or asked["state"]),
         may_rotate=rights.may_somewhere(it.who, Operation.RUN_ROTATE),
+        may_report=it.may(Operation.RUN_ROTATE),
         may_connect=rights.may_somewhere(it.who, Operation.CONNECTION_CHANGE),
     )
 
@@ -116,8 +138,25 @@ def one(it: Visit, connection_id: str) -> Response:
     page = systems.connection_page(it.hub, connection.id)
     found = runs.recent(it.hub, connection.id, _RUNS)
     versions, _ = systems.history(it.hub, connection.id, 1)
+    row = it.hub.catalog.row_of(connection)
+    labels = {field.name: field.label for field in row.method.fields}
     return it.render(
         "connection.html",
+        labels=labels,
+        jobs=jobs.every(it.hub, connection.id),
+        has_reader=row.can.reader is not None,
+        may_look=line.version
+        and line.state not in {"disconnected", "revoked"}
+        and (row.can.discoverer is not None or row.can.lister is not None)
+        and it.may(Operation.CONNECTION_TEST, project),
+        may_change=it.may(Operation.CONNECTION_CHANGE, project),
+        is_ours=kinds.is_ours(connection.system, connection.method),
+        hands_over=(connection.system, connection.method) == (buckets.SYSTEM, buckets.METHOD)
+        and bool(line.version)
+        and it.may(Operation.ISSUED_CHANGE, project),
+        links=LINKS,
+        leases=leases.held(it.hub, connection.id),
+        uses=USES,
         line=line,
         page=page,
         project=project,
@@ -130,7 +169,7 @@ def one(it: Visit, connection_id: str) -> Response:
         policy=_policy(connection),
         health=overview.HEALTH[line.health],
         gap=systems.GAPS,
-        card=it.hub.catalog.row_of(connection).card,
+        card=row.card,
         strategies=systems.STRATEGIES,
         proofs=systems.PROOFS,
     )
@@ -195,11 +234,51 @@ def _policy(connection: Connection) -> list[tuple[str, str]]:
     return [(title, say(value)) for title, say, value in values if value]
 
 
+USES = {
+    "live": "asks at every use",
+    "cached": "keeps it for a while",
+    "deploy-time": "gets it with a deployment",
+    "pushed": "this hub writes it there",
+    "outside": "not under our control",
+}
+
+
+def declare(it: Visit, connection_id: str) -> Response:
+    """Names who uses it, so that the old credential waits for them. The same name again changes it."""
+    connection, _ = it.connection(connection_id)
+    name, kind = " ".join(it.text("user").split()), it.text("kind")
+    minutes = it.text("minutes").strip()
+    if not name or len(name) > 80 or not name.isprintable():
+        raise InvalidInput("who uses it has a name of 1 to 80 characters", field="user")
+    if kind == "cached" and not (minutes.isdigit() and 0 < int(minutes) <= 10080):
+        raise InvalidInput("say for how many minutes it is kept, up to a week", field="minutes")
+    kept_s = 60.0 * int(minutes) if kind == "cached" else 0.0
+    leases.declare(it.hub, connection.id, name, kind, ttl_s=kept_s, required=it.text("waited") == "yes")
+    it.done(Operation.CONNECTION_CHANGE, connection.name, verb="declare user", user=name)
+    return it.redirect(
+        f"/connections/{connection.id}#users", f"{name} is named as a user of {connection.name}."
+    )
+
+
+def look(it: Visit, connection_id: str) -> Response:
+    """What the credential can see at the vendor, asked for now."""
+    connection, _ = it.connection(connection_id)
+    found = connections.discover(it.hub, connection.id)
+    it.done(Operation.CONNECTION_TEST, connection.name, verb="discover")
+    return it.render("look.html", connection=connection, found=found)
+
+
 def history(it: Visit, connection_id: str) -> Response:
     """Its journal, newest first."""
     connection, _ = it.connection(connection_id)
-    _, lines = systems.history(it.hub, connection.id, _LINES)
-    return it.render("history.html", connection=connection, lines=lines[::-1], most=_LINES)
+    known, lines = systems.history(it.hub, connection.id, _LINES)
+    return it.render(
+        "history.html",
+        connection=connection,
+        lines=lines[::-1],
+        versions=words.versions(known),
+        most=_LINES,
+    )
 
 
 def test(it: Visit, connection_id: str) -> Response:

@@ -25,7 +25,7 @@ def one(it: Visit, debt_id: str) -> Response:
 
 def _one(it: Visit, debt_id: str, status: int = 200, wrong: str = "") -> Response:
     debt, connection, project = it.debt(debt_id)
-    _, lines = systems.history(it.hub, connection.id, 500)
+    known, lines = systems.history(it.hub, connection.id, 500)
     title, todo = words.DEBTS.get(debt.kind, (debt.kind.replace("_", " "), ""))
     return it.render(
         "debt.html",
@@ -38,6 +38,7 @@ def _one(it: Visit, debt_id: str, status: int = 200, wrong: str = "") -> Respons
         facts={k: v for k, v in debt.facts.items() if k not in {"last", "ref"} and v not in ("", None)},
         ref={k: v for k, v in dict(debt.facts.get("ref") or {}).items() if v and isinstance(v, str)},
         lines=[line for line in lines if line.facts.get("debt") == debt.id][::-1][:50],
+        versions=words.versions(known),
         run=next((run for run in runs.recent(it.hub, connection.id, 50) if run.id == debt.run_id), None),
         may_try=debt.closed_at is None and it.may(Operation.DEBT_TRY, project),
         may_close=debt.closed_at is None and it.may(Operation.DEBT_CLOSE, project),

@@ -6,34 +6,59 @@ A value is in the one answer that shows it and nowhere else.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from starlette.responses import Response
 
 from keyturn.contract.manifest import Method
-from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotFound
+from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotDone, NotFound
 from keyturn.issued import kinds
 from keyturn.issued.kinds import Kind
 from keyturn.issued.reveal import REVEAL_S
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
-from keyturn.operations import events, issued, overview, projects, register, rights, runs
+from keyturn.operations import buckets, events, issued, overview, projects, register, rights, runs
 from keyturn.operations.issued import Handed, Issued
 from keyturn.operations.rights import Operation
 from keyturn.storage.issued import ACCEPTED
 from keyturn.web import fields, words
+from keyturn.web.pages.connections import LINKS
 from keyturn.web.site import Visit
 
 OVERLAPS = ((3600.0, "1 hour"), (86400.0, "1 day"), (7 * 86400.0, "7 days"), (30 * 86400.0, "30 days"))
-LINKS = ((3600.0, "1 hour"), (86400.0, "1 day"), (7 * 86400.0, "7 days"))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Kinds that people look for under one heading."""
+
+    title: str
+    says: str
+    kinds: tuple[str, ...]
+
+
+GROUPS = (
+    Group("API", "Keys and clients with which programs call this hub.", ("api-key", "m2m")),
+    Group(
+        "User Management: Authentication", "Applications that ask people for their consent.", ("oauth-app",)
+    ),
+    Group("Bulk", "For loading data in files.", ("bulk-key", "bulk")),
+    Group("Event stream", "For sending events here one by one.", ("events", "webhook")),
+    Group("Segment", "For a Segment destination.", ("hub-segment",)),
+)
 
 
 def every(it: Visit) -> Response:
-    """All of them, with last use and what is odd."""
-    mine = {line.id for line in overview.lines(it.hub, it.projects())}
+    """All of them by what they are for, with last use and what is odd."""
+    lines = overview.lines(it.hub, it.projects())
+    mine = {line.id for line in lines}
     found = [each for each in issued.every(it.hub) if each.connection.id in mine]
+    groups = [(group, [each for each in found if each.kind in group.kinds]) for group in GROUPS]
     return it.render(
         "issued.html",
-        found=found,
+        groups=[(group, there) for group, there in groups if there],
+        buckets=[line for line in lines if (line.system, line.method) == (buckets.SYSTEM, buckets.METHOD)],
+        healths=overview.HEALTH,
         methods={kind.name: it.hub.catalog.method(kind.system, kind.method) for kind in kinds.KINDS},
         findings=register.findings(it.hub),
         accepted=ACCEPTED,
@@ -46,8 +71,13 @@ def every(it: Visit) -> Response:
 
 def choose(it: Visit) -> Response:
     """The kinds there are."""
-    found = [(kind, it.hub.catalog.system(kind.system), _method(it, kind)) for kind in kinds.KINDS]
+    there = [kind for kind in (*kinds.KINDS, BUCKET) if kind.system in it.hub.catalog.names()]
+    found = [(kind, it.hub.catalog.system(kind.system), _method(it, kind)) for kind in there]
     return it.render("issue.html", kinds=[(k, s, m, words.badge(m.title)) for k, s, m in found])
+
+
+# not in the book: the store keeps and judges its keys, so they rotate like those of any other system
+BUCKET = Kind(buckets.KIND, buckets.SYSTEM, buckets.METHOD, "")
 
 
 def _method(it: Visit, kind: Kind) -> Method:
@@ -55,7 +85,7 @@ def _method(it: Visit, kind: Kind) -> Method:
 
 
 def _kind(name: str) -> Kind:
-    found = next((kind for kind in kinds.KINDS if kind.name == name), None)
+    found = next((kind for kind in (*kinds.KINDS, BUCKET) if kind.name == name), None)
     if found is None:
         raise NotFound("there is no such kind")
     return found
@@ -101,6 +131,8 @@ def issue(it: Visit, kind: str) -> Response:
         values = fields.sent(it, method.fields)
         owner = " ".join(it.text("owner").split())[:120]
         handed = issued.issue(it.hub, made.name, it.text("name"), values, owner)
+    except NotDone as error:  # it is being made: its run shows how far it is
+        return it.redirect(f"/runs/{error.facts['run']}", words.sentence(error.message), "warn")
     except (InvalidInput, Conflict) as error:
         name = str(error.facts.get("field", ""))
         field = method.field(name)
@@ -122,7 +154,9 @@ def _shown(it: Visit, handed: Handed, kind: Kind) -> Response:
         value=handed.value.reveal(),
         client_id=handed.client_id,
         until=handed.until,
-        run=handed.run,
+        run=handed.run if kind is not BUCKET else None,
+        is_bucket=kind is BUCKET,
+        back=f"/connections/{handed.connection.id}" if kind is BUCKET else f"/issued/{handed.connection.id}",
     )
 
 
@@ -136,7 +170,7 @@ def one(it: Visit, issued_id: str) -> Response:
 
 def _of(it: Visit, issued_id: str) -> tuple[Issued, str]:
     connection, project = it.connection(issued_id)
-    if it.hub.catalog.method(connection.system, connection.method).direction != "inbound":
+    if not kinds.is_ours(connection.system, connection.method):
         raise NotFound("this hub did not issue it")
     return issued.get(it.hub, connection.id), project
 
@@ -276,16 +310,21 @@ def change_holder(it: Visit, issued_id: str) -> Response:
 
 def link(it: Visit, issued_id: str) -> Response:
     """A one-time link to the newest value; the answer shows it, this once."""
-    found, project = _of(it, issued_id)
+    connection, _ = it.connection(issued_id)
     for_s = next((s for s, _ in LINKS if f"{s:g}" == it.text("for")), register.LINK_S)
     try:
-        made = register.link(it.hub, found.connection.id, it.text("holder").strip(), for_s=for_s)
+        made = register.link(it.hub, connection.id, it.text("holder").strip(), for_s=for_s)
     except (Conflict, InvalidInput) as error:
-        return _one(it, found, project, 409, words.sentence(error.message), words.hint(error.hint))
-    it.done(Operation.ISSUED_CHANGE, found.connection.name, verb="link")
+        if not kinds.is_ours(connection.system, connection.method):
+            raise
+        return _one(it, *_of(it, issued_id), 409, words.sentence(error.message), words.hint(error.hint))
+    it.done(Operation.ISSUED_CHANGE, connection.name, verb="link")
     return it.render(
         "issued_link.html",
-        connection=found.connection,
+        connection=connection,
+        back=f"/issued/{connection.id}"
+        if kinds.is_ours(connection.system, connection.method)
+        else f"/connections/{connection.id}",
         url=made.url.reveal(),
         holder=made.holder,
         until=made.until_at,

@@ -7,9 +7,10 @@ import hashlib
 from starlette.responses import Response
 
 from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotFound
+from keyturn.issued import kinds
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
-from keyturn.model.plan import Goal, Plan
+from keyturn.model.plan import Goal, Kind, Plan
 from keyturn.model.run import RunState
 from keyturn.operations import approvals, events, runs, systems
 from keyturn.operations.rights import Operation
@@ -48,7 +49,7 @@ def _show(
     open_run = next((run for run in unfinished if run.state is not RunState.WAITING_APPROVAL), None)
     asked_run = next((r for r in unfinished if r.state is RunState.WAITING_APPROVAL and r.goal is goal), None)
     operation = Operation.RUN_ROTATE if goal in _ROTATES else Operation.RUN_END
-    is_inbound = it.hub.catalog.method(connection.system, connection.method).direction == "inbound"
+    is_ours = kinds.is_ours(connection.system, connection.method)
     return it.render(
         "plan.html",
         status,
@@ -62,11 +63,13 @@ def _show(
         asked_run=asked_run,
         second=approvals.needed(it.hub, connection, made) if made else "",
         emergency=it.text("emergency"),
-        may_start=it.may(operation, project)
-        and not is_inbound
-        and (open_run is None or goal is Goal.CONTAIN),
+        may_start=it.may(operation, project) and not is_ours and (open_run is None or goal is Goal.CONTAIN),
         start=f"/connections/{connection.id}/{'start' if goal in _ROTATES else 'end'}/{goal.value}",
         is_grave=goal in _GRAVE,
+        account=words.account(connection.identity),
+        replaces=goal in _ROTATES and made is not None,
+        consents=made is not None and any(step.kind is Kind.CONSENT for step in made.steps),
+        rights=connection.identity.get("rights_label", ""),
         digest=digest(made) if made else "",
         trigger=it.text("trigger") or new_id("web"),
         reason=it.text("reason"),
@@ -106,7 +109,7 @@ def end(it: Visit, connection_id: str, goal: str) -> Response:
 def _start(it: Visit, connection_id: str, goal: Goal) -> Response:
     """Freezes the plan that was shown; when it is another one by now, nothing starts and the new one is shown."""
     connection, project = it.connection(connection_id)
-    if it.hub.catalog.method(connection.system, connection.method).direction == "inbound":
+    if kinds.is_ours(connection.system, connection.method):
         raise Conflict(
             f"{connection.name} was issued by this hub: it is reissued, so that its new value is shown"
         )

@@ -8,9 +8,11 @@ from typing import Any
 from starlette.responses import Response
 
 from keyturn.model.approval import ApprovalState
+from keyturn.model.card import Proof
 from keyturn.model.run import Line, LineKind, Run, RunState
 from keyturn.operations import approvals, overview, progress, runs, systems
 from keyturn.operations.rights import Operation
+from keyturn.web import words
 from keyturn.web.site import Visit
 
 _SHOWN = 200
@@ -23,6 +25,7 @@ def show(it: Visit, run_id: str) -> Response:
     times = _times(lines)
     items = progress.checklist(run, frozenset(times))
     page = systems.run_page(it.hub, run)
+    known, _ = systems.history(it.hub, connection.id, 1)
     _, left = runs.left_behind(it.hub, run.id)
     may_steer = it.may(Operation.RUN_STEER, project)
     asked = approvals.of_run(it.hub, run.id)
@@ -48,7 +51,9 @@ def show(it: Visit, run_id: str) -> Response:
         debts=left,
         lines=lines[-_SHOWN:][::-1],
         evidence=_evidence(lines),
-        proofs=systems.PROOFS,
+        proof=systems.PROOFS[Proof(run.proof)] if run.proof in set(Proof) else "",
+        gap=systems.GAPS[run.plan.gap_class],
+        versions=words.versions(known),
         advice=_advice(run, page),
         recovery=it.hub.catalog.row_of(connection).method.recovery_steps
         if run.state is RunState.LOST

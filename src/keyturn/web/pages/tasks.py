@@ -12,17 +12,29 @@ from keyturn.model.credential import Connection
 from keyturn.model.run import Task
 from keyturn.operations import connections, links, overview, progress, runs, tasks
 from keyturn.operations.rights import Operation
+from keyturn.web import words
 from keyturn.web.site import Visit
 
 STEP = {"text": "", "ui_path": (), "button": "", "url": "", "warning": "", "hint": "", "who": ""}
 OPEN = frozenset({"open", "claimed", "returned"})
 
 
+WHOSE = (("mine", "Mine"), ("team", "My team's"), ("all", "All"))
+
+
 def every(it: Visit) -> Response:
-    """The open tasks, most urgent first."""
+    """The open tasks, most urgent first: one's own, those of one's projects, or all."""
+    whose = it.asked("whose") if it.asked("whose") in dict(WHOSE) else "all"
     names = {line.id: line for line in overview.lines(it.hub, it.projects())}
-    found = [task for task in tasks.waiting(it.hub) if task.connection_id in names]
-    return it.render("tasks.html", tasks=found, names=names, now=time.time())
+    found = [each for each in tasks.owned(it.hub, whose, it.who.login) if each.task.connection_id in names]
+    return it.render(
+        "tasks.html",
+        tasks=sorted(found, key=lambda each: each.task.due_at),
+        names=names,
+        now=time.time(),
+        whose=whose,
+        choices=WHOSE,
+    )
 
 
 def one(it: Visit, task_id: str) -> Response:
@@ -48,7 +60,7 @@ def _one(
         task=task,
         steps=[{**STEP, **each} for each in task.instructions],
         connection=connection,
-        pinned=_account(connection),
+        pinned=words.account(connection.identity),
         run=run,
         claimed=claimed,
         is_mine=claimed == it.who.login,
@@ -62,14 +74,6 @@ def _one(
         wrong=field,
         waits=progress.waits(run),
     )
-
-
-def _account(connection: Connection) -> str:
-    """Whose credential it must be: what is handed in for another account is refused."""
-    pin = connection.identity
-    who = pin.get("principal_label") or pin.get("principal", "")
-    where = pin.get("tenant_label") or pin.get("tenant", "")
-    return f"{who} at {where}" if who and where else who
 
 
 def fields_of(it: Visit, task: Task) -> list[dict[str, Any]]:

@@ -13,13 +13,16 @@
 
   // A one-time code comes behind the # of its link, which browsers send to nobody.
   const code = document.querySelector("input[data-from-link]");
-  if (code && location.hash.length > 20) {
+  const take = () => {
+    if (!code || location.hash.length <= 20) return;
     code.value = location.hash.slice(1);
     code.closest(".field").hidden = true;
     history.replaceState(null, "", location.pathname);
     const next = document.querySelector("form input:not([type=hidden]):not([data-from-link])");
     if (next) next.focus();
-  }
+  };
+  take();
+  addEventListener("hashchange", take);
 
   // On a phone the navigation is a strip: it begins where one is.
   const here = document.querySelector(".nav [aria-current]");
