@@ -258,6 +258,8 @@ def other_doors(situation: Situation) -> tuple[Step, ...]:
     So is the one that was just replaced, where it shares its grant with the new one: both die, and another is consented to.
     """
     current = situation.current
+    if current is not None and shares_its_grant(situation) and "revoker" not in situation.can:
+        return _whole_grant(situation)
     others = [v for v in situation.alive() if current is None or v.id != current.id]
     if "revoker" not in situation.can or not (
         others or (current is not None and shares_its_grant(situation))
@@ -278,6 +280,29 @@ def other_doors(situation: Situation) -> tuple[Step, ...]:
             "Prove that the others are dead",
             call=call(situation, "verify", "test call"),
             target="others",
+        ),
+    )
+
+
+def _whole_grant(situation: Situation) -> tuple[Step, ...]:
+    """Whoever refreshed with a leaked token holds another of the same grant: only its end ends those, and no call does."""
+    return (
+        Step(
+            "revoke_others",
+            Kind.TELL,
+            "A person removes the whole grant at the vendor, and then consents once more",
+            who="person",
+            target="others",
+            reversible=False,
+            params={"always": True},
+        ),
+        Step(
+            "prove_others_dead",
+            Kind.PROVE_DEAD,
+            "Prove that the grant is gone, the new consent with it; then begin again",
+            call=call(situation, "verify", "test call"),
+            target="others",
+            params={"whole_grant": True},
         ),
     )
 
@@ -412,7 +437,7 @@ def warnings(situation: Situation, goal: Goal) -> tuple[str, ...]:
         )
     if card.revoke_scope is not RevokeScope.CREDENTIAL and goal in {Goal.REVOKE, Goal.DISCONNECT}:
         said.append("Revoking ends every credential of the same grant, here and elsewhere.")
-    if goal is Goal.CONTAIN and shares_its_grant(situation) and "revoker" in situation.can:
+    if goal is Goal.CONTAIN and shares_its_grant(situation):
         said.append("The whole grant is ended, the new consent with it: the person consents twice.")
     if goal in {Goal.REVOKE, Goal.DISCONNECT}:
         said.append("Jobs on this connection fail from then on, until it is reconnected.")

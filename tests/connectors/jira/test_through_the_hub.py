@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from tests.compliance.case import ME
 from tests.compliance.lab import StandIn, the_lab
@@ -14,7 +15,7 @@ from tests.operations.test_rows_end_to_end import World, open_world
 
 from keyturn.model.credential import ConnectionState
 from keyturn.model.plan import Goal
-from keyturn.model.run import LineKind, Run, RunState
+from keyturn.model.run import LineKind, Run, RunState, Task
 from keyturn.model.verdict import Verdict
 from keyturn.operations import connections, editing, runs, schedule
 from keyturn.storage import versions
@@ -129,3 +130,29 @@ def test_a_wrong_app_secret_is_no_dead_grant(world: World, there: StandIn) -> No
     done = world.run(Goal.REFRESH)
     assert done.state is RunState.COMPLETE, world.why(done)
     assert world.serving()["refresh_token"] != grant
+
+
+def test_a_leaked_token_is_contained_with_all_that_came_of_it(world: World, there: StandIn) -> None:
+    """Whoever refreshed with the stolen token holds another one: the whole grant goes, by a person's hand, and is proven gone."""
+    there.post("settings", {"leeway_s": 0.2})
+    stolen = world.serving()
+    client = {name: world.case.values[name] for name in ("client_id", "client_secret")}
+    asked = {"grant_type": "refresh_token", "refresh_token": stolen["refresh_token"], **client}
+    descendant = httpx2.post(f"{there.url}/oauth/token", json=asked, trust_env=False).json()["refresh_token"]
+    person, lies = world.case.person, iter([True])
+
+    def careless(task: Task) -> dict[str, str]:
+        if task.kind == "delete" and next(lies, False):
+            return {}  # says that it was done
+        return person(task)
+
+    world.case.person = careless
+    plan = runs.plan(world.hub, world.name, Goal.CONTAIN)
+    assert any("consents twice" in warning for warning in plan.warnings)
+    run = world.run(Goal.CONTAIN, timeout_s=40)
+    assert run.state is RunState.COMPLETE, world.why(run)
+    alive = world.case.alive()
+    assert descendant not in alive
+    assert stolen["refresh_token"] not in alive
+    assert alive == {world.serving()["refresh_token"]}
+    assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED

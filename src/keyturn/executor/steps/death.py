@@ -49,7 +49,7 @@ def prove_dead(ctx: Context, step: Step) -> Move:
             return move
     if ctx.track is not Track.FORWARD:
         return Done()
-    move = _siblings_alive(ctx, step)
+    move = _grant_is_gone(ctx, step) if step.params.get("whole_grant") else _siblings_alive(ctx, step)
     if isinstance(move, Done):
         _what_the_vendor_saw(ctx, step)
     return move
@@ -338,6 +338,26 @@ def _siblings_alive(ctx: Context, step: Step) -> Move:
     return _make_again(ctx, step, serving)
 
 
+def _grant_is_gone(ctx: Context, step: Step) -> Move:
+    """A person was told to remove the whole grant: what serves has to die with it, once, and another consent follows."""
+    serving = ctx.serving()
+    teller = next((s for s in ctx.run.plan.steps if s.kind is Kind.TELL and s.target == step.target), None)
+    died = any(facts.get("decision") == "sibling_died" for facts, _ in ctx.lines(step, LineKind.DECISION))
+    if died or serving is None or teller is None:
+        return _siblings_alive(ctx, step)
+    told = [at for facts, at in ctx.lines(teller, LineKind.DECISION) if facts.get("decision") == "told"]
+    if not told:
+        return Done()  # nobody did it in time, which is owed
+    found = ctx.probe(step, serving, what="sibling")
+    if found.verdict is Verdict.REJECTED:
+        return _make_again(ctx, step, serving)
+    settled = told[-1] + ctx.policy.settle_revoke(ctx.card)
+    if found.verdict is Verdict.UNKNOWN or ctx.hub.clock() < settled:
+        return soon(ctx, "the grant may still be on its way out", found.wait_s)
+    return_task(ctx, teller, "the grant still works: it was not removed, or another one was")
+    return Back(teller.key, "the grant still works")
+
+
 def _live_checks(ctx: Context, step: Step) -> list[str]:
     """What the tests of what serves said, since the last time that it was found dead and replaced."""
     key, found = ctx.key(step), list[str]()
@@ -355,7 +375,8 @@ def _make_again(ctx: Context, step: Step, serving: Version) -> Move:
     again = [1 for facts, _ in ctx.lines(step, LineKind.DECISION) if facts.get("decision") == "sibling_died"]
     ctx.line(step, LineKind.DECISION, decision="sibling_died", version=serving.id)
     why = "the vendor ended the new credential together with the old one"
-    ctx.owe("sibling_died", "the vendor ended a credential that nobody asked it to end", serving)
+    if not step.params.get("whole_grant"):
+        ctx.owe("sibling_died", "the vendor ended a credential that nobody asked it to end", serving)
     by_person = stage is not None and stage.kind in {Kind.ASK, Kind.CONSENT}
     if stage is None or len(again) >= REFUSALS or not (ctx.has_admin or by_person):
         answer = rescue(ctx, step, why)  # nothing is left that could sign a call for another one

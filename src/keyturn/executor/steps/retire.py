@@ -173,9 +173,10 @@ def tell(ctx: Context, step: Step) -> Move:
     if step.target == "new" and (ctx.new is None or ctx.new.state in _ENDED):
         return Done()
     if task is None:
-        if not found:
+        if not found and not step.params.get("always"):
             return Done()
-        return open_task(ctx, step, kind="delete", title=step.title, version=found[0])
+        about = found[0] if found else ctx.old
+        return open_task(ctx, step, kind="delete", title=step.title, version=about)
     if task.state is TaskState.SUBMITTED or task.state is TaskState.DONE:
         for version in found:
             ctx.move(version, State.REVOKED)
@@ -183,7 +184,8 @@ def tell(ctx: Context, step: Step) -> Move:
         ctx.line(step, LineKind.DECISION, decision="told", task=task.id, by=task.claimed_by)
         return Done()
     if task.state in {TaskState.EXPIRED, TaskState.CANCELLED}:
-        for version in found:
+        owed = found or ([ctx.old] if ctx.old and step.params.get("always") else [])
+        for version in owed:
             ctx.owe("not_deleted", "nobody deleted it at the vendor in time", version)
-        return Done() if found else Abort("the task expired")
+        return Done() if owed else Abort("the task expired")
     return waiting_for(ctx, step, task)
