@@ -187,7 +187,7 @@ def test_a_cancelled_run_pauses_nobody(hub, client, name):
 @pytest.mark.parametrize(
     ("kind", "facts"),
     [
-        (LineKind.INTENT, {"by": "person"}),
+        (LineKind.INTENT, {"version": "ver_1"}),
         (LineKind.RECEIPT, {"task": "tsk_1"}),
         (LineKind.OBSERVED, {"what": "outage"}),
     ],

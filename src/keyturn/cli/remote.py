@@ -337,6 +337,8 @@ def _going_on(
 
 def _cancel(there: There, *, run_id: str, as_json: bool) -> Exit:
     found = there.client.cancel(str(there.run(run_id)["id"]))
+    if not found["ended"]:
+        return _watch(there, [str(found["id"])], 60.0, as_json, wanted=_UNDONE)
     return follow.concluded([run_of(found)], [page_of(found)], as_json=as_json, wanted=_UNDONE)
 
 

@@ -558,7 +558,7 @@ def ways_out(hub: Keyturn, run: Run) -> frozenset[str]:
         if run.state in TERMINAL:
             return frozenset()
         found = {"retry"} if run.state in {*_STANDS, RunState.WAITING, RunState.RESOLVING} else set()
-        if not _may_have_changed(tx, run):
+        if not _may_have_changed(tx, run) or _only_asked(tx, run):
             found.add("cancel")
         elif run.track is Track.FORWARD and run.plan.rollback and _is_reversible(tx, run):
             found.add("rollback")
@@ -567,27 +567,53 @@ def ways_out(hub: Keyturn, run: Run) -> frozenset[str]:
     return hub.store.read(work)
 
 
+def _only_asked(tx: Tx, run: Run) -> bool:
+    """Whether all that may have changed something is a person who was asked to, and the old one was not seen refused."""
+    said = journal.of_run(tx, run.id)
+    if any(line.kind is LineKind.RECEIPT or line.facts.get("what") == "outage" for line in said):
+        return False
+    found = tasks.of_run(tx, run.id)
+    asked = any(task.state in tasks.OPEN_STATES for task in found)
+    answered = any(task.state is TaskState.SUBMITTED for task in found)
+    by_person = all(line.facts.get("by") == "person" for line in said if line.kind is LineKind.INTENT)
+    return asked and not answered and by_person
+
+
 def cancel(hub: Keyturn, run_id: str) -> Run:
-    """Ends a run before anything was changed at the vendor. Raises: Conflict when it was, or may have been."""
+    """Ends a run before anything was changed at the vendor.
+
+    Where only a person could have changed something, they are asked no longer and the old one is tested: the run ends when
+    it works, and is lost when it does not. Raises: Conflict when something was changed, or may have been.
+    """
     run, now, by = get(hub, run_id), time.time(), hub.settings.actor
 
     def work(tx: Tx) -> None:
         if end_waiting(tx, run.id, ApprovalState.WITHDRAWN, now, by=by, why="cancelled"):
             return
         as_is, epoch = _take(tx, hub, run.id, now)
+        if _may_have_changed(tx, as_is) and _only_asked(tx, as_is):
+            facts = {"decision": "cancel", "by": by}
+            journal.append(
+                tx, run.connection_id, [journal.Entry(now, run.id, "cancel", LineKind.DECISION, epoch, facts)]
+            )
+            _cancel_tasks(tx, as_is)
+            runs.hasten(tx, run.id, now)
+            principals.let_go(tx, as_is.principal_id, epoch, ended=False)
+            return
         if _may_have_changed(tx, as_is):
             raise Conflict(
-                f"{run_id} has changed something at the vendor, or asked a person to",
+                f"{run_id} has changed something at the vendor, or a person may have",
                 hint=f"Use `keyturn rollback {run_id}`."
                 if as_is.plan.rollback
                 else f"It only rolls forward: `keyturn run {run_id}` says what it waits for.",
             )
         _end(tx, as_is, epoch, now, by, "cancelled")
-        if as_is.new_version_id:  # offered and refused: it never was anywhere but here
-            versions.move(tx, as_is.new_version_id, State.REFUSED, now, {State.SEALED, State.REQUESTED})
 
     hub.store.write(work)
-    return get(hub, run_id)
+    found = get(hub, run_id)
+    if found.state not in TERMINAL:
+        hub.engine.wake(run.id, now)
+    return found
 
 
 def stop(hub: Keyturn, run_id: str, why: str, *, who: str = "") -> Run:

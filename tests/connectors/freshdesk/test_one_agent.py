@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +38,14 @@ def gap(world: World, run: Run) -> dict[str, object] | None:
     return dict(found) if found else None
 
 
+def gap_seen(world: World, run: Run) -> dict[str, object] | None:
+    """The gap once the hub has seen it; nobody answers meanwhile."""
+    until = time.monotonic() + 10
+    while gap(world, run) is None and time.monotonic() < until:
+        time.sleep(0.02)
+    return gap(world, run)
+
+
 def test_the_gap_is_announced_measured_and_recorded(world: World) -> None:
     """Paused before the person acts; the clock begins when the old key is refused, not when the task was opened."""
     there = the_lab().vendor("freshdesk")
@@ -51,10 +59,7 @@ def test_the_gap_is_announced_measured_and_recorded(world: World) -> None:
         leases.take(world.hub, world.name, "a program")
     assert gap(world, run) is None, "nobody has reset anything yet"
     key = people.freshdesk_reset_key(there.url, ME)
-    until = time.monotonic() + 10
-    while gap(world, run) is None and time.monotonic() < until:
-        time.sleep(0.02)
-    lasting = gap(world, run)
+    lasting = gap_seen(world, run)
     assert lasting is not None, world.why(runs.get(world.hub, run.id))
     assert lasting["until"] is None
     time.sleep(0.3)
@@ -108,6 +113,43 @@ def test_a_reset_that_nobody_did_pauses_nobody_for_ever(tmp_path: Path) -> None:
         assert world.serving()["api_key"] == old
     finally:
         world.hub.close()
+
+
+def test_whoever_does_not_want_to_wait_cancels(world: World) -> None:
+    """The person is asked no longer and the old key is tested: it works, so nobody is paused any more."""
+    run = runs.start(world.hub, world.name, Goal.ROTATE)
+    world.follow(run.id, until=lambda r: r.state is RunState.WAITING_HUMAN)
+    assert "cancel" in runs.ways_out(world.hub, runs.get(world.hub, run.id))
+    patiently(lambda: runs.cancel(world.hub, run.id))
+    ended = follow_alone(world, run)
+    assert ended.state is RunState.ABORTED_CLEAN, world.why(ended)
+    assert state(world) is ConnectionState.ACTIVE
+    assert "cancel" in {line.facts.get("decision") for line in runs.lines(world.hub, run.id)}
+
+
+def test_a_reset_that_was_done_is_not_cancelled(world: World) -> None:
+    """The old key is refused already: the way is forward, with the new one."""
+    run = runs.start(world.hub, world.name, Goal.ROTATE)
+    world.follow(run.id, until=lambda r: r.state is RunState.WAITING_HUMAN)
+    key = people.freshdesk_reset_key(the_lab().vendor("freshdesk").url, ME)
+    assert gap_seen(world, run)
+    with pytest.raises(Conflict, match="a person may have"):
+        patiently(lambda: runs.cancel(world.hub, run.id))
+    (task,) = [each for each in tasks.waiting(world.hub) if each.run_id == run.id]
+    tasks.submit(world.hub, task.id, {"api_key": key})
+    assert world.follow(run.id).state is RunState.COMPLETE
+
+
+def patiently(act: Callable[[], object]) -> None:
+    """A worker may be looking at the run in this very moment."""
+    for _ in range(100):
+        try:
+            act()
+            return
+        except Conflict as error:
+            if "being worked on" not in error.message:
+                raise
+            time.sleep(0.02)
 
 
 def follow_alone(world: World, run: Run) -> Run:

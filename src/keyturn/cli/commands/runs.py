@@ -220,10 +220,15 @@ def _go_on(
 @terminal.json_option
 @pass_session
 def cancel_command(session: Session, run_id: str, as_json: bool) -> None:
-    """End a run that has changed nothing at the vendor yet. One that has is undone with `keyturn rollback`."""
+    """End a run that has changed nothing at the vendor yet. One that has is undone with `keyturn rollback`.
+
+    Where a person was asked to, the old credential is tested first: the run ends when it works.
+    """
     from keyturn.operations import runs
 
     with session.hub() as hub:
         run = runs.cancel(hub, find(hub, run_id).id)
+        if run.state not in TERMINAL:
+            _go_on(hub, run, no_wait=False, timeout=60.0, as_json=as_json, wanted=_UNDONE)
         code = follow.conclude(hub, [run], as_json=as_json, wanted=_UNDONE)
     raise click.exceptions.Exit(code)

@@ -118,9 +118,14 @@ def retry(it: Visit, run_id: str) -> Response:
 def cancel(it: Visit, run_id: str) -> Response:
     """Ends it before anything was changed."""
     run, connection, _ = it.run(run_id)
-    runs.cancel(it.hub, run.id)
+    found = runs.cancel(it.hub, run.id)
     it.done(Operation.RUN_STEER, connection.name, run=run.id, verb="cancel")
-    return it.redirect(f"/runs/{run.id}", "The run is cancelled. Nothing was changed at the vendor.")
+    said = (
+        "The run is cancelled. Nothing was changed at the vendor."
+        if found.ended_at
+        else "Nobody is asked any more. The old credential is tested; the run ends when it works."
+    )
+    return it.redirect(f"/runs/{run.id}", said)
 
 
 def rollback(it: Visit, run_id: str) -> Response:
