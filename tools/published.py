@@ -62,7 +62,9 @@ def google(wheel: zipfile.ZipFile) -> None:
         found = {each["id"]: each for each in _methods(read)}
         for name in wanted:
             calls[name] = _google_call(read, found[name])
-        _follow(_named(calls, wanted), lambda name, read=read: _google_schema(read["schemas"].get(name)), schemas)
+        _follow(
+            _named(calls, wanted), lambda name, read=read: _google_schema(read["schemas"].get(name)), schemas
+        )
     _write("google", [_told(wheel)], calls, schemas)
 
 
@@ -164,7 +166,7 @@ class _Kiota:
             "method": method.upper(),
             "host": "graph.microsoft.com",
             "path": f"/{version}{unquote(path)}",
-            "where": {each: "[^/()']+" for each in re.findall(r"\{([^}]+)\}", unquote(path))},
+            "where": dict.fromkeys(re.findall(r"\{([^}]+)\}", unquote(path)), "[^/()']+"),
             "query": dict.fromkeys(filter(None, unquote(options).strip("}").split(",")), "string"),
             "needs": [],
             "request": ast.unparse(body.annotation) if body is not None and body.annotation else "",

@@ -57,7 +57,7 @@ class Call:
 @dataclass(frozen=True)
 class Description:
     """What one vendor publishes. `annotations` are patterns of names that may stand in any object; `nulls` whether null
-    may stand in an answer for a field without value."""
+    may stand for a field without value."""
 
     calls: Mapping[str, Call]
     schemas: Mapping[str, Mapping[str, Any]]
@@ -75,9 +75,7 @@ class Description:
 
     def __or__(self, other: Description) -> Description:
         """Both together, with the rules of this one."""
-        return replace(
-            self, calls={**self.calls, **other.calls}, schemas={**self.schemas, **other.schemas}
-        )
+        return replace(self, calls={**self.calls, **other.calls}, schemas={**self.schemas, **other.schemas})
 
     def name(self, exchange: Exchange) -> str:
         """Which call this is. Raises: NotPublished for none, or several."""
@@ -139,11 +137,11 @@ class Description:
             return
         if "json" not in exchange.answered_kind:
             raise NotPublished(f"{name} is answered with JSON, not {exchange.answered_kind!r}")
-        self.check(json.loads(exchange.answer), {"ref": call.answer}, f"{name} answer", nulls=self.nulls)
+        self.check(json.loads(exchange.answer), {"ref": call.answer}, f"{name} answer")
 
-    def check(self, value: Any, kind: Any, where: str, *, nulls: bool = False) -> None:
+    def check(self, value: Any, kind: Any, where: str) -> None:
         """Whether a JSON value is of a described type, all the way down. Raises: NotPublished naming the place."""
-        if kind == "any" or (value is None and nulls):
+        if kind == "any" or (value is None and self.nulls):
             return
         if isinstance(kind, str):
             if not _PLAIN[kind](value):
@@ -159,14 +157,14 @@ class Description:
             raise NotPublished(f"{where} is {type(value).__name__}, not {form}")
         if form == "list":
             for each in value:
-                self.check(each, inner, f"{where}[]", nulls=nulls)
+                self.check(each, inner, f"{where}[]")
             return
         for key, each in value.items():
             if form == "ref" and re.fullmatch(self.annotations, key):
                 continue
             if form == "ref" and key not in self.schemas[inner]:
                 raise NotPublished(f"{where}: {inner} has no field {key}")
-            self.check(each, self.schemas[inner][key] if form == "ref" else inner, f"{where}.{key}", nulls=nulls)
+            self.check(each, self.schemas[inner][key] if form == "ref" else inner, f"{where}.{key}")
 
     def _text(self, value: str, kind: Any, where: str) -> None:
         """A value in a query or form, where everything is text."""
@@ -197,7 +195,10 @@ def _uuid(value: Any) -> bool:
 
 def _base64(value: Any) -> bool:
     try:
-        return isinstance(value, str) and base64.b64decode(value + "==", b"-_" if "-" in value else None) is not None
+        return (
+            isinstance(value, str)
+            and base64.b64decode(value + "==", b"-_" if "-" in value else None) is not None
+        )
     except binascii.Error:
         return False
 

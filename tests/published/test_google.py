@@ -21,7 +21,7 @@ from tests.compliance.case import under_test
 from tests.compliance.rows import ROWS
 from tests.published.description import Description
 from tests.published.oauth import JWT_BEARER, endpoint
-from tests.published.recorded import Recorded, said_to_be_sent, recording
+from tests.published.recorded import Recorded, recording, said_to_be_sent
 from tests.published.tap import Exchange, TappedLab
 
 # The pages that a person's browser opens are not ours to send.
@@ -91,9 +91,7 @@ def _stay_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_stay_at_home")
-def test_a_key_is_used_as_the_official_clients_use_it(
-    recorded: Recorded, sent: tuple[Exchange, ...]
-) -> None:
+def test_a_key_is_used_as_the_official_clients_use_it(recorded: Recorded, sent: tuple[Exchange, ...]) -> None:
     """google-auth and google-cloud-bigquery, unchanged, send the same calls with the same fields and claims."""
     there = recorded.lab.vendor("google")
     before = len(recorded.tap.seen)

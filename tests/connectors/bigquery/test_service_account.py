@@ -1,12 +1,8 @@
 """The service account's connector against Google's stand-in: what each refusal means, and what is sent."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from google.api_core import exceptions
@@ -29,14 +25,11 @@ from keyturn.errors import (
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict
-from keyturn.transport import google as door
 from keyturn_lab.standin import running
 from keyturn_lab.vendors.google import STANDIN
 from keyturn_lab.vendors.google.state import APP, PROJECT, ROTATOR, STRANGER, address
-from keyturn_lab.vendors.google.wire import BIGQUERY
 
 CAN = capabilities("service_account", {})
-PUBLISHED = json.loads((Path(__file__).parent / "discovery.json").read_text())["methods"]
 
 
 @pytest.fixture(scope="module")
@@ -267,61 +260,6 @@ def _sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, Any]]:
 
     monkeypatch.setattr(door, "send", noting)
     return seen
-
-
-def test_every_iam_call_is_in_googles_description(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Method, path, query and field names of each call, against the published description."""
-    sent = _sent(monkeypatch)
-    ref, _ = _issued(access)
-    CAN.disabler.disable(access, ref)
-    CAN.disabler.enable(access, ref)
-    CAN.revoker.revoke(access, ref, None)
-    CAN.discoverer.discover(access)
-    CAN.dropper.drop(access)
-    met = set()
-    for method, url, body in sent:
-        parts = urlsplit(url)
-        known = [
-            name
-            for name, each in PUBLISHED.items()
-            if each["httpMethod"] == method and re.fullmatch(f"/{each['path']}", parts.path)
-        ]
-        assert len(known) == 1, f"{method} {parts.path} is described {len(known)} times"
-        assert set(parse_qs(parts.query)) <= set(PUBLISHED[known[0]]["query"])
-        assert set(body) <= set(PUBLISHED[known[0]]["request"])
-        met.add(known[0])
-    assert met == {name for name in PUBLISHED if name.startswith("iam.")}
-
-
-def test_the_query_is_what_the_official_client_sends(
-    access: Access, there: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Method, path and field names of our query are those of google-cloud-bigquery's own."""
-    owner = google_credentials.CredentialsWithRegionalAccessBoundary
-    monkeypatch.setattr(owner, "_is_regional_access_boundary_lookup_required", lambda _: False)
-    theirs: list[tuple[str, str, Any]] = []
-
-    class Noting(AuthorizedSession):
-        def request(self, method: str, url: str, data: Any = None, **more: Any) -> Any:
-            theirs.append((method, urlsplit(url).path, json.loads(data or "{}")))
-            return super().request(method, url, data=data, **more)
-
-    robot = service_account.Credentials.from_service_account_info(
-        json.loads(_good(access)["key_file"]), scopes=[BIGQUERY]
-    )
-    with bigquery.Client(PROJECT, _http=Noting(robot), client_options={"api_endpoint": there.url}) as client:
-        rows = client.query_and_wait(
-            "SELECT SESSION_USER()", location="EU", max_results=1, page_size=1, api_timeout=10
-        )
-        assert next(iter(rows))[0] == address(APP)
-    sent = _sent(monkeypatch)
-    CAN.verifier.verify(replace(access, settings={**access.settings, "location": "EU"}), _good(access))
-    (method, url, body), (their_method, their_path, their_body) = sent[0], theirs[0]
-    assert (method, urlsplit(url).path) == (their_method, their_path)
-    assert set(body) - {"timeoutMs"} <= set(their_body) | {"maxResults"}
-    assert {name: body[name] for name in ("query", "useLegacySql", "location")} == {
-        name: their_body[name] for name in ("query", "useLegacySql", "location")
-    }
 
 
 def test_rows_are_listed_as_the_official_client_lists_them(
