@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from keyturn.model.secret import Material
+from keyturn.model.verdict import Verdict
 from tests.compliance.case import under_test
 from tests.compliance.rows import ROWS
 from tests.published.description import Description
@@ -124,13 +125,15 @@ class _Elsewhere(requests.Session):
 
 @pytest.mark.parametrize("method", ["client_secret", "certificate"])
 def test_the_login_is_msals(recorded: Recorded, method: str) -> None:
-    """MSAL, unchanged and with the credential as we hold it, sends the same form and the same claims."""
+    """MSAL, unchanged and with a credential that Keyturn made, sends the same form and the same claims."""
     row = under_test("dynamics", ROWS[f"dynamics/{method}"](recorded.lab))
+    held = row.stage().material
+    row.becomes(held, Verdict.ACCEPTED)
     settings, before = row.access.settings, len(recorded.tap.seen)
     application = msal.ConfidentialClientApplication(
         settings["client_id"],
         authority=f"https://login.lab/{settings['tenant_id']}",
-        client_credential=_as_msal_has_it(row.good),
+        client_credential=_as_msal_has_it(held),
         instance_discovery=False,
         http_client=_Elsewhere(str(settings["login_url"])),
     )
