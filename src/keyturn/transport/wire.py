@@ -98,8 +98,8 @@ def _translated(line: _Line) -> Iterator[None]:
         yield
     except httpcore2.TimeoutException:
         raise Broken("timeout", line.sent) from None
-    except httpcore2.ConnectError as error:
-        raise Broken("tls" if isinstance(error.__cause__, ssl.SSLError) else "refused", line.sent) from None
+    except httpcore2.ConnectError:  # the pool takes its cause away
+        raise Broken("tls" if line.shook_hands else "refused", line.sent) from None
     except httpcore2.NetworkError:
         raise Broken("reset", line.sent) from None
     except (httpcore2.ProtocolError, httpcore2.UnsupportedProtocol):
@@ -113,6 +113,7 @@ class _Line(httpcore2.NetworkBackend):
         self._pinned = pinned
         self.deadline = deadline
         self.sent = False
+        self.shook_hands = False  # came as far as TLS
 
     def left(self) -> float:
         left = self.deadline - time.monotonic()
@@ -162,6 +163,7 @@ class _Deadlined(httpcore2.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002
     ) -> httpcore2.NetworkStream:
+        self._line.shook_hands = True
         return _Deadlined(self._inner.start_tls(ssl_context, server_hostname, self._line.left()), self._line)
 
     def get_extra_info(self, info: str) -> Any:
