@@ -29,7 +29,7 @@ GOOGLE = {
         "iam.projects.serviceAccounts.keys.disable",
         "iam.projects.serviceAccounts.keys.enable",
     ),
-    "bigquery.v2": ("bigquery.jobs.query", "bigquery.datasets.get"),
+    "bigquery.v2": ("bigquery.jobs.query", "bigquery.datasets.get", "bigquery.tabledata.list"),
     "oauth2.v2": ("oauth2.userinfo.get",),
     "analyticsdata.v1beta": ("analyticsdata.properties.runReport",),
 }

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from databricks.sdk.service import iam, oauth2, settings
+from databricks.sdk.service import catalog, iam, oauth2, settings, sql
 
 from tests.published.description import Call, Description
 
-_MODULES = (oauth2, iam, settings)
+_MODULES = (oauth2, iam, settings, sql, catalog)
 _PLAIN = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
 
 
@@ -26,10 +26,14 @@ def published() -> Description:
         classes = {
             n.name: n for n in ast.parse(inspect.getsource(module)).body if isinstance(n, ast.ClassDef)
         }
-        schemas |= {name: found for name, node in classes.items() if (found := _fields(node))}
+        schemas |= {
+            f"{_short(module)}.{name}": found
+            for name, node in classes.items()
+            if (found := _fields(node, module))
+        }
         for owner in classes.values():
             for function in owner.body:
-                for call in _calls(function, classes):
+                for call in _calls(function, classes, module):
                     # The SDK has several classes, old and new, over one address.
                     place = (call.method, re.sub(r"\{[^}]*\}", "{}", call.path))
                     if place not in seen:
@@ -52,11 +56,13 @@ def _as_json(call: Call, body: str) -> Call:
     )
 
 
-def _calls(function: ast.stmt, classes: dict[str, ast.ClassDef]) -> Iterator[Call]:
+def _calls(function: ast.stmt, classes: dict[str, ast.ClassDef], module: ModuleType) -> Iterator[Call]:
     """`self._api.do("METHOD", path, ...)` with what the function puts into body and query, and what it reads."""
     if not isinstance(function, ast.FunctionDef):
         return
-    types = {each.arg: _type(each.annotation) for each in (*function.args.args, *function.args.kwonlyargs)}
+    types = {
+        each.arg: _type(each.annotation, module) for each in (*function.args.args, *function.args.kwonlyargs)
+    }
     for node in ast.walk(function):
         is_call = isinstance(node, ast.Call) and ast.unparse(node.func) == "self._api.do"
         if is_call and isinstance(node.args[0], ast.Constant):
@@ -65,7 +71,7 @@ def _calls(function: ast.stmt, classes: dict[str, ast.ClassDef]) -> Iterator[Cal
                 _template(node.args[1]),
                 query=_given(function, "query", types),
                 form=_given(function, "body", types),
-                answer=_answer(function, classes),
+                answer=f"{_short(module)}.{name}" if (name := _answer(function, classes)) else "",
             )
 
 
@@ -96,10 +102,10 @@ def _answer(function: ast.FunctionDef, classes: dict[str, ast.ClassDef]) -> str:
     return next((name for name, node in classes.items() if wanted in ast.unparse(node)), "")
 
 
-def _fields(node: ast.ClassDef) -> dict[str, Any]:
+def _fields(node: ast.ClassDef, module: ModuleType) -> dict[str, Any]:
     """Wire names and types of a dataclass, from its `from_dict`."""
     types = {
-        ast.unparse(each.target): _type(each.annotation)
+        ast.unparse(each.target): _type(each.annotation, module)
         for each in node.body
         if isinstance(each, ast.AnnAssign)
     }
@@ -114,20 +120,20 @@ def _fields(node: ast.ClassDef) -> dict[str, Any]:
     return found
 
 
-def _type(annotation: ast.expr | None) -> Any:
+def _type(annotation: ast.expr | None, module: ModuleType) -> Any:
     """`Optional[List[Thing]]` as a list of things; enumerations are open, for the SDK keeps what it does not know."""
     text = re.sub(r"^Optional\[(.*)\]$", r"\1", ast.unparse(annotation)) if annotation else ""
     if inner := re.fullmatch(r"List\[(.*)\]", text):
-        return {"list": _plain_or_ref(inner[1])}
-    return _plain_or_ref(text)
+        return {"list": _plain_or_ref(inner[1], module)}
+    return _plain_or_ref(text, module)
 
 
-def _plain_or_ref(name: str) -> Any:
+def _plain_or_ref(name: str, module: ModuleType) -> Any:
     name = name.strip("'\"")
     if name in _PLAIN:
         return _PLAIN[name]
-    is_record = any(hasattr(getattr(module, name, None), "from_dict") for module in _MODULES)
-    return {"ref": name} if is_record else "any"
+    is_record = hasattr(getattr(module, name, None), "from_dict")
+    return {"ref": f"{_short(module)}.{name}"} if is_record else "any"
 
 
 def _template(path: ast.expr) -> str:

@@ -84,7 +84,9 @@ class Description:
             for name, call in self.calls.items()
             if call.method == exchange.method and call.pattern.fullmatch(exchange.path)
         ]
-        if len(found) > 1:  # one token endpoint takes several grants
+        fewest = min((self.calls[name].path.count("{") for name in found), default=0)
+        found = [name for name in found if self.calls[name].path.count("{") == fewest]  # a literal path is meant first
+        if len(found) > 1 and all(self.calls[name].form for name in found):  # a token endpoint takes several grants
             grant = exchange.form().get("grant_type", "")
             found = [name for name in found if grant in (self.calls[name].form or {})["grant_type"]["enum"]]
         if len(found) != 1:
@@ -175,7 +177,7 @@ class Description:
                 raise NotPublished(f"{where} is none of {kind['enum']}")
         elif kind in {"integer", "int64"} and not re.fullmatch(r"-?\d+", value):
             raise NotPublished(f"{where} is no number")
-        elif kind == "boolean" and value not in {"true", "false"}:
+        elif kind == "boolean" and value.lower() not in {"true", "false"}:  # Google's own client writes True
             raise NotPublished(f"{where} is neither true nor false")
 
 

@@ -43,8 +43,8 @@ def _looks(row: RowUnderTest) -> None:
         can.locator.locate(access, row.good)
     if can.discoverer is not None:
         can.discoverer.discover(access)
-    if can.reader is not None:
-        for what in row_samples(row):
+    if can.reader is not None and row.reads is not None:
+        for what in (row.reads.what, *row.reads.more):
             can.reader.read_sample(access, row.good, what, 5)
 
 
@@ -57,9 +57,3 @@ def _by_itself(row: RowUnderTest) -> None:
         with suppress(KeyturnError):
             if look:
                 look(alone)
-
-
-def row_samples(row: RowUnderTest) -> tuple[str, ...]:
-    """What a job of this row may read."""
-    rest = row.method.rest
-    return tuple(rest.samples) if rest is not None else ("",)

@@ -105,13 +105,16 @@ def test_a_key_is_used_as_the_official_clients_use_it(recorded: Recorded, sent: 
         rows = client.query_and_wait("SELECT SESSION_USER()", max_results=1, api_timeout=10)
         assert next(iter(rows))[0] == address(APP)
         client.get_dataset("usage_data")
+        shape = [bigquery.SchemaField("n", "INTEGER")]
+        assert len(list(client.list_rows(f"{PROJECT}.usage_data.orders", shape, max_results=2))) == 2
     theirs = recorded.tap.seen[before:]
     assert {PUBLISHED.judge(each) for each in theirs} == {
         "google.token.jwt-bearer",
         "bigquery.jobs.query",
         "bigquery.datasets.get",
+        "bigquery.tabledata.list",
     }
-    for name in ("google.token.jwt-bearer", "bigquery.jobs.query"):
+    for name in ("google.token.jwt-bearer", "bigquery.jobs.query", "bigquery.tabledata.list"):
         (their,) = [each for each in theirs if PUBLISHED.name(each) == name]
         our = next(each for each in sent if PUBLISHED.name(each) == name and each.status == 200)
         assert (our.method, our.path, our.kind.split(";")[0]) == (
@@ -122,6 +125,8 @@ def test_a_key_is_used_as_the_official_clients_use_it(recorded: Recorded, sent: 
         if name == "bigquery.jobs.query":
             # Ours asks for less: one row, and no more than ten seconds.
             assert set(our.json()) - {"maxResults", "timeoutMs"} <= set(their.json())
+        elif name == "bigquery.tabledata.list":
+            assert set(dict(our.query)) <= set(dict(their.query))
         else:
             assert set(our.form()) == set(their.form())
             assert [set(part) for part in _jwt(our)] == [set(part) for part in _jwt(their)]
