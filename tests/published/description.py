@@ -85,8 +85,12 @@ class Description:
             if call.method == exchange.method and call.pattern.fullmatch(exchange.path)
         ]
         fewest = min((self.calls[name].path.count("{") for name in found), default=0)
-        found = [name for name in found if self.calls[name].path.count("{") == fewest]  # a literal path is meant first
-        if len(found) > 1 and all(self.calls[name].form for name in found):  # a token endpoint takes several grants
+        found = [
+            name for name in found if self.calls[name].path.count("{") == fewest
+        ]  # a literal path is meant first
+        if len(found) > 1 and all(
+            self.calls[name].form for name in found
+        ):  # a token endpoint takes several grants
             grant = exchange.form().get("grant_type", "")
             found = [name for name in found if grant in (self.calls[name].form or {})["grant_type"]["enum"]]
         if len(found) != 1:
