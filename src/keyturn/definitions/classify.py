@@ -69,7 +69,9 @@ def succeeded(answer: Answer, rules: Iterable[Condition]) -> bool:
 def read(answer: Answer, rules: Iterable[ErrorRule], phase: str, *, oauth: bool = False) -> Reading:
     """The class of a failed answer. `oauth` adds the defaults of a token endpoint (RFC 6749 section 5.2)."""
     for rule in rules:
-        if holds(rule.when, answer, phase) and not (rule.kind in _VERDICTS and _is_strange(rule.when, answer)):
+        if holds(rule.when, answer, phase) and not (
+            rule.kind in _VERDICTS and _is_strange(rule.when, answer)
+        ):
             wait = _wait(
                 rule.wait or (_RETRY_AFTER if rule.kind in {"rate_limited", "transient"} else None), answer
             )
