@@ -58,6 +58,9 @@ class Case:
     nameless: str = ""
     leaves: frozenset[str] = frozenset()  # kinds of debt that a rotation honestly leaves at this vendor
     server_speaks_first: bool = False  # a liar must not wait for the client's first word
+    secured: Callable[[str], Mapping[str, Any]] | None = lambda authority: {}
+    to_tls: str = ""
+    own_words: frozenset[str] = frozenset()  # lies that are the vendor's own documented no
     throttle_says_wait: bool = True
     deadline_s: float = 1.0
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -101,6 +104,9 @@ def under_test(name: str, case: Case) -> RowUnderTest:
         slot=case.slot,
         nameless=case.nameless,
         server_speaks_first=case.server_speaks_first,
+        own_words=case.own_words,
+        secured=case.secured,
+        to_tls=case.to_tls,
         throttle_says_wait=case.throttle_says_wait,
         deadline_s=case.deadline_s,
     )

@@ -13,15 +13,6 @@ from tests.compliance.rows import ROWS
 # The fault matrix's vendor is a test's own: no page describes it, and the lab's own client speaks to it.
 NOT_OF_SHAPES = ("page: fields", "page: sources", "lie: ")
 
-# Defects found by this suite that are not mended yet. Mended? Then delete the line.
-KNOWN = {
-    ("s3-customer/access_key", "lie: dripping"): "transport.aws has no deadline over a whole call",
-    **{
-        (f"shapes/{method}", "issue: garbage"): "shapes_connector._receipt does not catch RecursionError"
-        for method in ("many_ids", "named_slots", "regenerate")
-    },
-}
-
 
 def _cases():
     for name in ROWS:
@@ -29,10 +20,7 @@ def _cases():
         for fact in FACTS:
             if name.startswith("shapes/") and fact.name.startswith(NOT_OF_SHAPES):
                 continue
-            marks = [group]
-            if why := KNOWN.get((name, fact.name)):
-                marks.append(pytest.mark.xfail(reason=why, strict=True))
-            yield pytest.param(name, fact, id=f"{name}-{fact}", marks=marks)
+            yield pytest.param(name, fact, id=f"{name}-{fact}", marks=group)
 
 
 @cache

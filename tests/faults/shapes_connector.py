@@ -499,7 +499,7 @@ def _receipt(raw: bytes) -> Mapping[str, Any]:
     """What a sealed answer holds. Raises: UnexpectedAnswer."""
     try:
         said = json.loads(raw)["result"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         said = None
     if not isinstance(said, dict):
         raise UnexpectedAnswer("the sealed answer is outside the documented shape", vendor=SYSTEM)

@@ -3,6 +3,7 @@
 import gzip
 import pickle
 import socket
+import ssl
 import threading
 import time
 
@@ -18,6 +19,8 @@ from keyturn.errors import (
     UnexpectedAnswer,
     VendorUnavailable,
 )
+from keyturn.testing.liar import Liar, tls
+from keyturn.transport import wire
 from keyturn.transport.http import Answer, Request, send
 
 from .server import serving
@@ -132,7 +135,23 @@ def test_a_failed_tls_handshake_is_an_outage(server):
     """Nothing was sent yet, whatever the call would have changed."""
     with pytest.raises(VendorUnavailable) as caught:
         send(Request("POST", f"https://127.0.0.1:{server.port}/x", changes=True), server.network)
-    assert caught.value.facts["network"] in {"tls", "refused"}
+    assert caught.value.facts["network"] == "tls"
+
+
+@pytest.mark.parametrize(("days", "kind"), [(-1, "tls"), (30, "")])
+def test_an_expired_certificate_of_a_trusted_authority_is_an_outage(monkeypatch, days, kind):
+    """It is the date that decides: the same authority's good certificate is spoken to."""
+    made = tls(days)
+    monkeypatch.setattr(wire, "_trust", lambda: ssl.create_default_context(cadata=made.authority))
+    with Liar("server error", secure=made) as liar:
+        request = Request("POST", f"{liar.url}/x?key={SECRET}", changes=True)
+        if kind:
+            with pytest.raises(VendorUnavailable) as caught:
+                send(request, NetworkPolicy(frozenset({"127.0.0.1"})))
+            assert caught.value.facts["network"] == kind
+        else:
+            assert send(request, NetworkPolicy(frozenset({"127.0.0.1"}))).status == 500
+        assert bool(liar.received) == (not kind)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from keyturn.transport.http import Answer
 LONGEST_WAIT_S = 86_400.0
 SEARCHED = 65_536  # characters of a body that text rules look at
 
+_VERDICTS = frozenset({"credential_invalid", "client_invalid", "reauth_required"})
 _RETRY_AFTER = Wait("seconds", header="Retry-After")
 _ERROR = compile_path("$.error")
 
@@ -68,7 +69,9 @@ def succeeded(answer: Answer, rules: Iterable[Condition]) -> bool:
 def read(answer: Answer, rules: Iterable[ErrorRule], phase: str, *, oauth: bool = False) -> Reading:
     """The class of a failed answer. `oauth` adds the defaults of a token endpoint (RFC 6749 section 5.2)."""
     for rule in rules:
-        if holds(rule.when, answer, phase):
+        if holds(rule.when, answer, phase) and not (
+            rule.kind in _VERDICTS and _is_strange(rule.when, answer)
+        ):
             wait = _wait(
                 rule.wait or (_RETRY_AFTER if rule.kind in {"rate_limited", "transient"} else None), answer
             )
@@ -76,6 +79,13 @@ def read(answer: Answer, rules: Iterable[ErrorRule], phase: str, *, oauth: bool 
     kind = (_oauth_default(answer) if oauth else "") or _default(answer)
     wait = _wait(_RETRY_AFTER, answer) if kind in {"rate_limited", "transient"} else 0.0
     return Reading(kind, answer.status, answer.host, wait)
+
+
+def _is_strange(rule: Condition, answer: Answer) -> bool:
+    """A page for people where an API was asked: a gateway or login wall answers with any status. It is a refusal of the
+    credential only where the rule says by what the vendor's own page is known."""
+    is_page = "text/html" in answer.header("content-type").lower()
+    return is_page and not (rule.content_type_contains or rule.text_contains or rule.header or rule.json)
 
 
 def holds(rule: Condition, answer: Answer, phase: str) -> bool:

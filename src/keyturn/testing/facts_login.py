@@ -6,13 +6,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from keyturn import boundary
 from keyturn.errors import CallInsideTransaction, InvalidInput
 from keyturn.model.secret import MASK, Material
 from keyturn.model.verdict import Verdict, mismatch
 from keyturn.testing.facts_page import Told
-from keyturn.testing.liar import LIES, Liar
+from keyturn.testing.liar import LIES, Liar, tls
 from keyturn.testing.row import RowUnderTest
 
 ODD = {
@@ -34,9 +35,14 @@ def facts() -> Iterator[Told]:
         yield f"login: {check.__name__.replace('_', ' ')}", check, (), lambda _row: True
     yield "boundary: no login inside a transaction", inside_transaction, (), lambda _row: True
     for lie in LIES:
-        yield f"lie: {lie}", _named(lied_to, lie), (), lambda _row: True
+        yield f"lie: {lie}", _named(lied_to, lie), (), _is_no_word_of(lie)
+    yield "lie: expired certificate", expired, (), lambda row: row.secured is not None
     for odd in ODD:
         yield f"odd: {odd}", _named(odd_value, odd), (), lambda _row: True
+
+
+def _is_no_word_of(lie: str) -> Callable[[RowUnderTest], bool]:
+    return lambda row: lie not in row.own_words
 
 
 def _named(check: Callable[[RowUnderTest, str], None], which: str) -> Callable[[RowUnderTest], None]:
@@ -154,6 +160,28 @@ def lied_to(row: RowUnderTest, which: str) -> None:
         there = liar.visits if row.server_speaks_first else liar.received
         assert there, "the login never went where it was aimed: the fact was not tested"
     assert took < row.deadline_s + 2.5, f"took {took:.1f} s with a deadline of {row.deadline_s} s"
+
+
+def expired(row: RowUnderTest) -> None:
+    """A certificate that ran out yesterday says nothing about a credential, and nothing is sent to its owner.
+
+    Where the row can be given an authority, the same server with a certificate that has not run out is spoken to.
+    """
+    assert row.secured is not None
+    for days in (-1, 30):
+        with Liar("empty object", secure=tls(days, row.to_tls)) as liar:
+            authority = tls(days, row.to_tls).authority
+            more = row.secured(authority)
+            access = row.hurried(row.aimed(liar))
+            found = row.verify(row.good, replace(access, settings={**access.settings, **more}))
+            assert liar.visits, "the login never went where it was aimed: the fact was not tested"
+        assert found.verdict is Verdict.UNKNOWN, f"{found.verdict.value}: {found.code} {found.detail}"
+        trusted = days > 0 and authority in more.values()
+        assert bool(liar.received) == trusted, (
+            "the certificate is good and trusted, and nothing was said"
+            if trusted
+            else "something was said to a server whose certificate has expired"
+        )
 
 
 def _tokens(said: bytes) -> set[bytes]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import socket
+import ssl
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
 
@@ -69,15 +76,87 @@ class _Server:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class Tls:
+    """A server's certificate, which is its own authority, and how its protocol comes to TLS: at once, or after words."""
+
+    authority: str
+    context: ssl.SSLContext
+    words: Callable[[socket.socket], None] = lambda _peer: None
+
+
+@functools.cache
+def tls(days: int, protocol: str = "") -> Tls:
+    """For 127.0.0.1 and localhost, from ten days ago until so many `days` from now: below nought it has expired.
+
+    `protocol` is `postgres` or `mysql` where a client asks for TLS in the middle of the conversation.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    from cryptography.x509.oid import NameOID
+
+    key, now = generate_private_key(SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a liar")])
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=10))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, SHA256())
+    )
+    authority = made.public_bytes(Encoding.PEM).decode()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:  # the library takes files only
+        path = os.path.join(folder, "pair.pem")
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        Path(path).write_text(pem + authority)
+        context.load_cert_chain(path)
+    return Tls(authority, context, _TO_TLS[protocol])
+
+
+# A server greeting of MySQL's protocol 10 that offers TLS, and the 36 bytes of a client that takes it.
+_GREETING = (
+    b"\x0a8.0.0-liar\0\x01\0\0\0saltsalt\0\x09\x8a\x2d\x02\0\x08\0\x15"
+    + bytes(10)
+    + b"saltsaltsalt\0mysql_native_password\0"
+)
+
+
+def _postgres_words(peer: socket.socket) -> None:
+    peer.recv(8, socket.MSG_WAITALL)
+    peer.sendall(b"S")
+
+
+def _mysql_words(peer: socket.socket) -> None:
+    peer.sendall(struct.pack("<I", len(_GREETING)) + _GREETING)
+    peer.recv(36, socket.MSG_WAITALL)
+
+
+_TO_TLS: dict[str, Callable[[socket.socket], None]] = {
+    "": lambda _peer: None,
+    "postgres": _postgres_words,
+    "mysql": _mysql_words,
+}
+
+
 class Liar(_Server):
     """Answers every request with one lie; `received` is what was sent here, `astray` what reached the foreign host.
 
     With `path` it listens on a socket file as well. `first_word_s` is how long it waits for the client to speak: little
-    for a protocol in which the server does.
+    for a protocol in which the server does. With `secure` it speaks TLS, and only what came through that is received.
     """
 
-    def __init__(self, lie: str, path: Path | None = None, first_word_s: float = 2.0) -> None:
+    def __init__(
+        self, lie: str, path: Path | None = None, first_word_s: float = 2.0, secure: Tls | None = None
+    ) -> None:
         super().__init__(path)
+        self._secure = secure
         self._lie = LIES[lie]
         self._foreign = _Ear()
         self._first_word_s = first_word_s
@@ -102,8 +181,22 @@ class Liar(_Server):
         super().__exit__()
         self._foreign.end()
 
+    @property
+    def url(self) -> str:
+        """The address of the loopback listener."""
+        return f"{'https' if self._secure else 'http'}://{self.host}:{self.port}"
+
     def _serve(self, peer: socket.socket) -> None:
         self.visits += 1
+        if self._secure is None:
+            self._answer(peer)
+            return
+        peer.settimeout(5)
+        self._secure.words(peer)
+        with self._secure.context.wrap_socket(peer, server_side=True) as inside:  # SSLError is an OSError
+            self._answer(inside)
+
+    def _answer(self, peer: socket.socket) -> None:
         self.received += _request(peer, self._first_word_s)
         self._lie(self, peer)
 
@@ -188,8 +281,24 @@ def _reset(_liar: Liar, peer: socket.socket) -> None:
 
 
 _PAGE = b"<!doctype html><title>Maintenance</title><form action=/login>Please sign in</form>"
+_HTML, _TEXT = b"Content-Type: text/html\r\n", b"Content-Type: text/plain\r\n"
+# What a good answer of many vendors would hold, all at once: only its label or its context is wrong.
+_PLAUSIBLE = (
+    b'{"access_token":"made-up","token_type":"Bearer","expires_in":3600,"scope":"all","id":"1","ok":true,"success":true,'
+    b'"email":"someone@acme.example","name":"someone","userName":"someone","accountId":"1","user":{"id":1,"email":'
+    b'"someone@acme.example","name":"someone"},"results":[{"id":1}],"data":[{"id":1}],"result":[{"user_name":"someone"}],'
+    b'"rows":[{"f":[{"v":"someone@acme.example"}]}],"jobComplete":true,"products":[{"id":"1"}],"contact":{"email":"x@y.zz"}}'
+)
 LIES: dict[str, Callable[[Liar, socket.socket], None]] = {
-    "html page": _answer("200 OK", _PAGE, b"Content-Type: text/html\r\n"),
+    "html page": _answer("200 OK", _PAGE, _HTML),
+    "html page that refuses": _answer("401 Unauthorized", _PAGE, _HTML),
+    "html page that forbids": _answer("403 Forbidden", _PAGE, _HTML),
+    "wrong content type": _answer("200 OK", _PLAUSIBLE, _TEXT),
+    "error inside a good answer": _answer(
+        "200 OK",
+        b'{"success":false,"ok":false,"error":{"code":401,"status":"UNAUTHENTICATED","message":"no"},'
+        b'"errors":[{"code":"unauthorized","message":"no"}],"message":"no","reasons":[{"code":1,"message":"no"}]}',
+    ),
     "html page as json": _answer("200 OK", _PAGE),
     "empty object": _answer("200 OK", b"{}"),
     "other shape": _answer("200 OK", b'[[],{"error":null},"user"]'),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from keyturn.contract.capabilities import Capabilities
 from keyturn.contract.manifest import Method
@@ -69,7 +69,10 @@ class RowUnderTest:
     identity). `lost` gives an access with which the answer to one call ("set", "issue", "disable", "revoke",
     "exchange", "refresh") gets lost after its effect. `consent` is a person at the vendor's page, `register` one who
     makes a client for a grant of its own. `patience_s` bounds
-    how long an effect may take to show. `reads` is needed where the row claims a reader. `server_speaks_first` where the client of the protocol waits for a greeting.
+    how long an effect may take to show. `reads` is needed where the row claims a reader. `server_speaks_first` where the
+    client of the protocol waits for a greeting. `own_words` are lies that are none here: the vendor documents that answer
+    as its own no. `secured` are the settings, beside those of `aimed`, with which the row speaks TLS and takes an authority
+    (None where it cannot be asked to), and `to_tls` how its protocol comes to TLS: see `liar.tls`.
     """
 
     name: str
@@ -91,6 +94,9 @@ class RowUnderTest:
     slot: Ref = field(default_factory=Ref)
     nameless: str = ""
     server_speaks_first: bool = False
+    own_words: frozenset[str] = frozenset()
+    secured: Callable[[str], Mapping[str, Any]] | None = lambda _authority: {}
+    to_tls: str = ""
     throttle_says_wait: bool = True
     redirect_uri: str = "http://127.0.0.1:8425/oauth/callback"
     deadline_s: float = 1.0

@@ -1,5 +1,6 @@
-"""AWS calls through botocore: guarded address, bounded time, one attempt, nothing read from files or environment.
+"""AWS calls: botocore writes and reads them, `http` sends them; one attempt, nothing read from files or environment.
 
+So a call to AWS has what every other has: a pinned address, one deadline over all of it, a bound on its size, no redirect.
 An error AWS documents as its answer (a 4xx with a code) is an answer like any other; only what says nothing about the
 request becomes an exception. What a code means for a credential is the connector's business.
 """
@@ -7,6 +8,7 @@ request becomes an exception. What a code means for a credential is the connecto
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import os
 import re
@@ -15,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from keyturn import boundary
 from keyturn.contract.values import NetworkPolicy
 from keyturn.errors import (
     InvalidInput,
@@ -26,6 +27,7 @@ from keyturn.errors import (
     VendorUnavailable,
 )
 from keyturn.transport import ssrf
+from keyturn.transport.http import Request, send
 
 CLOCK_SKEW = "RequestTimeTooSkewed"
 
@@ -49,7 +51,9 @@ _THROTTLES = frozenset(
 )
 _CODE = re.compile(r"^[A-Za-z0-9._-]{1,100}$")
 _SKEWED = ("Signature expired", "Signature not yet current")
-_CONNECT_S = 5.0
+_MAX_BYTES = 4 * 1024 * 1024  # a page of a thousand keys or objects
+# What the door writes itself, as for every call.
+_DOORS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "expect"})
 
 
 @dataclass(frozen=True)
@@ -75,22 +79,21 @@ class Answer:
 
 
 class Client:
-    """One service, one signer, one deadline over all its calls. Close it: connections are never shared."""
+    """One service, one signer, one deadline over all its calls."""
 
-    def __init__(
-        self, service: str, make: Callable[[float], Any], network: NetworkPolicy, deadline_s: float
-    ) -> None:
-        self._make = make
+    def __init__(self, service: str, sdk: Any, network: NetworkPolicy, deadline_s: float) -> None:
+        self._sdk = sdk
         self._network = network
         self._deadline = time.monotonic() + deadline_s
-        self._patience_s = deadline_s
-        self._sdk = make(deadline_s)
+        self._now = (service, False)  # operation and whether it changes something, of the call in hand
         self.service = service
         try:
-            self._target = ssrf.target(self._sdk.meta.endpoint_url, network)
+            self._target = ssrf.target(sdk.meta.endpoint_url, network)
         except KeyturnError:
             self.close()
             raise
+        # Whoever answers this event has sent the request. Source: botocore/endpoint.py, `_do_get_response`.
+        sdk.meta.events.register("before-send", self._send)
 
     @property
     def host(self) -> str:
@@ -104,7 +107,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Lets go of what the SDK holds."""
         self._sdk.close()
 
     def left(self) -> float:
@@ -115,29 +118,53 @@ class Client:
         """One attempt of one operation, by its boto3 name. `changes` marks one that alters something at AWS.
 
         Raises: VendorThrottled (nothing changed); VendorUnavailable (a read, or nothing was sent); OutcomeUnknown (a
-        changing call without a clear answer); InvalidInput (refused before it was sent).
+        changing call without a clear answer); InvalidInput (refused before it was sent); what `http.send` raises.
         """
         with_facts = functools.partial(_lost, self.host, self.service, operation, changes)
-        self._prepare(with_facts)
+        if self.left() <= 0:
+            raise with_facts("left no time for this call", kind="timeout", sent=False)
         from botocore import exceptions as sdk
 
+        self._now = (operation, changes)
         try:
             return Answer(getattr(self._sdk, operation)(**params))
+        except KeyturnError:
+            raise
         except sdk.ClientError as error:
             return _answered(error.response, with_facts)
-        except (sdk.ConnectTimeoutError, sdk.EndpointConnectionError, sdk.ProxyConnectionError):
-            raise with_facts("could not be reached", kind="refused", sent=False) from None
-        except sdk.ReadTimeoutError:
-            raise with_facts("did not answer in time", kind="timeout") from None
-        except sdk.SSLError:
-            # Usually the handshake, but the SDK does not say; for a change the careful reading is the right one.
-            raise with_facts("failed the TLS check", kind="tls") from None
-        except sdk.HTTPClientError:
-            raise with_facts("dropped the connection", kind="reset") from None
         except sdk.BotoCoreError as error:
             raise _refused_here(error, self.service, operation, with_facts) from None
         except Exception:  # a bug in the SDK still must not carry a request, and its signature, out of here
             raise with_facts("could not be understood", kind="protocol") from None
+
+    def _send(self, request: Any, **_: Any) -> Any:
+        """The request that botocore has signed, through our own door; the answer as botocore reads it."""
+        from botocore.awsrequest import AWSResponse
+
+        operation, changes = self._now
+        headers = {
+            name: value.decode("latin-1") if isinstance(value, bytes) else str(value)
+            for name, value in request.headers.items()
+            if name.lower() not in _DOORS
+        }
+        body = request.body or b""
+        try:
+            answer = send(
+                Request(
+                    request.method,
+                    request.url,
+                    headers,
+                    body if isinstance(body, bytes) else str(body).encode(),
+                    timeout_s=max(self.left(), 0.001),
+                    max_bytes=_MAX_BYTES,
+                    changes=changes,
+                ),
+                self._network,
+            )
+        except (VendorUnavailable, OutcomeUnknown) as lost:
+            facts = {**lost.facts, "operation": f"{self.service}:{operation}"}
+            raise type(lost)(lost.message, hint=lost.hint, **facts) from None
+        return AWSResponse(request.url, answer.status, dict(answer.headers), _Body(answer.body))
 
     def pages(self, operation: str, wanted: str, **params: Any) -> Iterator[Answer]:
         """All pages of a listing by IAM's `Marker`; an answer that is no page ends it and is the last one given."""
@@ -162,16 +189,13 @@ class Client:
                 )
             marker = {"Marker": following}
 
-    def _prepare(self, lost: Callable[..., KeyturnError]) -> None:
-        boundary.leaving(self.host)
-        # The SDK resolves again by itself, so this check is not a pin; TLS against the name is what binds the two.
-        ssrf.addresses(self._target, self._network)
-        left = self.left()
-        if left <= 0:
-            raise lost("left no time for this call", kind="timeout", sent=False)
-        if left < self._patience_s - 1:  # a client's time-outs are fixed when it is made
-            self._sdk.close()
-            self._sdk, self._patience_s = self._make(left), left
+
+class _Body(io.BytesIO):
+    """A whole body as botocore asks for one in pieces."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        """All of it."""
+        yield self.read()
 
 
 def connect(
@@ -187,10 +211,10 @@ def connect(
 
     Raises: InvalidInput (region, endpoint), NotPermitted (address).
     """
-    return Client(service, functools.partial(_client, service, signer, region, endpoint), network, deadline_s)
+    return Client(service, _client(service, signer, region, endpoint), network, deadline_s)
 
 
-def _client(service: str, signer: Signer, region: str, endpoint: str, patience_s: float) -> Any:
+def _client(service: str, signer: Signer, region: str, endpoint: str) -> Any:
     try:
         from botocore import exceptions as sdk
         from botocore.config import Config
@@ -198,12 +222,8 @@ def _client(service: str, signer: Signer, region: str, endpoint: str, patience_s
         raise InvalidInput(
             "the AWS library is missing", hint="Install keyturn[aws].", field="method"
         ) from None
-    connect_s = min(_CONNECT_S, patience_s / 2)
     config = Config(
-        connect_timeout=connect_s,
-        read_timeout=patience_s - connect_s,
         retries={"mode": "standard", "total_max_attempts": 1},
-        proxies={},  # an empty mapping, unlike None, keeps the environment's proxies out
         ignore_configured_endpoint_urls=True,
         # A store of one's own rarely has a DNS name per bucket.
         s3={"addressing_style": "path"} if endpoint else {},

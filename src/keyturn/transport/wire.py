@@ -98,12 +98,12 @@ def _translated(line: _Line) -> Iterator[None]:
         yield
     except httpcore2.TimeoutException:
         raise Broken("timeout", line.sent) from None
-    except httpcore2.ConnectError as error:
-        raise Broken("tls" if isinstance(error.__cause__, ssl.SSLError) else "refused", line.sent) from None
+    except httpcore2.ConnectError:  # the pool takes its cause away
+        raise Broken("tls" if line.shook_hands else "refused", line.sent) from None
     except httpcore2.NetworkError:
         raise Broken("reset", line.sent) from None
     except (httpcore2.ProtocolError, httpcore2.UnsupportedProtocol):
-        raise Broken("protocol", line.sent) from None
+        raise Broken("protocol" if line.heard else "reset", line.sent) from None
 
 
 class _Line(httpcore2.NetworkBackend):
@@ -113,6 +113,8 @@ class _Line(httpcore2.NetworkBackend):
         self._pinned = pinned
         self.deadline = deadline
         self.sent = False
+        self.heard = False
+        self.shook_hands = False  # came as far as TLS
 
     def left(self) -> float:
         left = self.deadline - time.monotonic()
@@ -146,7 +148,9 @@ class _Deadlined(httpcore2.NetworkStream):
         self._line = line
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return self._inner.read(max_bytes, self._line.left())
+        said = self._inner.read(max_bytes, self._line.left())
+        self._line.heard = self._line.heard or bool(said)
+        return said
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
         left = self._line.left()
@@ -162,6 +166,7 @@ class _Deadlined(httpcore2.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ARG002
     ) -> httpcore2.NetworkStream:
+        self._line.shook_hands = True
         return _Deadlined(self._inner.start_tls(ssl_context, server_hostname, self._line.left()), self._line)
 
     def get_extra_info(self, info: str) -> Any:

@@ -51,6 +51,7 @@ def aha(lab: Lab) -> Case:
         codes=frozenset({"401", "credential_invalid"}),
         aim=lambda aim: {"base_url": aim.url},
         reads=Reads("products", 2, ("everything",), more={"": 2}, spoil=spoiled(there, "products")),
+        own_words=frozenset({"html page that refuses"}),  # a 401 of Aha may be a page: its sheet, section 8
         throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
         elsewhere=elsewhere,
     )

@@ -81,6 +81,8 @@ def _case(lab: Lab, user: User, other: User, values: Mapping[str, str], mark: by
         codes=frozenset({"1045"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
         reads=_reads(lab),
+        secured=lambda authority: {"sslmode": "verify-full", "ca": authority},
+        to_tls="mysql",
         throttled=lambda: undone(partial(limit, -1), partial(limit, 0)),
         elsewhere=lambda access: nullcontext((access, _material(other))),
         lost=partial(_lost, lab, mark),

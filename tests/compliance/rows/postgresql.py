@@ -66,6 +66,8 @@ def _pg_one(lab: Lab, *, admin: bool) -> Case:
         codes=frozenset({"28P01", "28000"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
         reads=_reads(lab),
+        secured=lambda authority: {"sslmode": "verify-full", "ca": authority},
+        to_tls="postgres",
         throttled=lambda: undone(
             lambda: _sql(lab, f"ALTER ROLE {role.name} CONNECTION LIMIT 0"),
             lambda: _sql(lab, f"ALTER ROLE {role.name} CONNECTION LIMIT -1"),
@@ -127,6 +129,8 @@ def postgresql_two(lab: Lab) -> Case:
         codes=frozenset({"28P01", "28000"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
         reads=_reads(lab),
+        secured=lambda authority: {"sslmode": "verify-full", "ca": authority},
+        to_tls="postgres",
         throttled=lambda: undone(
             lambda: _sql(lab, f"ALTER ROLE {made.active.name} CONNECTION LIMIT 0"),
             lambda: _sql(lab, f"ALTER ROLE {made.active.name} CONNECTION LIMIT -1"),

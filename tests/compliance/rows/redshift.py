@@ -72,6 +72,8 @@ def _case(lab: Lab, user: User, other: User, values: Mapping[str, str], *names: 
         codes=frozenset({"28000"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
         reads=_reads(lab),
+        secured=lambda authority: {"sslmode": "verify-full", "ca": authority},
+        to_tls="postgres",
         throttled=lambda: undone(partial(limit, 0), partial(limit, -1)),
         elsewhere=lambda access: nullcontext(
             (access, Material({"user": other.name, "password": other.password}, frozenset({"user"})))

@@ -86,6 +86,7 @@ def _case(there: StandIn, values: dict[str, str], users: set[str]) -> Case:
         reads=Reads(
             "SALES.REVENUE", 3, ("SALES.NOWHERE", "FINANCE.LEDGER", "REVENUE"), "SALES.EMPTY", {"": 3}
         ),
+        secured=lambda _authority: {"tls": True},
         throttled=lambda: undone(
             lambda: there.post("users", {"name": USER, "locked": True}),
             lambda: there.post("users", {"name": USER, "unlocked": True}),

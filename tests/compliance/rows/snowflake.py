@@ -81,6 +81,7 @@ def key_pair(lab: Lab) -> Case:
         codes=frozenset({"390144"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
         reads=READS,
+        secured=lambda _authority: {"protocol": "https"},
         throttled=lambda: _throttled(there, "login"),
         throttle_says_wait=False,  # 429 without a time
         elsewhere=elsewhere,
@@ -146,6 +147,7 @@ def _password(lab: Lab, *, by_itself: bool) -> Case:
         codes=frozenset({"390100"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
         reads=READS,
+        secured=lambda _authority: {"protocol": "https"},
         throttled=lambda: _throttled(there, "login"),
         throttle_says_wait=False,  # 429 without a time
         elsewhere=elsewhere,
@@ -235,6 +237,7 @@ def _oauth(lab: Lab, *, by_itself: bool) -> Case:
         codes=frozenset({"invalid_client", "invalid_grant"}),
         aim=lambda aim: {"host": aim.host, "port": aim.port},
         reads=READS,
+        secured=lambda _authority: {"protocol": "https"},
         throttled=lambda: _throttled(there, "oauth_token"),
         throttle_says_wait=False,  # 429 without a time
         elsewhere=elsewhere,

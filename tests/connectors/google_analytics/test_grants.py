@@ -1,11 +1,8 @@
 """Google's two consent rows against the stand-in: a test proves the grant itself, and what each refusal means."""
 
-import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from tests.compliance.lab import StandIn
@@ -25,7 +22,6 @@ from keyturn_lab.vendors.google.state import ME, OTHER, PROJECT
 
 CALLBACK = "http://127.0.0.1:8425/oauth/callback"
 CONNECTORS = Path(__file__).parents[3] / "src/keyturn/connectors"
-PUBLISHED = json.loads((Path(__file__).parents[1] / "bigquery/discovery.json").read_text())["methods"]
 SESSION = {"state": "st", "code_verifier": "v" * 43, "redirect_uri": CALLBACK}
 ROWS = ("google_analytics", "bigquery")
 
@@ -147,8 +143,8 @@ def test_revoking_ends_the_grant_of_one_person_and_one_client(row: Row) -> None:
     assert elsewhere.can.verifier.verify(elsewhere.access(), kept).verdict is Verdict.ACCEPTED
 
 
-def test_what_is_sent_is_in_googles_description(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing secret in an address; the revocation carries the token alone; API calls are published ones."""
+def test_nothing_secret_is_in_an_address(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the revocation carries the token alone."""
     sent: list[calls.Request] = []
     real = calls.send
 
@@ -168,16 +164,6 @@ def test_what_is_sent_is_in_googles_description(row: Row, monkeypatch: pytest.Mo
     assert sent[-1].url == f"{row.there.url}/revoke"
     assert sent[-1].body.startswith(b"token=1%2F%2F0")
     assert b"&" not in sent[-1].body
-    for request in sent:
-        path = urlsplit(request.url).path
-        if path in {"/token", "/revoke"} or path.startswith("/bigquery/"):
-            continue
-        (name,) = [
-            name
-            for name, each in PUBLISHED.items()
-            if each["httpMethod"] == request.method and re.fullmatch(f"/{each['path']}", path)
-        ]
-        assert set(json.loads(request.body or b"{}")) <= set(PUBLISHED[name]["request"])
 
 
 def test_a_test_never_uses_up_a_refresh_token(tmp_path: Path) -> None:

@@ -252,20 +252,21 @@ def signs_its_own_end(access: Access, material: Material | None, part: str) -> b
 
 
 def object_in(answer: Answer) -> dict[str, Any]:
-    """The JSON object in an answer; empty for anything else."""
-    try:
-        found = answer.json()
-    except UnexpectedAnswer:
-        return {}
-    return found if isinstance(found, dict) else {}
+    """The JSON object in an answer that says it is JSON; empty for anything else."""
+    return _json_object(answer) or {}
 
 
 def is_object(answer: Answer) -> bool:
     """Whether the body is a JSON object at all, as an empty list's `{}` is."""
+    return _json_object(answer) is not None
+
+
+def _json_object(answer: Answer) -> dict[str, Any] | None:
     try:
-        return isinstance(answer.json(), dict)
+        found = answer.json() if "json" in answer.header("content-type").lower() else None
     except UnexpectedAnswer:
-        return False
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def instant(value: object) -> float | None:
@@ -297,7 +298,7 @@ def facts_of(found: Mapping[str, Any], *names: str) -> tuple[str, ...]:
 
 def opened(receipt: bytes) -> dict[str, Any]:
     """The JSON object in a sealed answer. Raises: UnexpectedAnswer, quoting nothing."""
-    found = object_in(Answer(200, {}, receipt))
+    found = object_in(Answer(200, {"content-type": "application/json"}, receipt))
     if not found:
         raise UnexpectedAnswer("Databricks' answer holds no new credential")
     return found

@@ -88,7 +88,12 @@ def _dataverse(tenant: Tenant) -> Blueprint:
         if isinstance(app, Response):
             return app
         rows = [
-            {"fullname": f"# {a.name}", "applicationid": a.app_id, "isdisabled": a.user_disabled}
+            {
+                "systemuserid": a.user_id,  # the key is told whether it was asked for or not
+                "fullname": f"# {a.name}",
+                "applicationid": a.app_id,
+                "isdisabled": a.user_disabled,
+            }
             for a in tenant.apps
             if a.user_id
         ]
@@ -106,8 +111,13 @@ def _dataverse(tenant: Tenant) -> Blueprint:
         if table not in app.privileges:
             text = f"Principal user (Id={app.user_id}, type=8) is missing prvReadAccount privilege."
             return _odata(403, "0x80040220", text)
+        wanted = request.args.get("$select", "name,createdon").split(",")
         rows = [
-            {"@odata.etag": 'W/"1"', "accountid": tenant.unit_id, "name": name}
+            {
+                "@odata.etag": 'W/"1"',
+                f"{table.removesuffix('s')}id": tenant.unit_id,  # the key is told whether it was asked for or not
+                **{k: v for k, v in (("name", name), ("createdon", "2026-01-05T08:00:00Z")) if k in wanted},
+            }
             for name in ("Fabrikam", "Contoso", "Northwind")
         ][: request.args.get("$top", 5000, type=int)]
         return jsonify(
