@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         "keyturn issue api-key --name etl --json",
         "keyturn issue m2m --name etl --set scopes='read lease:warehouse'",
         "keyturn issue oauth-app --name portal --set callback_urls=https://portal.example.com/callback",
+        "keyturn issue hub-bucket --name acme-drop --set bucket=acme-exchange --set prefix=partners/acme/"
+        " --set admin_access_key_id=AKIA... --secret admin_secret_access_key=@steward",
     ),
 )
 @click.argument("kind")
@@ -30,24 +32,36 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "plain", multiple=True, metavar="K=V", help="A field; `keyturn systems hub-api/m2m` lists them."
 )
+@click.option("--secret", multiple=True, metavar="K=WAY", help=f"A secret field; WAY is {inputs.WAYS}.")
 @click.option("--owner", default="", help="Who is responsible for it (default: you).")
+@click.option("--policy", multiple=True, metavar="K=V", help="E.g. max_age_days=90.")
 @terminal.json_option
 @pass_session
 def issue_command(
-    session: Session, kind: str, name: str, plain: tuple[str, ...], owner: str, as_json: bool
+    session: Session,
+    kind: str,
+    name: str,
+    plain: tuple[str, ...],
+    secret: tuple[str, ...],
+    owner: str,
+    policy: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Issue a credential of this hub. Its value is printed this once: it cannot be read again.
 
-    KIND is api-key, m2m, oauth-app, bulk-key, bulk or events; m2m, bulk and events are OAuth clients for programs, an
-    oauth-app asks people for their consent.
+    KIND is api-key, bulk-key, webhook, hub-segment, m2m, bulk, events, oauth-app or hub-bucket; m2m, bulk and events are
+    OAuth clients for programs, an oauth-app asks people for their consent, webhook is a secret to sign events with, and
+    hub-bucket a key to a folder of a bucket of yours.
 
     The value goes to stdout, everything else to stderr, so that it can be piped to where it belongs.
     """
+    from keyturn.issued import kinds
     from keyturn.operations import issued
 
     with session.hub() as hub:
-        values = dict(inputs.split(pair, "--set") for pair in plain)
-        made = issued.issue(hub, kind, name, values, owner)
+        wanted = kinds.named(kind)
+        values = inputs.values_of(hub, wanted.system, wanted.method, plain, secret)
+        made = issued.issue(hub, kind, name, values, owner, policy=inputs.read_policy(policy))
     _hand_over(made, as_json)
 
 
@@ -186,7 +200,8 @@ def _hand_over(made: Handed, as_json: bool) -> None:
         return
     if made.client_id:
         terminal.note(f"Client id: {made.client_id}")
-    terminal.note(f"Slot {made.slot} of {made.connection.name}. This is shown once:")
+    where = f"Slot {made.slot} of {made.connection.name}" if made.slot else made.connection.name
+    terminal.note(f"{where}. This is shown once:")
     terminal.say(made.value.reveal())
     if made.run is not None and made.run.ended_at is None:
         terminal.note(f"The old one works on for its overlap: keyturn run {made.run.id}")
