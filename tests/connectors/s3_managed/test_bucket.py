@@ -193,6 +193,18 @@ def test_told_so_in_words_it_waits_for_nobodys_word(aws, hub, acme):
     assert list(records(aws, acme)) == [pair(handed)["access_key_id"]]
 
 
+def test_a_reissue_can_be_taken_back(aws, hub, acme):
+    """Until the old one is ended: it serves on, and the new one is deleted and proven dead."""
+    old, handed = pair(acme), issued.reissue(hub, "acme-drop", 0.5)
+    wait_for(lambda: next((t for t in tasks.waiting(hub) if t.kind == "handover"), None), 30)
+    wait_for(lambda: runs.get(hub, handed.run.id).state is RunState.WAITING_HUMAN)
+    runs.rollback(hub, handed.run.id)
+    done = wait_for(lambda: (r := runs.get(hub, handed.run.id)).ended_at and r, 60)
+    assert done.state is RunState.ABORTED_CLEAN
+    assert records(aws, acme) == {old["access_key_id"]: "Active"}
+    assert [t for t in tasks.waiting(hub) if t.kind == "handover"] == []
+
+
 def test_it_is_ended_and_issued_again(aws, hub, acme):
     """By a run at the store; a slot it has not. What is issued anew is another pair of the same user."""
     with pytest.raises(InvalidInput, match="no slots"):

@@ -183,6 +183,7 @@ def _hand_over(made: Handed, as_json: bool) -> None:
     if as_json:
         terminal.emit(
             {
+                "id": made.connection.id,
                 "name": made.connection.name,
                 "version": made.version_id,
                 "slot": made.slot,
