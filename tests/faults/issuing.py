@@ -157,8 +157,9 @@ class Issuer(Driver):
                     self._remember(looked_away=True)  # nobody writes the value down
                     self.bench.clock.leap(self.bench.client, 1.1 * REVEAL_S)
                     continue
+                value = self._by_link(name) if self._is_told else handed.value.reveal()
                 self._remember(second_at=self.bench.clock.now())
-                self._give(self._by_link(name) if self._is_told else handed.value.reveal())
+                self._give(value)
                 return ""
             except NotDone as error:
                 made = run_operations.get(self.hub, str(error.facts["run"]))

@@ -22,7 +22,7 @@ from keyturn.model.secret import Secret
 from keyturn.operations import issued as issued_operations
 from keyturn.operations.connections import find
 from keyturn.operations.issued import Issued
-from keyturn.storage import bulk, connections, journal, register, runs, sealed, versions
+from keyturn.storage import bulk, connections, journal, people, register, runs, sealed, versions
 from keyturn.storage.database import Tx
 from keyturn.storage.issued import ACCEPTED, IssuedSecret
 from keyturn.storage.register import Holder, Pickup, Seen
@@ -128,14 +128,15 @@ def where_used(hub: Keyturn, name: str, now: float | None = None) -> Whereabouts
     found, now = issued_operations.get(hub, _ours(hub, name).id), now or time.time()
     ids = [s.version_id for s in found.secrets]
 
-    def look(tx: Tx) -> tuple[list[Holder], list[Seen], list[str]]:
+    def look(tx: Tx) -> tuple[list[Holder], list[Seen], list[str], frozenset[str]]:
         return (
             register.holders(tx, found.connection.id),
             register.callers(tx, ids, now - SEEN_S),
             [load.id for load in bulk.of_versions(tx, ids)],
+            _gone(tx),
         )
 
-    held, callers, loads = hub.store.read(look)
+    held, callers, loads, gone = hub.store.read(look)
     return Whereabouts(
         found.connection,
         found.kind,
@@ -143,12 +144,17 @@ def where_used(hub: Keyturn, name: str, now: float | None = None) -> Whereabouts
         tuple(held),
         tuple(callers),
         tuple(loads),
-        _findings(found, now),
+        _findings(found, now, gone),
     )
 
 
-def _findings(found: Issued, now: float) -> tuple[str, ...]:
-    """What is odd about a credential: old, unused, without anybody to tell, or used after its end."""
+def _gone(tx: Tx) -> frozenset[str]:
+    """The logins of people whose accounts are switched off."""
+    return frozenset(each.login for each in people.every(tx, "person") if each.disabled_at is not None)
+
+
+def _findings(found: Issued, now: float, gone: frozenset[str]) -> tuple[str, ...]:
+    """What is odd about a credential: old, unused, without anybody to tell or to answer for it."""
     said, connection, known = [], found.connection, found.secrets
     counts_uses = kinds.named(found.kind).is_ours_to_check
     live = [s for s in known if s.state in ACCEPTED and (s.ends_at is None or now < s.ends_at)]
@@ -169,13 +175,17 @@ def _findings(found: Issued, now: float) -> tuple[str, ...]:
         said.append("both slots are in use")
     if live and not connection.settings.get("contact"):
         said.append("nobody to tell: it has no contact")
+    if live and connection.owner in gone:
+        said.append(f"its owner {connection.owner} has left: name another one")
     return tuple(said)
 
 
 def findings(hub: Keyturn, now: float | None = None) -> dict[str, tuple[str, ...]]:
     """What is odd, by name; credentials without findings are left out."""
+    gone = hub.store.read(_gone)
     found = {
-        each.connection.name: _findings(each, now or time.time()) for each in issued_operations.every(hub)
+        each.connection.name: _findings(each, now or time.time(), gone)
+        for each in issued_operations.every(hub)
     }
     return {name: said for name, said in found.items() if said}
 

@@ -134,7 +134,7 @@ def _page(each: Issued) -> dict[str, Any]:
     metavar="LENGTH",
     default="24h",
     show_default=True,
-    help="How long both work at least.",
+    help="How long both work at least; 0s: until the new one is first used.",
 )
 @click.option(
     "--force", is_flag=True, help="End the old one after the overlap even if the new one was never used."
@@ -142,7 +142,7 @@ def _page(each: Issued) -> dict[str, Any]:
 @click.option(
     "--recreate", is_flag=True, help="Make an OAuth client anew: another id and secret, with a gap."
 )
-@click.option("--yes", is_flag=True, help="Do not ask before --recreate.")
+@click.option("--yes", is_flag=True, help="Do not ask before --recreate, or with no overlap.")
 @click.option("--reason", default="", help="Why, for the audit trail.")
 @terminal.json_option
 @pass_session
@@ -165,6 +165,7 @@ def reissue_command(
 
     with session.hub() as hub:
         found = inputs.connection(hub, name).name
+        _name_users(hub, found)
         if recreate:
             for warning in issued.recreate_plan(hub, found).warnings:
                 terminal.note(warning)
@@ -174,8 +175,20 @@ def reissue_command(
             if made.run is not None:
                 follow.follow(hub, [made.run.id], as_json=True, timeout_s=60)
         else:
+            if not overlap:
+                terminal.confirm(
+                    [found], f"Ending the old one of {found} at the first use of the new", yes=yes
+                )
             made = issued.reissue(hub, found, overlap, force=force, reason=reason)
     _hand_over(made, as_json)
+
+
+def _name_users(hub: Keyturn, name: str, slot: str | None = None) -> None:
+    """Who is hit by what comes next, before it does."""
+    from keyturn.operations import register
+
+    for each in register.affected(hub, name, slot):
+        terminal.note(f"Used by {each}")
 
 
 def _hand_over(made: Handed, as_json: bool) -> None:
@@ -226,6 +239,7 @@ def revoke_issued_command(
 
     with session.hub() as hub:
         found = issued.get(hub, inputs.connection(hub, name).name)
+        _name_users(hub, found.connection.name, slot.upper() if slot else None)
         terminal.confirm([found.connection.name], f"Ending {slot or 'every slot'} of {name}", yes=yes)
         hub.engine.start()
         run = issued.revoke(hub, found.connection.name, slot.upper() if slot else None, reason=reason)
