@@ -14,7 +14,6 @@ import pytest
 from keyturn.bootstrap import Keyturn, open_hub
 from keyturn.contract.capabilities import Setter
 from keyturn.contract.values import Access
-from keyturn.issued import kinds
 from keyturn.issued.kinds import Kind
 from keyturn.keymaking import passwords
 from keyturn.model.credential import Connection, Provenance, Ref, State, Version
@@ -27,6 +26,7 @@ from keyturn.testing import FACTS, Fact, RowUnderTest
 from keyturn.vault.secrets import version_row
 from tests import stores
 from tests.compliance.case import NETWORK
+from tests.compliance.kinds import OURS, needed
 
 NOT_HERE = (  # there is no network between the hub and its own book; what can go wrong is a commit: tests/faults/issuing.py
     "lie: ",
@@ -37,13 +37,6 @@ NOT_HERE = (  # there is no network between the hub and its own book; what can g
     "revoke: lost answer",
     "set: makes without network",  # its value is sealed for ten minutes before anybody sees it: a commit of its own
 )
-VALUES = {
-    "scopes": "read",
-    "callback_urls": "https://portal.example.com/back",
-    "contact": "ops@example.com",
-    "workspace": "acme",
-}
-OURS = [kind for kind in kinds.KINDS if kind.is_ours_to_check]
 _NUMBERS = count(1)
 
 
@@ -125,9 +118,7 @@ def row_of(hub: Keyturn, kind: Kind) -> RowUnderTest:
 
 
 def _issue(hub: Keyturn, kind: Kind) -> issued.Handed:
-    fields = hub.catalog.method(kind.system, kind.method).fields
-    needed = {f.name: VALUES[f.name] for f in fields if f.required and f.default is None}
-    return issued.issue(hub, kind.name, f"{kind.name} {next(_NUMBERS)}", needed)
+    return issued.issue(hub, kind.name, f"{kind.name} {next(_NUMBERS)}", needed(hub, kind))
 
 
 def _material(hub: Keyturn, handed: issued.Handed) -> Material:
