@@ -16,24 +16,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from demo import page
-from demo.consumers import Caller, Consumer
+from demo import given, page
+from demo.callers import Caller
+from demo.consumers import Consumer
+from demo.given import Given
 from demo.person import Person
 from demo.row import Row
 from demo.rows import rows
 from keyturn.bootstrap import Keyturn, open_hub
+from keyturn.operations import people, rights
 from keyturn.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".demo"
 BIN = ROOT / ".venv" / "bin"
-ISSUED = {  # what the hub hands out itself, by kind
-    "loader key": "api-key",
-    "nightly loads key": "bulk-key",
-    "partner system": "m2m",
-    "nightly loads": "bulk",
-    "shop events": "events",
-}
+OVERLAP = "3s"
 
 
 def main() -> int:
@@ -42,6 +39,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--no-serve", action="store_true", help="end when the table is printed")
     parser.add_argument("--report", type=Path, help="write the result as JSON")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[""],
+        metavar="WORD",
+        help="only rows with one of these in name or system",
+    )
     parser.add_argument("--port", type=int, default=8425, help="where the hub listens afterwards")
     options = parser.parse_args()
     began = time.monotonic()
@@ -56,36 +60,43 @@ def main() -> int:
         serve = _serve(stack, environment, port)
         hub = open_hub(Settings.read(environment))
         stack.callback(hub.close)
-        every = rows(world, f"http://127.0.0.1:{port}/oauth/callback")
+        here = f"http://127.0.0.1:{port}"
+        every = [
+            row for row in rows(world, f"{here}/oauth/callback") if _has(options.only, row.name, row.system)
+        ]
+        ours = [each for each in given.every(world) if _has(options.only, each.name, each.kind)]
         systems = {row.name: row.system for row in every}
         person = Person(BIN / "keyturn", environment, world["parts"], systems)
         person.start()
         stack.callback(person.stop)
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda row: _connect(row, environment), every))
         callers: dict[str, Caller] = {}
-        for name, kind in ISSUED.items():
-            handed = json.loads(_keyturn(["issue", kind, "--name", name, "--json"], environment))
-            _say("issue", f"{kind}  {name}")
-            here = f"http://127.0.0.1:{port}"
-            callers[name] = Caller(here, handed["value"], handed.get("client_id") or "")
+        with ThreadPoolExecutor(4) as pool:
+            handed = pool.map(lambda each: (each, _issue(each, environment)), ours)
+            list(pool.map(lambda row: _connect(row, environment), every))
+            for each, values in handed:
+                callers[each.name] = each.caller(here, values)
+                person.handovers[each.name] = (each.holder, callers[each.name])
         consumers: dict[str, Consumer | Caller] = {
             row.name: Consumer(hub, row.name, row.every_s) for row in every
         }
         consumers |= callers
-        for consumer in consumers.values():
-            consumer.start()
+        for name, consumer in consumers.items():
+            if name != given.PORTAL:
+                consumer.start()
         time.sleep(1.5)
         names = [row.name for row in every]
-        _say("rotate", "keyturn rotate " + " ".join(f'"{name}"' for name in names))
-        subprocess.run(
-            [BIN / "keyturn", "rotate", *names, "--yes", "--reason", "demo"], env=environment, check=False
-        )
-        for name, caller in callers.items():
-            _say("reissue", f'keyturn reissue "{name}" --overlap 3s')
-            handed = json.loads(_keyturn(["reissue", name, "--overlap", "3s", "--json"], environment))
-            time.sleep(0.5)  # the hand-over takes its time; both work meanwhile
-            caller.key = handed["value"]
+        if names:
+            _say("rotate", "keyturn rotate " + " ".join(f'"{name}"' for name in names))
+            subprocess.run(
+                [BIN / "keyturn", "rotate", *names, "--yes", "--reason", "demo"], env=environment, check=False
+            )
+        if given.PORTAL in callers:
+            # Only now: with a first account, so many rotations at once would wait for a second person.
+            _say("allow", f"somebody lets {given.PORTAL} act for them")
+            given.allow(here, _setup_link().partition("#")[2], callers[given.PORTAL])
+            callers[given.PORTAL].start()
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda each: _reissue(each, environment, callers[each.name]), ours))
         names += callers
         _wait_for(hub, names, 90.0)
         time.sleep(0.5)
@@ -97,10 +108,9 @@ def main() -> int:
         report["seconds"] = round(time.monotonic() - began, 1)
         for trouble in person.trouble:
             print("the scripted person had trouble:", trouble)
-        journals = {
-            name: json.loads(_keyturn(["history", name, "--json"], environment))["journal"]
-            for name in consumers
-        }
+        with ThreadPoolExecutor(2) as pool:
+            told = pool.map(lambda name: _keyturn(["history", name, "--json"], environment), consumers)
+            journals = {name: json.loads(said)["journal"] for name, said in zip(consumers, told, strict=True)}
         page.write(HOME / "report.html", report, journals)
         if options.report:
             options.report.write_text(json.dumps(report, indent=1))
@@ -112,7 +122,7 @@ def main() -> int:
         )
         if not options.no_serve and good:
             print(f"\nThe hub keeps running at http://127.0.0.1:{port}/ (Ctrl-C ends it and the lab).")
-            print(f"Make yourself its administrator, then click: {_setup_link()}")
+            print(f"Choose a password as its administrator, then click: {_invitation(hub)}")
             print(f"Click through what happened: {(HOME / 'report.html').as_uri()}")
             print("Use it: . .demo/env.sh; .venv/bin/keyturn list")
             try:
@@ -209,6 +219,37 @@ def _connect(row: Row, environment: Mapping[str, str]) -> None:
         print(f"  {row.name} was not authorized in time")
 
 
+def _has(words: list[str], *texts: str) -> bool:
+    return any(word in text for word in words for text in texts)
+
+
+def _issue(each: Given, environment: Mapping[str, str]) -> dict[str, str]:
+    arguments = ["issue", each.kind, "--name", each.name]
+    for option, pairs in (("--set", each.settings), ("--policy", each.policy)):
+        arguments += [word for name, value in pairs.items() for word in (option, f"{name}={value}")]
+    for name in each.secrets:
+        arguments += ["--secret", f"{name}=env:SECRET_{name}"]
+    extra = {f"SECRET_{name}": value for name, value in each.secrets.items()}
+    said = json.loads(_keyturn([*arguments, "--json"], {**environment, **extra}))
+    _say("issue", f"{each.kind}  {each.name}")
+    return each.values(said)
+
+
+def _reissue(each: Given, environment: Mapping[str, str], caller: Caller) -> None:
+    """A second one beside the first; unless another party gets it through a link, it is put in place from here."""
+    _say("reissue", f'keyturn reissue "{each.name}" --overlap {OVERLAP}')
+    said = json.loads(_keyturn(["reissue", each.name, "--overlap", OVERLAP, "--json"], environment))
+    if not each.holder:
+        time.sleep(0.5)  # the hand-over takes its time; both work meanwhile
+        caller.take(each.values(said))
+
+
+def _invitation(hub: Keyturn) -> str:
+    """A one-time link by which whoever looks at the demo becomes an administrator of its hub."""
+    invited = people.invite(hub, rights.local("demo"), "you", "You", [(rights.Role.ADMIN.value, "")])
+    return f"{hub.settings.public_url}/join#{invited.code.reveal()}"
+
+
 def _wait_for(hub: Keyturn, names: list[str], timeout_s: float) -> None:
     """Until no run of these has anything left to do by itself."""
     from keyturn.model.run import TERMINAL
@@ -229,8 +270,10 @@ def _report(
     latest: dict[str, dict[str, Any]] = {}
     for run in reversed(json.loads(_keyturn(["runs", "--limit", "1000", "--json"], environment))):
         latest[run["connection"]] = run
-    for name in names:
-        shown = json.loads(_keyturn(["show", name, "--json"], environment))
+    with ThreadPoolExecutor(2) as pool:
+        told = list(pool.map(lambda name: _keyturn(["show", name, "--json"], environment), names))
+    for name, said in zip(names, told, strict=True):
+        shown = json.loads(said)
         last = latest.get(name, {})
         seen = consumers[name].seen
         found.append(
@@ -273,12 +316,12 @@ _STATES = {"complete_with_debt": "complete*"}
 
 def _print(report: Mapping[str, Any], world: Mapping[str, Any]) -> None:
     print()
-    head = f"{'row':<25} {'connection':<25} {'by':<3} {'state':<10} {'gap':<4} {'logins':>7} {'refused':>8} {'proof':<6} {'time':>7}"
+    head = f"{'row':<26} {'connection':<25} {'by':<3} {'state':<10} {'gap':<4} {'logins':>7} {'refused':>8} {'proof':<6} {'time':>7}"
     print(head)
     print("-" * len(head))
     for row in report["rows"]:
         print(
-            f"{row['system'] + '/' + row['method']:<25} {row['name']:<25} {row['strategy']:<3} {_STATES.get(row['state'], row['state']):<10}"
+            f"{row['system'] + '/' + row['method']:<26} {row['name']:<25} {row['strategy']:<3} {_STATES.get(row['state'], row['state']):<10}"
             f" {row['gap_class']:<4} {row['consumer_logins']:>7} {row['consumer_failures']:>8} {row['proof']:<6}"
             f" {row['seconds']:>6.1f}s"
             + (f"  {row['waiting_for']}" if not row["state"].startswith("complete") else "")
@@ -330,7 +373,7 @@ def _free_port() -> int:
 
 
 def _say(what: str, words: str) -> None:
-    print(f"{what:>10}  {words}", flush=True)
+    print(f"{what:>10}  {words}\n", end="", flush=True)  # one write: several threads say something
 
 
 if __name__ == "__main__":

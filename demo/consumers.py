@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from dataclasses import dataclass, field
 
 from keyturn.bootstrap import Keyturn
@@ -101,53 +96,3 @@ class Consumer:
         except KeyturnError:
             return Verdict.UNKNOWN, ""
         return found.verdict, found.code
-
-
-class Caller:
-    """Somebody outside who calls the hub with an issued key, and changes to the next one when it is handed over.
-
-    With a `client_id` the key is a client's secret: each call then gets itself a token first.
-    """
-
-    def __init__(self, hub: str, key: str, client_id: str = "", every_s: float = 0.1) -> None:
-        self.seen = Seen()
-        self.key = key
-        self._hub, self._client_id, self._every_s = hub, client_id, every_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="caller", daemon=True)
-
-    def start(self) -> None:
-        """Starts calling."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stops; `seen` is final afterwards."""
-        self._stop.set()
-        self._thread.join(timeout=30)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
-            try:
-                self._call()
-                self.seen.logins += 1
-            except urllib.error.HTTPError as error:
-                if error.code in {400, 401}:
-                    self.seen.refused += 1
-                    self.seen.codes.append(str(error.code))
-            except OSError:
-                continue
-
-    def _call(self) -> None:
-        headers = {"AccessKey": self.key}
-        if self._client_id:
-            form = urllib.parse.urlencode({"grant_type": "client_credentials"}).encode()
-            basic = base64.b64encode(f"{self._client_id}:{self.key}".encode()).decode()
-            asked = urllib.request.Request(
-                f"{self._hub}/oauth/token", form, {"Authorization": f"Basic {basic}"}
-            )
-            with urllib.request.urlopen(asked, timeout=5) as answer:
-                headers = {"Authorization": f"Bearer {json.load(answer)['access_token']}"}
-        with urllib.request.urlopen(
-            urllib.request.Request(f"{self._hub}/api/v1/whoami", headers=headers), timeout=5
-        ):
-            pass

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from demo import rows
+from demo import given, rows
+from demo.callers import Caller
 
 _HANDS = 3  # two colleagues help
 
@@ -33,6 +34,7 @@ class Person:
         self.answered: list[str] = []
         self.trouble: list[str] = []
         self._in_hand: set[str] = set()
+        self.handovers: dict[str, tuple[str, Caller]] = {}  # by connection: who gets it, and their program
 
     def start(self) -> None:
         """Starts looking for tasks."""
@@ -62,6 +64,14 @@ class Person:
             self._in_hand.discard(task["id"])
 
     def _do(self, task: Mapping[str, Any]) -> None:
+        if task["kind"] == "handover":
+            holder, caller = self.handovers[task["connection"]]
+            said = self._run_cli(
+                ["handover", task["connection"], "--to", holder, "--json"], self._environment
+            )
+            given.follow(json.loads(said)["url"], caller)  # their word answers the task
+            self.answered.append(task["title"])
+            return
         answer = rows.act(self._parts, self._systems[task["connection"]], task)
         arguments = ["task", task["id"], "--claim"]
         environment = dict(self._environment)

@@ -6,7 +6,8 @@ from tests.issued.conftest import wait_for
 from keyturn.api.door import Attempts
 from keyturn.issued.book import IssuedBook
 from keyturn.keymaking import passwords
-from keyturn.operations import issued
+from keyturn.operations import connections, issued
+from keyturn.storage import journal
 
 
 def is_problem(answer, status, code):
@@ -69,11 +70,21 @@ def test_two_ways_at_once_is_a_bad_request(client, key):
     is_problem(client.get("/api/v1/whoami", headers=headers), 400, "cred.twice")
 
 
-def test_a_key_in_the_url_is_refused(client, key):
-    """Even when the header is right: it has been shown to every proxy."""
+def test_a_key_in_the_url_is_refused_and_reported(client, key, hub):
+    """Even when the header is right: it has been shown to every proxy. Its journal says so, without the value."""
     headers = key()
     answer = client.get(f"/api/v1/whoami?access_key={headers['AccessKey']}", headers=headers)
     assert headers["AccessKey"] not in is_problem(answer, 400, "cred.in_url").text
+    connection = connections.every(hub)[0]
+    told = wait_for(
+        lambda: [
+            line
+            for line in hub.store.read(lambda tx: journal.of_connection(tx, connection.id))
+            if line.facts.get("what") == "refused_secret"
+        ]
+    )
+    assert [(line.facts["why"], line.facts["from"]) for line in told] == [("in_url", "testclient")]
+    assert headers["AccessKey"] not in repr(told)
 
 
 def test_a_scope_too_few_is_403(client, key):

@@ -15,18 +15,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastapi.testclient import TestClient
+
+from keyturn.api.app import create_app
 from keyturn.bootstrap import Keyturn, open_hub
 from keyturn.catalog import Catalog
 from keyturn.errors import KeyturnError
+from keyturn.issued.kinds import Kind
 from keyturn.model.credential import ConnectionState
 from keyturn.model.plan import Goal
 from keyturn.model.run import TERMINAL, RunState, TaskState
-from keyturn.operations import audit, connections, issued, leases, runs, tasks
+from keyturn.operations import audit, connections, issued, leases, register, runs, tasks
+from keyturn.operations.issued import Handed
 from keyturn.settings import Settings
 from keyturn.transport import sql
 from keyturn_lab.parts.child import PartMissing
 from tests.canary.secrets import Named, of_hub, of_key, of_lab
 from tests.compliance.case import Case
+from tests.compliance.kinds import OURS, needed
 from tests.compliance.lab import Lab
 from tests.compliance.rows import ROWS
 from tests.faults import world
@@ -144,9 +150,10 @@ def _live(told: Told, hub: Keyturn, name: str, case: Case) -> None:
         connections.test(hub, label)
         with contextlib.suppress(KeyturnError):
             connections.discover(hub, label)
-        held = leases.take(hub, label, "canary", ttl_s=60)
-        leases.environment(hub, held)
-        leases.give_back(hub, held.lease_id)
+        if hub.catalog.method(case.system, case.method).direction == "outbound":
+            held = leases.take(hub, label, "canary", ttl_s=60)
+            leases.environment(hub, held)
+            leases.give_back(hub, held.lease_id)
         with contextlib.ExitStack() as stack:
             stack.enter_context(case.throttled())
             done = _run(hub, case, label, Goal.ROTATE, give_up=6.0)
@@ -218,15 +225,42 @@ def _in_postgresql(told: Told, lab: Lab, cases: dict[str, Case]) -> None:
 
 
 def _issue(told: Told, hub: Keyturn) -> None:
-    """A key of the hub's own and its successor: shown once to whoever asked, and nowhere else."""
-    try:
-        first = issued.issue(
-            hub, "api-key", "canary api key", {"scopes": "read", "contact": "ops@example.com"}
+    """Each kind of the hub's own, and its successor: seen by whoever asked or by whoever opened their link, and shown to
+    the wrong doors; nowhere else."""
+    for kind in OURS:
+        try:
+            for made in _handed(told, hub, kind):
+                told.secrets.append((f"an issued {kind.name}", made.value.reveal()))
+                _misuse(hub, kind.name, made.value.reveal(), made.client_id)
+        except Exception as error:
+            told.trouble.append(f"{kind.name}: {type(error).__name__}: {error}")
+
+
+def _handed(told: Told, hub: Keyturn, kind: Kind) -> Iterator[Handed]:
+    name = f"canary {kind.name}"
+    yield issued.issue(hub, kind.name, name, needed(hub, kind))
+    yield issued.recreate(hub, name) if kind.name == "m2m" else issued.reissue(hub, name, 0.1, force=True)
+    link = register.link(hub, name, "their team")
+    told.secrets.append(("a one-time link", link.code.reveal()))
+    register.open_link(hub, link.code.reveal())
+    register.acknowledge(hub, link.code.reveal())
+
+
+def _misuse(hub: Keyturn, kind: str, value: str, client_id: str) -> None:
+    """Shown where it does not belong, or with a typing error, or inside what is sent."""
+    with TestClient(create_app(hub), raise_server_exceptions=False) as client:
+        for shown in (value, f"{value[:-1]}x", f"{value} {value}"):
+            client.get("/api/v1/whoami", headers={"AccessKey": shown})
+        headers = {"Authorization": f"Bearer {value}", "User-Agent": f"program/1 {value}"}
+        client.post("/api/v1/events", json={"id": "1", "type": "x", "data": value}, headers=headers)
+        client.post(
+            "/api/v1/bulk/customers",
+            content=f"id\n{value}\n",
+            headers={**headers, "Content-Type": "text/csv"},
         )
-        second = issued.reissue(hub, "canary api key", 1.0, force=True)
-        told.secrets += (("an issued key", each.value.reveal()) for each in (first, second))
-    except Exception as error:
-        told.trouble.append(f"hub-api: {type(error).__name__}: {error}")
+        form = {"grant_type": "client_credentials", "client_id": client_id or kind, "client_secret": value}
+        client.post("/oauth/token", data=form)
+        client.post("/oauth/revoke", data={"token": value, **form})
 
 
 def _command_line(told: Told, lab: Lab, folder: Path, cases: dict[str, Case], *, brief: bool) -> None:

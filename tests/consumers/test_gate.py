@@ -15,6 +15,7 @@ from keyturn.contract.values import Remote
 from keyturn.errors import Conflict, InvalidInput, KeyturnError, VendorUnavailable
 from keyturn.model.credential import ConnectionState, Ref, State
 from keyturn.model.ids import LeaseId
+from keyturn.model.plan import Kind
 from keyturn.model.policy import Policy
 from keyturn.operations import connections, leases
 from keyturn.storage import connections as rows
@@ -46,12 +47,15 @@ def hub(client, tmp_path):
 class Look:
     """What the gate needs of a run, with a clock that the test sets and a vendor that answers what the test says."""
 
-    def __init__(self, hub, *, now, last_used=None, fails=False, policy=None):
+    def __init__(self, hub, *, now, last_used=None, fails=False, policy=None, overlap_s=None):
         self.connection = connections.find(hub, NAME)
         row = hub.catalog.row_of(self.connection)
         self.card, self.can = row.card, Capabilities(row.can.verifier, lister=self)
         self.policy = Policy.read({"drain_min_s": 2.0} if policy is None else policy)
         self.hub = SimpleNamespace(store=hub.store, patience=1.0, clock=lambda: now)
+        asked = {} if overlap_s is None else {"overlap_s": overlap_s}
+        drain = SimpleNamespace(kind=Kind.DRAIN, params=asked)
+        self.run = SimpleNamespace(plan=SimpleNamespace(steps=(drain,)))
         self._last_used, self._fails = last_used, fails
 
     def access(self):
@@ -95,6 +99,15 @@ def test_the_least_time_counts_from_the_switch(hub, since, policy, open_):
     if closed:
         assert closed.until > NOW
         assert "pick up the new one" in closed.why
+
+
+def test_a_run_that_was_started_with_an_overlap_of_its_own_keeps_it(hub):
+    """A reissue says how long both work; its run does not go by the policy."""
+    version = draining(hub, NOW - 3)
+    closed = why_closed(Look(hub, now=NOW, overlap_s=5.0), version)
+    assert closed is not None
+    assert closed.until == NOW + 2
+    assert why_closed(Look(hub, now=NOW, policy={"drain_min_s": 60}, overlap_s=2.0), version) is None
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,17 @@ def test_export(client, key):
     is_problem(client.get("/api/v1/datasets/none/export", headers=headers), 404, "not_found")
 
 
+def test_a_record_with_a_credential_of_ours_is_left_out(client, key):
+    """It would lie in clear in the dataset, and with every reader; the reason does not repeat it."""
+    headers = key()
+    rows = f"id,note\n1,fine\n2,{headers['AccessKey']}\n3,ktnk_ is only a prefix\n"
+    page = settled(client, headers, send(client, headers, "people", rows).json()["id"])
+    assert (page["accepted"], page["rejected"]) == (2, 1)
+    said = client.get(f"/api/v1/bulk/loads/{page['id']}/rejected", headers=headers)
+    assert [each["why"] for each in said.json()["items"]] == ["holds a credential of this hub"]
+    assert headers["AccessKey"] not in said.text
+
+
 def test_scopes_are_apart(client, key):
     """A key that loads cannot read, and one that reads cannot load; without one nothing goes."""
     bulk, read = key("bulk", "loader"), key("read", "reader")

@@ -28,6 +28,10 @@ class Subject:
     goal: Goal = Goal.ROTATE
     options: Mapping[str, Any] = field(default_factory=dict)
     by_person: bool = False  # a person makes the calls at the vendor
+    kind: str = ""  # S8: what the hub issues
+    faults: frozenset[str] = (
+        frozenset()
+    )  # none but these, where another subject has the same steps; empty: all
 
     @property
     def sends_people(self) -> bool:
@@ -45,6 +49,9 @@ class Subject:
         return self.strategy == "S8"
 
 
+_ANEW = frozenset({"none", "store_refuses.book", "store_refuses.book_lands"})
+_BY_LINK = frozenset({"none", "never_used", "old_used"})
+_BUCKET = frozenset({"none", "answer_lost.stage", "answer_lost.end", "cap_reached.for_good", "not_told"})
 _GRANT: Mapping[str, Any] = {"leeway_s": LEEWAY_S, "access_ttl_s": 30 * 86400.0}
 SUBJECTS: tuple[Subject, ...] = (
     Subject("two_slots", "two_slots", "S1", "set", "clear"),
@@ -58,7 +65,10 @@ SUBJECTS: tuple[Subject, ...] = (
     Subject("supplied", "supplied", "S6", "issue", "delete", by_person=True),
     Subject("grant", "grant", "S7", "exchange", "revoke", options=_GRANT),
     Subject("grant", "grant", "S7", "refresh", goal=Goal.REFRESH, options=_GRANT),
-    Subject("issued", "access_key", "S8", "set"),
+    Subject("issued", "access_key", "S8", "set", kind="api-key"),
+    Subject("recreated", "m2m", "S8", "set", kind="m2m", faults=_ANEW),
+    Subject("segment", "access_key", "S8", "set", kind="hub-segment", faults=_BY_LINK),
+    Subject("bucket", "bucket", "S2", "issue", "delete", faults=_BUCKET),
     Subject("two_slots", "two_slots", "S1", "set", "clear", goal=Goal.CONTAIN),
     Subject("many_ids", "many_ids", "S2", "issue", "delete", goal=Goal.CONTAIN),
     Subject("grant", "grant", "S7", "exchange", "revoke", goal=Goal.CONTAIN, options=_GRANT),
@@ -174,10 +184,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault("wrong_paste", "", "person", what="the person pastes something else first"),
     Fault("denied", "", "person", what="the person refuses consent first"),
     Fault("fewer_rights", "", "person", what="the person consents to fewer rights first"),
+    Fault("not_told", "", "person", what="nobody tells the other party, nor says that they did"),
 )
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 
 _PERSONS = {
+    "bucket": frozenset({"not_told"}),
     "supplied": frozenset({"wrong_paste"}),
     "grant": frozenset({"denied", "fewer_rights"}),
     "regenerate": frozenset({"siblings.after"}),
@@ -189,6 +201,8 @@ _PERSONS = {
 def applies(subject: Subject, fault: Fault) -> bool:
     """Whether the fault can happen to the subject at all."""
     name, goal, kind = subject.name, subject.goal, fault.kind
+    if subject.faults and fault.name not in subject.faults:
+        return False
     if subject.is_issued or fault.where == "book":
         return subject.is_issued and fault.where in {"book", "*"} and not kind
     if fault.where == "person":
@@ -210,7 +224,7 @@ def applies(subject: Subject, fault: Fault) -> bool:
     if kind == "value_refused":
         return subject.stage == "set"
     if kind == "cap_reached":
-        return name in {"two_slots", "named_slots", "many_ids"}
+        return name in {"two_slots", "named_slots", "many_ids", "bucket"}
     if kind == "second_change_in_grace":
         return subject.stage in {"set", "regenerate"} and not subject.by_person
     if kind == "wrong_identity" and fault.where == "stage":
@@ -318,8 +332,9 @@ ENDINGS: tuple[Ending, ...] = (
         {_CD},
         "the vendor ended what nobody asked it to end: another was made, the rest is owed",
     ),
+    _may("bucket", "not_told", {_CD}, "that the other party was not told in time is owed"),
     _may(
-        "two_slots many_ids named_slots",
+        "two_slots many_ids named_slots bucket",
         "cap_reached.for_good",
         {_B},
         "no free place: blocked, and the strangers' ids are named",

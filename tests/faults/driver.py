@@ -73,10 +73,11 @@ class Driver:
             made = runs.get(self.hub, run_id)
             if made.state in TERMINAL:
                 return ""
-            if made.state in {RunState.WAITING_HUMAN, RunState.LOST} and self._people(made):
+            nobody = self.case.fault.name == "not_told"
+            if made.state in {RunState.WAITING_HUMAN, RunState.LOST} and not nobody and self._people(made):
                 continue
             wait = made.due_at - self.bench.clock.now()
-            if made.state is RunState.WAITING_HUMAN and self.answered >= PATIENCE:
+            if made.state is RunState.WAITING_HUMAN and (nobody or self.answered >= PATIENCE):
                 wait = max(
                     wait, 5 * 86400.0
                 )  # the run looks every few seconds at what a person may have ended
@@ -169,6 +170,8 @@ class Driver:
                 self._remember(tries=1)
                 more = {"deny": True} if fault == "denied" else {"rights": ["read"]}
             tasks.submit(self.hub, task.id, {"callback_url": shapes.person_consents(url, **more)})
+        elif task.kind == "handover":
+            tasks.submit(self.hub, task.id, {})
         elif task.kind == "delete":
             text = " ".join(str(i["text"]) for i in task.instructions)
             which = text.split("Delete the key ")[1].split(" of ")[0]
@@ -190,7 +193,7 @@ class Driver:
 
     def _from_a_note(self, name: str) -> dict[str, str]:
         method = self.case.subject.method
-        if method == "many_ids":
+        if method in {"many_ids", "bucket"}:
             return {"key_id": f"{name}.77", "secret": "ktlab-an-old-note"}
         return {"slot": {"two_slots": "a"}.get(method, "k1"), "secret": "ktlab-an-old-note"}
 
@@ -199,7 +202,7 @@ class Driver:
         method = self.case.subject.method
         if method == "grant":
             raise AssertionError("a grant is asked for in the browser")
-        if method == "many_ids":
+        if method in {"many_ids", "bucket"}:
             made = client.call("issue", principal=name, by="person", label="by hand")
             return {"key_id": made["id"], "secret": made["value"]}
         slot = {"two_slots": "a", "named_slots": "k1", "regenerate": "key"}.get(method, "password")

@@ -353,6 +353,7 @@ def _edits(line: Line) -> Iterable[Line]:
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "grant": ("grant_id", "access_token", "refresh_token"),
     "many_ids": ("key_id", "secret"),
+    "bucket": ("key_id", "secret"),
     "supplied": ("key_id", "secret"),
     "by_hand": ("key_id", "secret"),
 }

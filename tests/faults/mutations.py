@@ -20,9 +20,9 @@ from keyturn.model.credential import State
 from keyturn.model.plan import Goal, Kind
 from keyturn.model.run import LineKind
 from keyturn.model.secret import Material
-from keyturn.operations import leases
+from keyturn.operations import issued, leases
 from keyturn.planner import plans, shapes
-from keyturn.storage import journal, principals
+from keyturn.storage import journal, principals, sealed
 from keyturn.storage import versions as version_rows
 from keyturn.storage.issued import SecretState
 from keyturn.vault.secrets import Secrets
@@ -267,6 +267,21 @@ def _value_beside_its_digest() -> None:
     Own.make = keep  # type: ignore[method-assign]
 
 
+def _the_gap_is_not_named() -> None:
+    whole = issued._anew
+    issued._anew = lambda plan, client_id: replace(whole(plan, client_id), gap_class=plan.gap_class)
+
+
+def _an_opened_link_keeps_its_value() -> None:
+    destroy = sealed.destroy
+
+    def forget(tx: Any, row: str) -> None:
+        if not row.startswith("pickup:"):
+            destroy(tx, row)
+
+    sealed.destroy = forget
+
+
 def _spool_is_not_read() -> None:
     Sweep.import_spool = lambda self: 0  # type: ignore[method-assign]
 
@@ -353,6 +368,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation("I9", "a value in a journal line", _secret_in_a_journal_line, ("many_ids/rotate/none",)),
     Mutation("I9", "a value on standard output", _secret_on_standard_output, ("two_slots/rotate/none",)),
     Mutation("I9", "a value beside its digest", _value_beside_its_digest, ("issued/rotate/none",)),
+    Mutation(
+        "I9", "an opened link keeps its value", _an_opened_link_keeps_its_value, ("segment/rotate/none",)
+    ),
+    Mutation("I6", "a gap that the plan does not name", _the_gap_is_not_named, ("recreated/rotate/none",)),
     Mutation("I10", "facts are not hashed", _facts_are_not_hashed, ("two_slots/rotate/none",)),
     Mutation(
         "I11", "a part is not sealed", _a_part_is_not_sealed, ("grant/rotate/none", "many_ids/rotate/none")

@@ -55,6 +55,7 @@ _PUBLIC = frozenset({"key_id", "grant_id", "slot", "user"})
 SHAPES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "two_slots": ("two_slots", {}),
     "many_ids": ("many_ids", {"cap": CAP}),
+    "bucket": ("many_ids", {"cap": 2, "strangers": 0}),
     "named_slots": ("named_slots", {}),
     "one_slot": ("one_slot", {}),
     "one_slot_self": (
@@ -85,6 +86,9 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
         ),
         "many_ids": Capabilities(
             Login(), lister=keys, issuer=keys, disabler=keys, revoker=keys, dropper=Principal()
+        ),
+        "bucket": Capabilities(
+            Login(), lister=keys, issuer=Unlabelled(), disabler=keys, revoker=keys, dropper=Principal()
         ),
         "named_slots": Capabilities(Login(), lister=slots, issuer=slots, revoker=slots, dropper=Principal()),
         "one_slot": Capabilities(Login(), maker=slots, setter=slots, dropper=Principal()),
@@ -132,7 +136,20 @@ def system(
     )
 
 
+# A key to the hub's own bucket: two at most, no label, and another party puts each new one in its place.
+_BUCKET = Card(
+    Strategy.MANY_IDS,
+    Hands.AUTOMATIC,
+    GapClass.Z0,
+    Proof.D2,
+    slots=None,
+    cap=2,
+    inventory=True,
+    last_used=True,
+    disable_first=True,
+)
 _CARDS: Mapping[str, Card] = {
+    "bucket": _BUCKET,
     "two_slots": Card(
         Strategy.TWO_SLOTS,
         Hands.AUTOMATIC,
@@ -213,6 +230,7 @@ def _method(name: str, card: Card) -> Method:
         recovery_steps=(GuideStep("Ask the vendor's support to reset ${input.principal}"),),
         paste_fields=_PASTED.get(name, ()),
         requires_pause=name == "regenerate_person",
+        handover=name == "bucket",
     )
 
 
@@ -221,7 +239,7 @@ _PASTED = {
     "by_hand": ("key_id", "secret"),
     "regenerate_person": ("secret",),
 }
-_HANDLES = dict.fromkeys(("many_ids", "supplied", "by_hand", "grant"), "${retiring.key_id}")
+_HANDLES = dict.fromkeys(("many_ids", "bucket", "supplied", "by_hand", "grant"), "${retiring.key_id}")
 
 
 def _variants(name: str, card: Card) -> tuple[Variant, ...]:
@@ -254,7 +272,7 @@ def _parts(name: str) -> tuple[Field, ...]:
             Field("access_token", "Access token", secret=True, required=False),
             Field("refresh_token", "Refresh token", secret=True, required=False),
         )
-    if name in {"many_ids", "supplied", "by_hand"}:
+    if name in {"many_ids", "bucket", "supplied", "by_hand"}:
         return (Field("key_id", "Key id", part=True), secret)
     slot = Field("slot", "Slot", part=True)
     if name in {"one_slot", "regenerate"}:
@@ -336,6 +354,13 @@ class Keys:
             _call(access, "delete", id=ref.id, **held)
         except NotFound:
             return
+
+
+class Unlabelled(Keys):
+    """The same where a credential takes no label of ours, as at AWS."""
+
+    def issue(self, access: Access, slot: Ref) -> bytes:
+        return _raw(access, "issue", label="")
 
 
 class Places:

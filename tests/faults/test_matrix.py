@@ -49,6 +49,8 @@ def test_what_has_no_vendor_or_a_person_breaks_no_promise_on_postgresql() -> Non
     """S8 and a store that refuses live and die with the store, so they are looked at on both."""
     names = (
         "issued/rotate/none/never#0",
+        "recreated/rotate/none/never#0",
+        "segment/rotate/none/never#0",
         "regenerate_person/rotate/none/never#0",
         "issued/rotate/store_refuses.book/never#0",
         *FOUND,

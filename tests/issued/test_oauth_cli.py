@@ -21,6 +21,7 @@ from keyturn.issued.oauth import OauthBook
 from keyturn.issued.oauth_server import OauthServer
 from keyturn.keymaking import passwords
 from keyturn.operations import grants, issued, people
+from keyturn.operations import register as where
 from keyturn.operations.rights import Role
 
 
@@ -67,6 +68,31 @@ def test_making_it_anew_names_the_gap_first(keyturn):
     assert "no client id" in keyturn("reissue", "k", "--recreate", "--yes", code=2).stderr
 
 
+def test_whoever_uses_it_is_named_before_it_changes(keyturn):
+    """Holders and callers; without an overlap somebody has to say yes, and nothing was started before."""
+    keyturn("issue", "api-key", "--name", "crm")
+    keyturn("holders", "crm", "--add", "Acme", "--contact", "ops@acme.example")
+    before = keyturn.json("issued")
+    refused = keyturn("reissue", "crm", "--overlap", "0s", code=2)
+    assert "ops@acme.example" in refused.stderr
+    assert keyturn.json("issued") == before
+    assert "ops@acme.example" in keyturn("revoke-issued", "crm", code=2).stderr
+    assert keyturn.json("issued") == before
+    again = keyturn("reissue", "crm", "--overlap", "0s", "--yes")
+    assert "ops@acme.example" in again.stderr
+    assert len(keyturn.json("issued")[0]["secrets"]) == 2
+
+
+def test_a_secret_field_is_not_typed(keyturn):
+    """A bucket's steward has a secret: as `--set` it would stay in the shell's history."""
+    secret = "ktlabNotToBeTypedOnACommandLine0000000000"
+    refused = keyturn(
+        "issue", "hub-bucket", "--name", "x", "--set", f"admin_secret_access_key={secret}", code=2
+    )
+    assert "--secret" in refused.stderr
+    assert secret not in refused.stderr
+
+
 def test_a_public_application_shows_its_id(keyturn):
     """There is nothing else to show."""
     settings = ("--set", "callback_urls=https://portal.example.com/cb", "--set", "client_type=public")
@@ -109,6 +135,7 @@ def test_an_owner_who_leaves_takes_no_client_along(world):
     people.switch(world.hub, LOCAL, maker.id, on=False)
     assert world.whoami(token).status_code == 200
     assert world.token(client).status_code == 200
+    assert "its owner maker has left: name another one" in where.findings(world.hub)["etl"]
 
 
 def test_tokens_open_the_doors_of_their_kind(world):

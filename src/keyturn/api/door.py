@@ -59,7 +59,7 @@ class Door:
     def enter(self, request: Request, scope: str = "") -> CheckResult:
         """The caller, for handlers that run in a thread. Raises: Refused."""
         address, agent = _from(request)
-        value = _presented(request)
+        value = self._value(request)
         found = self._book.look(value, address=address, scope=scope)
         if _is_token(value) and found.code is Code.UNKNOWN:
             return self._enter_by_token(value, address, scope)
@@ -82,7 +82,9 @@ class Door:
         `cost` is how many calls this one counts for.
         """
         address, agent = _from(request)
-        value, look = _presented(request), self._book.look
+        shows = bool(request.scope.get("query_string"))
+        value = await run_in_threadpool(self._value, request) if shows else _presented(request)
+        look = self._book.look
         if self._is_local:
             found = look(value, address=address, scope=scope)
         else:
@@ -104,7 +106,7 @@ class Door:
         with its roles, an application with those of whoever allowed it, an issued key with at most what an operator may;
         each within its scopes. `scope` says whose quota the call counts for. Raises: Refused."""
         address, agent = _from(request)
-        value = _presented(request)
+        value = self._value(request)
         found = self._book.look(value, address=address)
         if _is_token(value) and found.code is Code.UNKNOWN:
             identity = people.by_token(self._hub, value, address)
@@ -124,6 +126,18 @@ class Door:
             return replace(person, id=f"app:{found.name}:{person.id}")
         owner = found.secret.connection_id if found.secret else found.name
         return Who(found.name, f"key:{owner}", found.name, address, _KEYS_MAY, found.scopes)
+
+    def _value(self, request: Request) -> str:
+        """What was presented. One of ours in the URL is put on its record: its holder needs another one. Raises: Refused."""
+        try:
+            return _presented(request)
+        except Refused as refusal:
+            shown = _TOKEN.search(request.scope.get("query_string", b"").decode("latin-1"))
+            if refusal.code == "cred.in_url" and shown is not None:
+                address, agent = _from(request)
+                found = self._book.look_up(self._book.roots.token_digest(shown[0]))
+                self._book.note(replace(found, code=Code.IN_URL), address=address, agent=agent)
+            raise
 
     def _enter_by_token(self, value: str, address: str, scope: str) -> CheckResult:
         """A service identity: its token's scopes and its roles must both allow the call."""

@@ -78,7 +78,7 @@ def why_closed(look: Looker, version: Version, *, back: bool = False) -> Closed 
         return _issued_closed(look, version, live, declared)
     if version.state is State.DRAINING:
         now_is = int(generation[0] if generation else 0)
-        least = since + max([look.policy.drain_min_s, *(_least_s(c, now_is) for c in declared)])
+        least = since + max([_overlap_s(look), *(_least_s(c, now_is) for c in declared)])
         if now < least:
             return Closed("consumers get time to pick up the new one", least)
         behind = [
@@ -93,7 +93,7 @@ def why_closed(look: Looker, version: Version, *, back: bool = False) -> Closed 
             used = remote.last_used_at
             if used is None or not remote.ref.same_place(version.ref):
                 continue
-            late = used > since + max(look.card.settle_create_s, look.policy.drain_min_s) + _STRAGGLE_S
+            late = used > since + max(look.card.settle_create_s, _overlap_s(look)) + _STRAGGLE_S
             silent_at = used + QUIET_S * look.hub.patience
             if late and now < silent_at:
                 return Closed("the vendor saw it used after the switch", min(again, silent_at))

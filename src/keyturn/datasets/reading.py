@@ -64,7 +64,8 @@ def check_start(head: bytes) -> None:
 
 
 class Reader:
-    """Reads `source` from `offset`; `columns` are those of the CSV header, or of NDJSON all keys met so far.
+    """Reads `source` from `offset`; `columns` are those of the CSV header, or of NDJSON all keys met so far. `forbids` says
+    why a record is not to be kept, whatever its form; empty when it may be.
 
     Starting again at a batch's `offset`, `line` and the reader's `columns` gives what follows that batch, no more and
     no less.
@@ -79,10 +80,12 @@ class Reader:
         offset: int = 0,
         line: int = 0,
         columns: tuple[str, ...] = (),
+        forbids: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._source, self._form, self._delimiter = source, form, delimiter
         self._offset, self._line = offset, line
         self._columns: dict[str, None] = dict.fromkeys(columns)
+        self._forbids = forbids
         self._begun = 0  # where the record in hand begins
         source.seek(offset)
 
@@ -107,6 +110,8 @@ class Reader:
             self._begun = begun
             try:
                 body = record()
+                if body is not None and (why := self._forbids(body)):
+                    raise Refused(why)
             except Refused as error:
                 batch.rejects.append(Reject(first, max(first, self._line), begun, str(error)))
             except EOFError:

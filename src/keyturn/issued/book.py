@@ -42,6 +42,7 @@ class Code(StrEnum):
     REVOKED = "revoked"
     ADDRESS = "ip_denied"
     SCOPE = "scope"
+    IN_URL = "in_url"
 
 
 @dataclass(frozen=True)

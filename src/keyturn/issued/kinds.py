@@ -11,7 +11,8 @@ from keyturn.errors import NotFound
 @dataclass(frozen=True)
 class Kind:
     """`letter` is the token's kind character (keymaking.passwords.KINDS); `name` is what people type. `flows`: what an
-    OAuth client of this kind may do at the token endpoint (RFC 6749 grant types); empty for an opaque key.
+    OAuth client of this kind may do at the token endpoint (RFC 6749 grant types); empty for an opaque key. `made` are
+    fields of its page that nobody fills in when it is issued.
     """
 
     name: str
@@ -22,9 +23,16 @@ class Kind:
     signs: bool = (
         False  # its holder signs with it instead of showing it, so the hub has to keep the value, sealed
     )
+    made: tuple[str, ...] = ()
+
+    @property
+    def is_ours_to_check(self) -> bool:
+        """Whether its holder shows it to this hub. A key to a bucket is shown to the store, which alone knows of its use."""
+        return bool(self.letter)
 
 
 CLIENT_CREDENTIALS = ("client_credentials",)
+BUCKET = Kind("hub-bucket", "s3-managed", "access_key", "", made=("access_key_id", "secret_access_key"))
 KINDS = (
     Kind("api-key", "hub-api", "access_key", "k"),
     Kind("m2m", "hub-api", "m2m", "s", CLIENT_CREDENTIALS),
@@ -34,6 +42,7 @@ KINDS = (
     Kind("events", "event-stream", "oauth", "s", CLIENT_CREDENTIALS),
     Kind("webhook", "hub-webhook", "signing_secret", "e", signs=True),
     Kind("hub-segment", "segment", "access_key", "w"),
+    BUCKET,
 )
 
 _BY_ROW: Mapping[tuple[str, str], Kind] = {(kind.system, kind.method): kind for kind in KINDS}
@@ -59,4 +68,5 @@ def of_row(system: str, method: str) -> Kind:
 
 def is_ours(system: str, method: str) -> bool:
     """Whether the hub issues this row from its own book."""
-    return (system, method) in _BY_ROW
+    found = _BY_ROW.get((system, method))
+    return found is not None and found.is_ours_to_check

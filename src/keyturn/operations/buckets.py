@@ -9,29 +9,67 @@ from dataclasses import replace
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
-from keyturn.errors import Conflict, NotDone
+from keyturn.errors import Conflict, InvalidInput, NotDone
 from keyturn.executor.executor import Executor
-from keyturn.model.credential import Connection, ConnectionState
+from keyturn.issued.kinds import Kind
+from keyturn.issued.reveal import REVEAL_S
+from keyturn.model.credential import CANDIDATE, Connection, ConnectionState, State, Version
 from keyturn.model.ids import ConnectionId, PrincipalId, new_id
 from keyturn.model.plan import Goal
 from keyturn.model.policy import Policy
 from keyturn.model.run import LineKind, RunState
-from keyturn.model.secret import Secret
+from keyturn.model.secret import Material, Secret
 from keyturn.operations import runs as run_operations
 from keyturn.operations.connections import check_name, find, principal_key
 from keyturn.operations.forms import read_form
 from keyturn.operations.issued import Handed
-from keyturn.storage import connections, journal, principals
+from keyturn.storage import connections, journal, principals, versions
 from keyturn.storage.database import Tx
+from keyturn.storage.issued import IssuedSecret, SecretState
 from keyturn.vault.secrets import admin_row, version_row
 
-SYSTEM, METHOD, KIND = "s3-managed", "access_key", "hub-bucket"
 OVERLAP_S = 86400.0
 _ONCE_S = 0.5
 
 
+_STATES = {State.CURRENT: SecretState.LIVE, State.DRAINING: SecretState.RETIRING}
+
+
+def keys(hub: Keyturn, connection: Connection) -> tuple[IssuedSecret, ...]:
+    """The keys of one consumer as the hub's own book would hold them, newest first. Their uses stay empty: the store
+    alone sees them."""
+    known = hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
+    return tuple(
+        IssuedSecret(
+            version_id=version.id,
+            connection_id=connection.id,
+            slot="",
+            hash="",
+            hint=version.ref.id[-4:],
+            state=_STATES.get(version.state, SecretState.REVOKED),
+            created_at=version.born_at or version.changed_at,
+            ends_at=version.expires_at,
+            first_used_at=None,
+            last_used_at=None,
+            last_used_from="",
+            last_used_agent="",
+            uses=0,
+        )
+        for version in sorted(known, key=lambda each: -each.number)
+        if version.state not in CANDIDATE
+    )
+
+
+def value(version: Version, material: Material) -> str | None:
+    """The pair as JSON, for ten minutes from its making on; the hub keeps it longer, to prove things with it."""
+    if time.time() - (version.born_at or version.changed_at) > REVEAL_S:
+        return None
+    return json.dumps({part: material[part] for part in sorted(material)})
+
+
 def issue(
     hub: Keyturn,
+    kind: Kind,
     name: str,
     values: Mapping[str, str],
     owner: str = "",
@@ -48,15 +86,20 @@ def issue(
     name, who, now = check_name(hub, name), who or hub.settings.actor, time.time()
     own = {"drain_min_s": OVERLAP_S, **(policy or {})}
     Policy.read(own)
-    method = hub.catalog.method(SYSTEM, METHOD)
-    settings, _, admin = read_form(f"{SYSTEM}/{METHOD}", method, values)
+    given = next((part for part in kind.made if values.get(part)), "")
+    if given:
+        raise InvalidInput(
+            f"{given} is made by the store when it is issued", hint="Leave it out.", field=given
+        )
+    method = hub.catalog.method(kind.system, kind.method)
+    settings, _, admin = read_form(f"{kind.system}/{kind.method}", method, values)
     connection_id = ConnectionId(new_id("con"))
     settings["user_name"] = settings.get("user_name") or f"keyturn-{connection_id[-12:]}"
     connection = Connection(
         id=connection_id,
         name=name,
-        system=SYSTEM,
-        method=METHOD,
+        system=kind.system,
+        method=kind.method,
         settings=settings,
         principal_id=PrincipalId(""),
         owner=owner or who,
@@ -68,13 +111,13 @@ def issue(
         definition_hash="",
         created_at=now,
     )
-    row = hub.catalog.row(SYSTEM, METHOD, settings)
+    row = hub.catalog.row(kind.system, kind.method, settings)
     assert admin is not None  # both of its fields are required
     seal = hub.secrets.sealing(admin_row(connection.id), admin.to_bytes(), now)
     identity = principal_key(hub, row, connection)
     said = {
         "decision": "issued",
-        "kind": KIND,
+        "kind": kind.name,
         "by": who,
         "user": settings["user_name"],
         "prefix": settings["prefix"],
@@ -109,5 +152,5 @@ def issue(
             run=run.id,
         )
     material = hub.secrets.material(version_row(made.current_version_id))
-    value = json.dumps({part: material[part] for part in sorted(material)})
-    return Handed(made, Secret(value), made.current_version_id, "", time.time(), done)
+    pair = json.dumps({part: material[part] for part in sorted(material)})
+    return Handed(made, Secret(pair), made.current_version_id, "", time.time() + REVEAL_S, done)

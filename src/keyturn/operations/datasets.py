@@ -269,6 +269,10 @@ def _clear(hub: Keyturn, load: Load) -> None:
 # -- loading -------------------------------------------------------------------------------------------------------
 
 
+def _why_not_kept(record: str) -> str:
+    return "holds a credential of this hub" if intake.holds_token(record) else ""
+
+
 class Loader:
     """Reads what was received into the datasets, in a thread. Several processes may run one: an upload's lock keeps
     them apart, and dies with its process."""
@@ -350,6 +354,7 @@ class Loader:
                 offset=part.offset,
                 line=part.line,
                 columns=part.columns,
+                forbids=_why_not_kept,
             )
             with base.writing(load.dataset) as writer:
                 for batch in reader.batches():
@@ -362,7 +367,7 @@ class Loader:
                         return True
             if not part.accepted and part.rejected:
                 base.abandon(load.dataset, load.id)
-                raise InvalidInput("no record could be read; see the rejected ones")
+                raise InvalidInput("no record could be taken; see the rejected ones")
             boundary.reach("bulk:read")
             part = base.finish(load.dataset, load.id, replaces=load.mode == "replace")
             boundary.reach("bulk:seen")

@@ -12,6 +12,7 @@ from keyturn.bootstrap import Keyturn
 from keyturn.contract.manifest import Field, Method
 from keyturn.errors import Conflict, CredentialRejected, InvalidInput, VendorUnavailable, WrongAccount
 from keyturn.issued import kinds, oauth
+from keyturn.model.card import Strategy
 from keyturn.model.credential import Connection
 from keyturn.model.policy import Policy
 from keyturn.model.run import LineKind
@@ -139,7 +140,7 @@ def _may_change(method: Method, field: Field) -> bool:
     have a credential that nobody may read sent to a place of their own."""
     is_credential = (field.secret or field.part) and field.group != "admin"
     says_where = bool(_PLACE.search(field.name)) or "://" in f"{field.example} {field.default}"
-    is_place = says_where and method.direction == "outbound"
+    is_place = says_where and method.card.strategy is not Strategy.ISSUED
     return not is_credential and not is_place and field.name not in {*method.principal, "definition"}
 
 
@@ -147,7 +148,7 @@ def _test(hub: Keyturn, before: Connection, settings: Mapping[str, Any], admin: 
     """What serves now, with the new settings. A connection without a credential has nothing to test yet."""
     wanted = replace(before, settings=settings)
     row, access, current = access_of(hub, wanted)
-    if row.method.direction == "inbound":
+    if row.card.strategy is Strategy.ISSUED:
         oauth.terms(kinds.of_row(before.system, before.method), settings)
         return
     if current is None or access.acting is None:

@@ -110,7 +110,7 @@ def _sent(value: Any, text: str, event_id: str = "", id_field: str = "id") -> Se
                 field=name,
                 code="event.malformed",
             )
-    if _holds_token(text):
+    if holds_token(text):
         raise InvalidInput(
             "the event holds a credential of this hub",
             hint="Have that credential reissued: it has been sent to where it does not belong.",
@@ -223,7 +223,7 @@ def refuse(
     sender = secret.connection_id if secret is not None else _STRANGERS
     text = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
     size, now = len(raw), time.time()
-    body = text if sender and size <= EVENT_BYTES and not _holds_token(text) and "\x00" not in text else None
+    body = text if sender and size <= EVENT_BYTES and not holds_token(text) and "\x00" not in text else None
     row = Refused(
         id=new_id("ref"),
         connection_id=sender,
@@ -249,8 +249,9 @@ def refuse(
     hub.store.write(work)
 
 
-def _holds_token(text: str) -> bool:
-    return bool(_TOKEN.search(text) or _SIGNING.search(text))
+def holds_token(text: str) -> bool:
+    """Whether a credential of this hub stands in it: in a table of ours, and with every reader, it would lie in clear."""
+    return passwords.PREFIX in text and bool(_TOKEN.search(text) or _SIGNING.search(text))
 
 
 def _without_tokens(text: str) -> str:

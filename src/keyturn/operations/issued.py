@@ -17,7 +17,7 @@ from keyturn.issued.book import SLOTS, CheckResult, Code, IssuedBook
 from keyturn.issued.capabilities import CLIENT, capabilities, hub_id
 from keyturn.keymaking import passwords as client_ids
 from keyturn.keymaking.passwords import pattern as token_pattern
-from keyturn.model.card import GapClass
+from keyturn.model.card import GapClass, Strategy
 from keyturn.model.credential import (
     Connection,
     ConnectionState,
@@ -97,11 +97,12 @@ def issue(
 
     Raises: InvalidInput or Conflict (field named), NotFound for a kind this hub does not issue.
     """
-    from keyturn.operations import buckets  # which hands over what this module describes
+    made = kinds.named(kind)
+    if not made.is_ours_to_check:
+        from keyturn.operations import buckets  # which hands over what this module describes
 
-    if kind in {buckets.KIND, f"{buckets.SYSTEM}/{buckets.METHOD}"}:
-        return buckets.issue(hub, name, values, owner, policy=policy, who=who)
-    made, name, who, now = kinds.named(kind), check_name(hub, name), who or hub.settings.actor, time.time()
+        return buckets.issue(hub, made, name, values, owner, policy=policy, who=who)
+    name, who, now = check_name(hub, name), who or hub.settings.actor, time.time()
     own = dict(policy or {})
     Policy.read(own)
     method = hub.catalog.method(made.system, made.method)
@@ -196,13 +197,20 @@ def _is_public(connection: Connection) -> bool:
 
 def every(hub: Keyturn) -> list[Issued]:
     """All issued credentials by name, the ended ones too."""
-    rows = {(kind.system, kind.method): kind.name for kind in kinds.KINDS}
-    ledger = book(hub)
+    rows = {(kind.system, kind.method): kind for kind in kinds.KINDS}
     return [
-        Issued(each, rows[each.system, each.method], ledger.list(each.id))
+        _seen(hub, rows[each.system, each.method], each)
         for each in hub.store.read(connections.every)
         if (each.system, each.method) in rows
     ]
+
+
+def _seen(hub: Keyturn, kind: kinds.Kind, connection: Connection) -> Issued:
+    if kind.is_ours_to_check:
+        return Issued(connection, kind.name, book(hub).list(connection.id))
+    from keyturn.operations import buckets
+
+    return Issued(connection, kind.name, buckets.keys(hub, connection))
 
 
 def get(hub: Keyturn, name: str) -> Issued:
@@ -216,7 +224,7 @@ def get(hub: Keyturn, name: str) -> Issued:
             hint="`keyturn issued` shows what it issued.",
             field="name",
         ) from None
-    return Issued(connection, kind.name, book(hub).list(connection.id))
+    return _seen(hub, kind, connection)
 
 
 def reissue(
@@ -232,7 +240,8 @@ def reissue(
 ) -> Handed:
     """Makes a second secret beside the first and returns its value as soon as it is let in. The run goes on: it ends the
     old one after `overlap_s`, once the new one was used and the old one is silent, at the latest after twice the overlap.
-    `force` ends it even though the new one was never used.
+    `force` ends it even though the new one was never used; where a store counts the uses and the hub sees none, even
+    though nobody said that the new one is in its place.
 
     Raises: InvalidInput, Conflict while another rotation is open, NotDone when it does not get that far in `wait_s`.
     """
@@ -392,15 +401,12 @@ def _reissue(
 def _overlapping(plan: Plan, overlap_s: float, *, force: bool) -> Plan:
     """The plan with this run's own overlap in its drain step: shown before, frozen, read by the gate."""
     asked: dict[str, Any] = {"overlap_s": overlap_s, **({"force": True} if force else {})}
+    first_use = "for the first use of the new one and " if plan.strategy is Strategy.ISSUED else ""
+    title = f"Wait {overlap_s:g} s, {first_use}for silence of the old"
     steps = [
-        replace(
-            step,
-            title=f"Wait {overlap_s:g} s, for the first use of the new one and for silence of the old",
-            params={**step.params, **asked},
-        )
-        if step.kind is Kind.DRAIN
-        else step
+        replace(step, title=title, params={**step.params, **asked}) if step.kind is Kind.DRAIN else step
         for step in plan.steps
+        if not (force and step.kind is Kind.HANDOVER and plan.strategy is not Strategy.ISSUED)
     ]
     return replace(plan, steps=tuple(steps))
 
@@ -454,8 +460,12 @@ def reveal(hub: Keyturn, version_id: str, *, who: str = "") -> Secret:
 
 
 def _value(hub: Keyturn, version: Version) -> str | None:
-    digest = hub.secrets.material(version_row(version.id)).get("digest", "")
-    return kept.find(hub.secrets, digest, time.time())
+    material = hub.secrets.material(version_row(version.id))
+    if "digest" in material:
+        return kept.find(hub.secrets, material["digest"], time.time())
+    from keyturn.operations import buckets
+
+    return buckets.value(version, material)
 
 
 def _asked_by(hub: Keyturn, version: Version) -> str:
@@ -478,10 +488,16 @@ def revoke(
 
     Ending the new one of an open rotation takes the rotation back; ending the old one finishes it early; ending the
     last one ends the credential, until it is issued anew. Returns the run that proves it, None when there is none.
-    Called again after a crash it goes on: what follows the end is a commit of its own.
+    Called again after a crash it goes on: what follows the end is a commit of its own. A key to a bucket is ended by its
+    run, at the store.
     Raises: InvalidInput for another slot than A or B, Conflict when nothing is alive there.
     """
-    connection, who = get(hub, name).connection, who or hub.settings.actor
+    found, who = get(hub, name), who or hub.settings.actor
+    connection = found.connection
+    if not kinds.named(found.kind).is_ours_to_check:
+        if slot is not None:
+            raise InvalidInput(f"{name} is a key to a bucket and has no slots", field="slot")
+        return run_operations.start(hub, name, Goal.REVOKE, reason=reason, who=who)
     if slot is not None and slot not in SLOTS:
         raise InvalidInput(f"slot must be one of {', '.join(SLOTS)}", field="slot")
     ledger = book(hub)

@@ -21,7 +21,8 @@ from keyturn.model.run import LineKind
 from keyturn.model.secret import Secret
 from keyturn.operations import issued as issued_operations
 from keyturn.operations.connections import find
-from keyturn.storage import bulk, connections, issued, journal, register, runs, sealed, versions
+from keyturn.operations.issued import Issued
+from keyturn.storage import bulk, connections, journal, people, register, runs, sealed, versions
 from keyturn.storage.database import Tx
 from keyturn.storage.issued import ACCEPTED, IssuedSecret
 from keyturn.storage.register import Holder, Pickup, Seen
@@ -124,46 +125,47 @@ def _ours(hub: Keyturn, name: str) -> Connection:
 
 def where_used(hub: Keyturn, name: str, now: float | None = None) -> Whereabouts:
     """Who has an issued credential and who called with it within 30 days. Changes nothing."""
-    connection, now = _ours(hub, name), now or time.time()
+    found, now = issued_operations.get(hub, _ours(hub, name).id), now or time.time()
+    ids = [s.version_id for s in found.secrets]
 
-    def look(tx: Tx) -> tuple[list[IssuedSecret], list[Holder], list[Seen], list[str]]:
-        known = issued.of_connection(tx, connection.id)
-        ids = [s.version_id for s in known]
+    def look(tx: Tx) -> tuple[list[Holder], list[Seen], list[str], frozenset[str]]:
         return (
-            known,
-            register.holders(tx, connection.id),
+            register.holders(tx, found.connection.id),
             register.callers(tx, ids, now - SEEN_S),
             [load.id for load in bulk.of_versions(tx, ids)],
+            _gone(tx),
         )
 
-    known, held, callers, loads = hub.store.read(look)
-    kind = next(
-        (k.name for k in kinds.KINDS if (k.system, k.method) == (connection.system, connection.method)),
-        connection.system,
-    )
+    held, callers, loads, gone = hub.store.read(look)
     return Whereabouts(
-        connection,
-        kind,
-        tuple(known),
+        found.connection,
+        found.kind,
+        found.secrets,
         tuple(held),
         tuple(callers),
         tuple(loads),
-        _findings(connection, known, now),
+        _findings(found, now, gone),
     )
 
 
-def _findings(connection: Connection, known: list[IssuedSecret], now: float) -> tuple[str, ...]:
-    """What is odd about a credential: old, unused, without anybody to tell, or used after its end."""
-    said = []
+def _gone(tx: Tx) -> frozenset[str]:
+    """The logins of people whose accounts are switched off."""
+    return frozenset(each.login for each in people.every(tx, "person") if each.disabled_at is not None)
+
+
+def _findings(found: Issued, now: float, gone: frozenset[str]) -> tuple[str, ...]:
+    """What is odd about a credential: old, unused, without anybody to tell or to answer for it."""
+    said, connection, known = [], found.connection, found.secrets
+    counts_uses = kinds.named(found.kind).is_ours_to_check
     live = [s for s in known if s.state in ACCEPTED and (s.ends_at is None or now < s.ends_at)]
     limit_s = float(connection.policy.get("max_age_days", 0) or 0) * _DAY_S or OLD_S
     for secret in live:
-        where = f"slot {secret.slot}"
+        where = f"slot {secret.slot}" if secret.slot else f"key ...{secret.hint}"
         age = now - secret.created_at
         idle = now - (secret.last_used_at or secret.created_at)
         if age >= limit_s:
             said.append(f"{where} is {int(age / _DAY_S)} days old")
-        if secret.last_used_at is None and age >= 7 * _DAY_S:
+        if counts_uses and secret.last_used_at is None and age >= 7 * _DAY_S:
             said.append(f"{where} was never used")
         elif secret.last_used_at is not None and idle >= UNUSED_S:
             said.append(f"{where} was not used for {int(idle / _DAY_S)} days")
@@ -173,13 +175,16 @@ def _findings(connection: Connection, known: list[IssuedSecret], now: float) -> 
         said.append("both slots are in use")
     if live and not connection.settings.get("contact"):
         said.append("nobody to tell: it has no contact")
+    if live and connection.owner in gone:
+        said.append(f"its owner {connection.owner} has left: name another one")
     return tuple(said)
 
 
 def findings(hub: Keyturn, now: float | None = None) -> dict[str, tuple[str, ...]]:
     """What is odd, by name; credentials without findings are left out."""
+    gone = hub.store.read(_gone)
     found = {
-        each.connection.name: _findings(each.connection, list(each.secrets), now or time.time())
+        each.connection.name: _findings(each, now or time.time(), gone)
         for each in issued_operations.every(hub)
     }
     return {name: said for name, said in found.items() if said}

@@ -19,6 +19,7 @@ from keyturn.errors import (
     UnexpectedAnswer,
     VendorUnavailable,
 )
+from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.transport import aws
 from keyturn.transport.aws import CLOCK_SKEW, Answer, Client, Signer
@@ -93,6 +94,24 @@ def count_inside(access: Access, key: Signer, below: str, limit: int) -> int:
 def keys_of(client: Client, user: str) -> list[dict[str, Any]]:
     """Every access key of `user`, all pages. Raises: NotFound (no such user), PermissionMissing, CredentialRejected."""
     return _listed(client, "list_access_keys", "AccessKeyMetadata", "iam:ListAccessKeys", UserName=user)
+
+
+def locate(access: Access, material: Material) -> Ref:
+    """The key's own id, once the user is seen to own it: a mistyped user name would be rotated instead.
+
+    Raises: InvalidInput. Whoever may not list keys is believed; nothing can be rotated without that right anyway.
+    """
+    user, key_id = user_name(access), material["access_key_id"]
+    try:
+        with iam(access) as client:
+            known = {str(key["AccessKeyId"]) for key in keys_of(client, user)}
+    except PermissionMissing:
+        known = {key_id}
+    except NotFound:
+        known = set()
+    if key_id not in known:
+        raise InvalidInput(f"the key is not one of {user}'s", hint="Check the user name.", field="user_name")
+    return Ref(id=key_id)
 
 
 def users(client: Client) -> list[dict[str, Any]]:

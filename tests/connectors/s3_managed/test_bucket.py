@@ -15,10 +15,11 @@ from keyturn.api.app import create_app
 from keyturn.bootstrap import open_hub
 from keyturn.contract.values import NetworkPolicy
 from keyturn.errors import Conflict, InvalidInput, NotDone, NotFound
+from keyturn.issued import kinds
 from keyturn.model.credential import State
 from keyturn.model.plan import Goal
 from keyturn.model.run import RunState
-from keyturn.operations import buckets, connections, issued, people, register, rights, runs, tasks
+from keyturn.operations import buckets, connections, editing, issued, people, register, rights, runs, tasks
 from keyturn.settings import Settings
 from keyturn_lab.parts.aws import AwsServer, Key
 
@@ -155,6 +156,90 @@ def test_row_20_end_to_end(aws, hub, acme):
     assert [h.state for h in register.where_used(hub, "acme-drop").holders] == ["confirmed"]
 
 
+def test_it_is_reissued_like_every_other_key(aws, hub, acme, monkeypatch):
+    """The answer shows the second pair; both work until the other side says that the new one is in place; then the old
+    one is gone. The hub lists both, and shows a pair again for ten minutes alone."""
+    old = pair(acme)
+    handed = issued.reissue(hub, "acme-drop", 0.5)
+    new = pair(handed)
+    for each in (old, new):
+        s3(aws, each).list_objects_v2(Bucket=aws.account.hub_bucket, Prefix="partners/acme/")
+    listed = issued.get(hub, "acme-drop")
+    assert [(s.hint, s.state.value) for s in listed.secrets] == [
+        (new["access_key_id"][-4:], "live"),
+        (old["access_key_id"][-4:], "retiring"),
+    ]
+    assert [each.kind for each in issued.every(hub)] == ["hub-bucket"]
+    assert json.loads(issued.reveal(hub, handed.version_id).reveal()) == new
+    task = wait_for(lambda: next((t for t in tasks.waiting(hub) if t.kind == "handover"), None), 30)
+    time.sleep(0.7)
+    assert sorted(records(aws, acme).values()) == ["Active", "Active"]
+    tasks.submit(hub, task.id, {})
+    done = wait_for(lambda: (r := runs.get(hub, handed.run.id)).ended_at and r, 60)
+    assert done.state is RunState.COMPLETE
+    assert records(aws, acme) == {new["access_key_id"]: "Active"}
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 700)
+    with pytest.raises(Conflict, match="ten minutes"):
+        issued.reveal(hub, handed.version_id)
+
+
+def test_told_so_in_words_it_waits_for_nobodys_word(aws, hub, acme):
+    """`force`: the plan has no hand-over, and the old one goes after the overlap."""
+    handed = issued.reissue(hub, "acme-drop", 0.2, force=True)
+    assert "handover" not in [step.kind.value for step in handed.run.plan.steps]
+    done = wait_for(lambda: (r := runs.get(hub, handed.run.id)).ended_at and r, 60)
+    assert done.state is RunState.COMPLETE
+    assert list(records(aws, acme)) == [pair(handed)["access_key_id"]]
+
+
+def test_a_reissue_can_be_taken_back(aws, hub, acme):
+    """Until the old one is ended: it serves on, and the new one is deleted and proven dead."""
+    old, handed = pair(acme), issued.reissue(hub, "acme-drop", 0.5)
+    wait_for(lambda: next((t for t in tasks.waiting(hub) if t.kind == "handover"), None), 30)
+    wait_for(lambda: runs.get(hub, handed.run.id).state is RunState.WAITING_HUMAN)
+    runs.rollback(hub, handed.run.id)
+    done = wait_for(lambda: (r := runs.get(hub, handed.run.id)).ended_at and r, 60)
+    assert done.state is RunState.ABORTED_CLEAN
+    assert records(aws, acme) == {old["access_key_id"]: "Active"}
+    assert [t for t in tasks.waiting(hub) if t.kind == "handover"] == []
+
+
+def test_it_is_ended_and_issued_again(aws, hub, acme):
+    """By a run at the store; a slot it has not. What is issued anew is another pair of the same user."""
+    with pytest.raises(InvalidInput, match="no slots"):
+        issued.revoke(hub, "acme-drop", "A")
+    run = issued.revoke(hub, "acme-drop", reason="partner left")
+    done = wait_for(lambda: (r := runs.get(hub, run.id)).ended_at and r, 60)
+    assert done.state is RunState.COMPLETE
+    assert records(aws, acme) == {}
+    handed = issued.reissue(hub, "acme-drop")
+    assert records(aws, acme) == {pair(handed)["access_key_id"]: "Active"}
+
+
+def test_who_has_it_and_what_is_odd(hub, acme):
+    """Holders are owed the newest key; its age is told, its use is not guessed."""
+    register.hold(hub, "acme-drop", "Acme")
+    assert [h.name for h in register.where_used(hub, "acme-drop").owed()] == ["Acme"]
+    register.confirm(hub, "acme-drop", "Acme")
+    assert register.where_used(hub, "acme-drop").owed() == ()
+    old = register.findings(hub, time.time() + 91 * 86400)["acme-drop"]
+    assert old == (f"key ...{pair(acme)['access_key_id'][-4:]} is 91 days old",)
+
+
+def test_nobody_brings_a_key_when_it_is_issued(aws, hub):
+    """The store makes both parts."""
+    with pytest.raises(InvalidInput, match="made by the store"):
+        issued.issue(hub, "hub-bucket", "x", values(aws, access_key_id="AKIAAAAAAAAAAAAAAAAA"), policy=FAST)
+
+
+def test_where_it_is_shown_to_is_not_edited(hub, acme):
+    """Whoever may edit could have the store's answers come from a place of their own."""
+    editable = {field.name for field in editing.fields(hub, acme.connection)}
+    assert "contact" in editable
+    assert not editable & {"s3_endpoint", "sts_endpoint", "iam_endpoint", "user_name", "secret_access_key"}
+
+
 def test_both_slots_taken_stops_without_deleting(aws, hub, acme):
     """Acceptance 10: a key somebody made by hand is nobody's guess."""
     iam = aws.client("iam", aws.account.rotator)
@@ -182,7 +267,9 @@ def test_a_user_that_is_not_ours_is_never_touched(aws, hub):
     """Neither its policy nor its keys; the name must be another."""
     before = aws.records()
     with pytest.raises(NotDone):
-        buckets.issue(hub, "taken", values(aws, user_name=aws.account.app.user), policy=FAST, wait_s=5.0)
+        buckets.issue(
+            hub, kinds.BUCKET, "taken", values(aws, user_name=aws.account.app.user), policy=FAST, wait_s=5.0
+        )
     assert aws.records() == before
 
 
@@ -190,14 +277,14 @@ def test_two_credentials_never_share_a_user(aws, hub, acme):
     """The second would be cut off by the first one's rotation."""
     user = str(acme.connection.settings["user_name"])
     with pytest.raises(Conflict, match="user"):
-        buckets.issue(hub, "again", values(aws, user_name=user), policy=FAST)
+        issued.issue(hub, "hub-bucket", "again", values(aws, user_name=user), policy=FAST)
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "a", "../b/", "a//b/", "*/", "a/*/", "a b/", "${aws:username}/"])
 def test_a_prefix_is_a_folder(aws, hub, prefix):
     """Never the whole bucket, never a wildcard."""
     with pytest.raises(InvalidInput):
-        buckets.issue(hub, "x", values(aws, prefix=prefix), policy=FAST)
+        issued.issue(hub, "hub-bucket", "x", values(aws, prefix=prefix), policy=FAST)
     with pytest.raises(NotFound):
         connections.find(hub, "x")
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         "keyturn issue api-key --name etl --json",
         "keyturn issue m2m --name etl --set scopes='read lease:warehouse'",
         "keyturn issue oauth-app --name portal --set callback_urls=https://portal.example.com/callback",
+        "keyturn issue hub-bucket --name acme-drop --set bucket=acme-exchange --set prefix=partners/acme/"
+        " --set admin_access_key_id=AKIA... --secret admin_secret_access_key=@steward",
     ),
 )
 @click.argument("kind")
@@ -30,24 +32,36 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "plain", multiple=True, metavar="K=V", help="A field; `keyturn systems hub-api/m2m` lists them."
 )
+@click.option("--secret", multiple=True, metavar="K=WAY", help=f"A secret field; WAY is {inputs.WAYS}.")
 @click.option("--owner", default="", help="Who is responsible for it (default: you).")
+@click.option("--policy", multiple=True, metavar="K=V", help="E.g. max_age_days=90.")
 @terminal.json_option
 @pass_session
 def issue_command(
-    session: Session, kind: str, name: str, plain: tuple[str, ...], owner: str, as_json: bool
+    session: Session,
+    kind: str,
+    name: str,
+    plain: tuple[str, ...],
+    secret: tuple[str, ...],
+    owner: str,
+    policy: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Issue a credential of this hub. Its value is printed this once: it cannot be read again.
 
-    KIND is api-key, m2m, oauth-app, bulk-key, bulk or events; m2m, bulk and events are OAuth clients for programs, an
-    oauth-app asks people for their consent.
+    KIND is api-key, bulk-key, webhook, hub-segment, m2m, bulk, events, oauth-app or hub-bucket; m2m, bulk and events are
+    OAuth clients for programs, an oauth-app asks people for their consent, webhook is a secret to sign events with, and
+    hub-bucket a key to a folder of a bucket of yours.
 
     The value goes to stdout, everything else to stderr, so that it can be piped to where it belongs.
     """
+    from keyturn.issued import kinds
     from keyturn.operations import issued
 
     with session.hub() as hub:
-        values = dict(inputs.split(pair, "--set") for pair in plain)
-        made = issued.issue(hub, kind, name, values, owner)
+        wanted = kinds.named(kind)
+        values = inputs.values_of(hub, wanted.system, wanted.method, plain, secret)
+        made = issued.issue(hub, kind, name, values, owner, policy=inputs.read_policy(policy))
     _hand_over(made, as_json)
 
 
@@ -120,7 +134,7 @@ def _page(each: Issued) -> dict[str, Any]:
     metavar="LENGTH",
     default="24h",
     show_default=True,
-    help="How long both work at least.",
+    help="How long both work at least; 0s: until the new one is first used.",
 )
 @click.option(
     "--force", is_flag=True, help="End the old one after the overlap even if the new one was never used."
@@ -128,7 +142,7 @@ def _page(each: Issued) -> dict[str, Any]:
 @click.option(
     "--recreate", is_flag=True, help="Make an OAuth client anew: another id and secret, with a gap."
 )
-@click.option("--yes", is_flag=True, help="Do not ask before --recreate.")
+@click.option("--yes", is_flag=True, help="Do not ask before --recreate, or with no overlap.")
 @click.option("--reason", default="", help="Why, for the audit trail.")
 @terminal.json_option
 @pass_session
@@ -151,6 +165,7 @@ def reissue_command(
 
     with session.hub() as hub:
         found = inputs.connection(hub, name).name
+        _name_users(hub, found)
         if recreate:
             for warning in issued.recreate_plan(hub, found).warnings:
                 terminal.note(warning)
@@ -160,8 +175,20 @@ def reissue_command(
             if made.run is not None:
                 follow.follow(hub, [made.run.id], as_json=True, timeout_s=60)
         else:
+            if not overlap:
+                terminal.confirm(
+                    [found], f"Ending the old one of {found} at the first use of the new", yes=yes
+                )
             made = issued.reissue(hub, found, overlap, force=force, reason=reason)
     _hand_over(made, as_json)
+
+
+def _name_users(hub: Keyturn, name: str, slot: str | None = None) -> None:
+    """Who is hit by what comes next, before it does."""
+    from keyturn.operations import register
+
+    for each in register.affected(hub, name, slot):
+        terminal.note(f"Used by {each}")
 
 
 def _hand_over(made: Handed, as_json: bool) -> None:
@@ -169,6 +196,7 @@ def _hand_over(made: Handed, as_json: bool) -> None:
     if as_json:
         terminal.emit(
             {
+                "id": made.connection.id,
                 "name": made.connection.name,
                 "version": made.version_id,
                 "slot": made.slot,
@@ -186,7 +214,8 @@ def _hand_over(made: Handed, as_json: bool) -> None:
         return
     if made.client_id:
         terminal.note(f"Client id: {made.client_id}")
-    terminal.note(f"Slot {made.slot} of {made.connection.name}. This is shown once:")
+    where = f"Slot {made.slot} of {made.connection.name}" if made.slot else made.connection.name
+    terminal.note(f"{where}. This is shown once:")
     terminal.say(made.value.reveal())
     if made.run is not None and made.run.ended_at is None:
         terminal.note(f"The old one works on for its overlap: keyturn run {made.run.id}")
@@ -210,6 +239,7 @@ def revoke_issued_command(
 
     with session.hub() as hub:
         found = issued.get(hub, inputs.connection(hub, name).name)
+        _name_users(hub, found.connection.name, slot.upper() if slot else None)
         terminal.confirm([found.connection.name], f"Ending {slot or 'every slot'} of {name}", yes=yes)
         hub.engine.start()
         run = issued.revoke(hub, found.connection.name, slot.upper() if slot else None, reason=reason)

@@ -16,7 +16,6 @@ from keyturn.errors import (
     InvalidInput,
     KeyturnError,
     NotFound,
-    PermissionMissing,
     UnexpectedAnswer,
     VendorThrottled,
     VendorUnavailable,
@@ -126,23 +125,8 @@ class AccessKeys:
             )
 
     def locate(self, access: Access, material: Material) -> Ref:
-        """The key's own id, once the user is seen to own it: a mistyped user name would be rotated instead.
-
-        Raises: InvalidInput. Whoever may not list keys is believed; nothing can be rotated without that right anyway.
-        """
-        user, key_id = aws_keys.user_name(access), material["access_key_id"]
-        try:
-            with aws_keys.iam(access) as iam:
-                known = {str(key["AccessKeyId"]) for key in aws_keys.keys_of(iam, user)}
-        except PermissionMissing:
-            known = {key_id}
-        except NotFound:
-            known = set()
-        if key_id not in known:
-            raise InvalidInput(
-                f"the key is not one of {user}'s", hint="Check the user name.", field="user_name"
-            )
-        return Ref(id=key_id)
+        """Its own id, as `aws_keys.locate` says."""
+        return aws_keys.locate(access, material)
 
     def issue(self, access: Access, slot: Ref) -> bytes:
         """A new key; the answer holds its secret, once. Twice means two keys: a lost answer is looked up first."""

@@ -43,7 +43,13 @@ def capabilities(method: str, settings: Mapping[str, Any]) -> Capabilities:
         raise NotFound(f"s3-managed has no method {method!r}", hint="Use access_key.")
     keys = Keys()
     return Capabilities(
-        verifier=Prober(), lister=keys, issuer=keys, disabler=keys, revoker=keys, dropper=keys
+        verifier=Prober(),
+        lister=keys,
+        issuer=keys,
+        disabler=keys,
+        revoker=keys,
+        dropper=keys,
+        locator=keys,
     )
 
 
@@ -135,6 +141,10 @@ class Keys:
                 )
                 for key in keys
             )
+
+    def locate(self, access: Access, material: Material) -> Ref:
+        """The place of a key that a person brought: its own id, as `aws_keys.locate` says."""
+        return aws_keys.locate(access, material)
 
     def issue(self, access: Access, slot: Ref) -> bytes:
         """A new key; the answer holds its secret, once. The user is made and limited first where it is missing, which may

@@ -15,7 +15,6 @@ from keyturn.model.card import Card, Strategy
 from keyturn.model.credential import Connection, State, Version
 from keyturn.model.policy import Policy
 from keyturn.operations import (
-    buckets,
     connections,
     debts,
     jobs,
@@ -151,7 +150,7 @@ def one(it: Visit, connection_id: str) -> Response:
         and it.may(Operation.CONNECTION_TEST, project),
         may_change=it.may(Operation.CONNECTION_CHANGE, project),
         is_ours=kinds.is_ours(connection.system, connection.method),
-        hands_over=(connection.system, connection.method) == (buckets.SYSTEM, buckets.METHOD)
+        hands_over=(connection.system, connection.method) == (kinds.BUCKET.system, kinds.BUCKET.method)
         and bool(line.version)
         and it.may(Operation.ISSUED_CHANGE, project),
         links=LINKS,

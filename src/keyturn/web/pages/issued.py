@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from keyturn.contract.manifest import Method
+from keyturn.contract.manifest import Field, Method
 from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotDone, NotFound
 from keyturn.issued import kinds
-from keyturn.issued.kinds import Kind
+from keyturn.issued.kinds import BUCKET, Kind
 from keyturn.issued.reveal import REVEAL_S
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
-from keyturn.operations import buckets, events, issued, overview, projects, register, rights, runs
+from keyturn.operations import events, issued, overview, projects, register, rights, runs
 from keyturn.operations.issued import Handed, Issued
 from keyturn.operations.rights import Operation
 from keyturn.storage.issued import ACCEPTED
@@ -57,7 +57,7 @@ def every(it: Visit) -> Response:
     return it.render(
         "issued.html",
         groups=[(group, there) for group, there in groups if there],
-        buckets=[line for line in lines if (line.system, line.method) == (buckets.SYSTEM, buckets.METHOD)],
+        buckets=[line for line in lines if (line.system, line.method) == (BUCKET.system, BUCKET.method)],
         healths=overview.HEALTH,
         methods={kind.name: it.hub.catalog.method(kind.system, kind.method) for kind in kinds.KINDS},
         findings=register.findings(it.hub),
@@ -71,13 +71,9 @@ def every(it: Visit) -> Response:
 
 def choose(it: Visit) -> Response:
     """The kinds there are."""
-    there = [kind for kind in (*kinds.KINDS, BUCKET) if kind.system in it.hub.catalog.names()]
+    there = [kind for kind in kinds.KINDS if kind.system in it.hub.catalog.names()]
     found = [(kind, it.hub.catalog.system(kind.system), _method(it, kind)) for kind in there]
     return it.render("issue.html", kinds=[(k, s, m, words.badge(m.title)) for k, s, m in found])
-
-
-# not in the book: the store keeps and judges its keys, so they rotate like those of any other system
-BUCKET = Kind(buckets.KIND, buckets.SYSTEM, buckets.METHOD, "")
 
 
 def _method(it: Visit, kind: Kind) -> Method:
@@ -85,7 +81,7 @@ def _method(it: Visit, kind: Kind) -> Method:
 
 
 def _kind(name: str) -> Kind:
-    found = next((kind for kind in (*kinds.KINDS, BUCKET) if kind.name == name), None)
+    found = next((kind for kind in kinds.KINDS if kind.name == name), None)
     if found is None:
         raise NotFound("there is no such kind")
     return found
@@ -94,6 +90,10 @@ def _kind(name: str) -> Kind:
 def form(it: Visit, kind: str) -> Response:
     """The form of a kind."""
     return _form(it, _kind(kind))
+
+
+def _asked(kind: Kind, method: Method) -> list[Field]:
+    return [field for field in method.fields if field.name not in kind.made]
 
 
 def _form(it: Visit, kind: Kind, status: int = 200, wrong: dict[str, str] | None = None) -> Response:
@@ -106,7 +106,7 @@ def _form(it: Visit, kind: Kind, status: int = 200, wrong: dict[str, str] | None
         kind=kind,
         method=method,
         badge=words.badge(method.title),
-        drawn=fields.draw(method.fields, typed, wrong),
+        drawn=fields.draw(_asked(kind, method), typed, wrong),
         typed={
             name: it.text(name, it.who.login if name == "owner" else "")
             for name in ("name", "owner", "project")
@@ -128,7 +128,7 @@ def issue(it: Visit, kind: str) -> Response:
         events.refuse(it.site.hub, it.who, Operation.ISSUED_CHANGE, project)
     method = _method(it, made)
     try:
-        values = fields.sent(it, method.fields)
+        values = fields.sent(it, _asked(made, method))
         owner = " ".join(it.text("owner").split())[:120]
         handed = issued.issue(it.hub, made.name, it.text("name"), values, owner)
     except NotDone as error:  # it is being made: its run shows how far it is
