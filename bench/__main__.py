@@ -22,7 +22,7 @@ from typing import Any
 
 from psycopg import pq
 
-from bench import floor, noop, peer, reading, rotations
+from bench import fleet, floor, noop, peer, reading, rotations
 from bench.floor import VARIANTS, Loop
 from bench.world import STORES, Cpu, Product, clusters, folder, product, shuffled
 from keyturn_lab.parts.child import PartMissing
@@ -40,7 +40,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--roles", type=int, default=200)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--only", choices=["fleet"], help="one part alone; the others keep what they had")
     options = parser.parse_args()
+    if options.only == "fleet":
+        fleet.write(options.output, fleet.run(quick=options.quick))
+        return 0
     if options.quick:
         options.rounds, options.roles = 1, 40
     if options.install_peer:
@@ -59,9 +63,11 @@ def main() -> int:
         found["noop_run_ms"] = found["noop_run"]["8"]["ms"]
         found["queue_10k"] = _queue(home, 1000 if options.quick else 10_000)
         found["help_ms"] = round(reading.help_ms(3 if options.quick else 10), 1)
+    found["fleet"] = fleet.run(quick=options.quick)
     found["targets"] = _targets(found)
     options.output.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     _print(found)
+    fleet.show(found["fleet"])
     return 0
 
 

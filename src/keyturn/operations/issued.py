@@ -35,6 +35,7 @@ from keyturn.operations import runs as run_operations
 from keyturn.operations.connections import check_name, find
 from keyturn.operations.forms import read_form
 from keyturn.storage import connections, journal, principals, runs, versions
+from keyturn.storage import issued as issued_rows
 from keyturn.storage.database import Tx
 from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState, by_version
 from keyturn.vault.secrets import admin_row, version_row
@@ -196,13 +197,21 @@ def _is_public(connection: Connection) -> bool:
 
 def every(hub: Keyturn) -> list[Issued]:
     """All issued credentials by name, the ended ones too."""
+    return page(hub, limit=None)
+
+
+def page(
+    hub: Keyturn, projects: frozenset[str] | None = None, *, after: str = "", limit: int | None = 50
+) -> list[Issued]:
+    """Those behind a name, by name; only those of some projects when given."""
     rows = {(kind.system, kind.method): kind.name for kind in kinds.KINDS}
-    ledger = book(hub)
-    return [
-        Issued(each, rows[each.system, each.method], ledger.list(each.id))
-        for each in hub.store.read(connections.every)
-        if (each.system, each.method) in rows
-    ]
+
+    def work(tx: Tx) -> list[Issued]:
+        found = connections.of_rows(tx, rows, projects=projects, after=after, limit=limit)
+        secrets = issued_rows.of_connections(tx, [each.id for each in found])
+        return [Issued(e, rows[e.system, e.method], tuple(secrets.get(e.id, ()))) for e in found]
+
+    return hub.store.read(work)
 
 
 def get(hub: Keyturn, name: str) -> Issued:
