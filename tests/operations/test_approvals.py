@@ -199,7 +199,7 @@ def test_nothing_happens_before_somebody_approves(hub: Keyturn, client: Client, 
     assert runs.settled(run)
     assert progress.waits(run) == "waits for approval: the connection's policy asks for it"
     assert runs.ways_out(hub, run) == {"cancel"}
-    (line,) = overview.lines(hub)
+    line = overview.line(hub, run.connection_id)
     assert (line.run, line.run_state, line.health) == (run.id, "waiting_approval", "waits")
     (item,) = approvals.waiting(hub)
     assert item.run == run

@@ -166,7 +166,7 @@ def test_two_processes_migrate_once(url: str) -> None:
         applied = [row[0] for row in store.read(lambda tx: tx.all("SELECT number FROM schema_version"))]
     finally:
         store.close()
-    assert sorted(applied) == [number for number, _ in migrations()]
+    assert sorted(applied) == [number for number, _ in migrations("sqlite")]
 
 
 @pytest.mark.postgres

@@ -3,12 +3,13 @@
 import re
 import time
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
 from tests.web.conftest import hidden, text, wait_for
 
-from keyturn.operations import issued, overview, runs
+from keyturn.operations import issued, runs
 from keyturn.operations.rights import Role
 from keyturn.web import charts
 from keyturn.web.pages.bulk import MOST
@@ -145,42 +146,20 @@ NOON = datetime(2026, 3, 25, 12, tzinfo=UTC).timestamp()  # a Wednesday; the clo
 DAY = 86400.0
 
 
-def line(name="x", **more):
-    plain = dict.fromkeys(("system", "method", "owner", "project"), "")
-    return overview.Line(
-        id=name,
-        name=name,
-        **plain,
-        **{
-            "state": "active",
-            "created_at": 0,
-            "version": 1,
-            "since": None,
-            "due": None,
-            "expires": None,
-            **more,
-        },
-    )
-
-
 def test_the_calendar():
     """Five weeks from Monday on, in the viewer's zone, without a day twice when the clocks change."""
     where = ZoneInfo("Europe/Berlin")
-    late = datetime(2026, 3, 29, 23, 30, tzinfo=where).timestamp()
-    lines = [
-        line("a", due=NOON),
-        line("b", due=late, expires=late + 3600),
-        line("gone", due=NOON, state="disconnected"),
-        line("far", due=NOON + 400 * DAY),
-    ]
-    weeks = charts.calendar(lines, where, NOON)
+    starts = charts.starts(where, NOON)
+    assert [datetime.fromtimestamp(at, where).time().hour for at in starts] == [0] * (7 * charts.WEEKS + 1)
+    assert {b - a for a, b in pairwise(starts)} == {DAY, DAY - 3600}
+    weeks = charts.calendar({2: (1, ["a"]), 6: (9, ["b", "c"])}, {7: (1, ["b"])}, where, NOON)
     days = [day for week in weeks for day in week]
     assert [len(week) for week in weeks] == [7] * charts.WEEKS
     assert len({d.day for d in days}) == 7 * charts.WEEKS
     assert days[0].day == date(2026, 3, 23)
     assert [(d.day.day, d.says) for d in days if d.says] == [
         (25, "due: a"),
-        (29, "due: b"),
+        (29, "due: b, c and 7 more"),
         (30, "expires: b"),
     ]
     assert [d.is_past for d in days[:4]] == [True, True, False, False]
@@ -188,15 +167,13 @@ def test_the_calendar():
 
 
 def test_the_ages():
-    """Every connection that serves is in one bar; the tallest is whole, and none that is there is invisible."""
-    lines = [line(str(n), since=NOON - n * DAY, due=NOON - (n - 90) * DAY) for n in range(200)]
-    bars = charts.ages([*lines, line("gone", since=NOON, state="revoked")], NOON)
+    """The tallest bar is whole, and none that is there is invisible."""
+    bars = charts.ages({0: (30, 0), 1: (30, 0), 2: (30, 0), 3: (90, 90), 4: (20, 20)})
     assert [bar.count for bar in bars] == [30, 30, 30, 90, 20]
     assert [bar.late for bar in bars] == [0, 0, 0, 90, 20]
     assert max(bar.height for bar in bars) == 100
-    lonely = charts.ages([*lines, line("old", since=NOON - 1000 * DAY)] * 1, NOON)[4]
-    assert lonely.height > 2
-    assert all(bar.height == 0 for bar in charts.ages([], NOON))
+    assert charts.ages({0: (1000, 0), 4: (1, 0)})[4].height > 2
+    assert all(bar.height == 0 for bar in charts.ages({}))
 
 
 def test_home_says_what_the_pictures_show(it, connect, idle):

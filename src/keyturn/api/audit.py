@@ -17,6 +17,7 @@ from keyturn.api import examples, shapes, shown
 from keyturn.api.calls import NO_STORE, Body, Caller, Calls
 from keyturn.api.paging import After, Limit, cursor, place
 from keyturn.errors import InvalidInput
+from keyturn.model.moment import iso
 from keyturn.operations import audit
 from keyturn.operations.rights import Operation
 
@@ -38,7 +39,7 @@ class Exported(Body):
     "/audit",
     Operation.AUDIT_READ,
     "Search the audit trail",
-    answer=shapes.Page[shapes.Line],
+    answer=shapes.Trail,
     example=examples.page(examples.JOURNAL),
     problems=(404,),
 )
@@ -51,33 +52,32 @@ def search(
     kind: Literal["INTENT", "RECEIPT", "OUTCOME", "OBSERVED", "DECISION"] | None = None,
     since: Annotated[datetime | None, Query(description="From this instant on")] = None,
     until: Annotated[datetime | None, Query(description="Before this instant")] = None,
+    by: Annotated[str, Query(max_length=200, description="Who acted, as the line names them")] = "",
     text: Annotated[str, Query(max_length=200, description="Words that are all in what a line says")] = "",
     after: After = "",
     limit: Limit = 100,
 ) -> dict[str, Any]:
-    """Newest first."""
+    """Newest first. Kinds and words are looked for line by line: an answer may hold fewer than `limit`, or none, and still
+    have a `next`; `looked_back_to` then says how far it came."""
     chosen = connection if connection in {"", _HUB} else it.connection(connection).id
     began, ended = _seconds(since), _seconds(until)
-    of = ["audit", chosen, run, kind, began, ended, text]
+    of = ["audit", chosen, run, kind, by, began, ended, text]
     begin = place(it.hub, of, after)
     found = audit.search(
         it.hub,
         connection=chosen,
         run_id=run,
         kind=kind or "",
+        by=by,
         since=began,
         until=ended,
         words=text.split(),
         before=tuple(begin) if begin else None,
-        limit=limit + 1,
+        limit=limit,
     )
-    here = found[:limit]
-    more = len(found) > limit
-    last = [here[-1].at, here[-1].connection_id, here[-1].number] if more else None
-    return {
-        "items": [shown.line(each) for each in here],
-        **({"next": cursor(it.hub, of, last)} if more else {}),
-    }
+    more = {"next": cursor(it.hub, of, list(found.place))} if found.place else {}
+    told = {"looked_back_to": iso(found.until)} if found.place and len(found.lines) < limit else {}
+    return {"items": [shown.line(each) for each in found.lines], **more, **told}
 
 
 def _seconds(at: datetime | None) -> float | None:

@@ -88,20 +88,21 @@ def every(
 ) -> dict[str, Any]:
     """Filtered and sorted, a page at a time. `next` works with the same filters only."""
     of = ["connections", text, name, system, health, sort, down]
-    begin = place(it.hub, of, after)
     found = overview.page(
         it.hub,
         it.projects(),
-        text=text or name,
+        text=text,
+        name=name,
         system=system,
         health=health,
         sort=sort,
         down=down,
-        after=str(begin or ""),
+        after=place(it.hub, of, after),
         size=limit,
+        counted=False,
     )
-    chosen = {line.id: line for line in found.lines if not name or line.name == name}
-    items = [_line(line, chosen[line["id"]]) for line in systems.lines_of(it.hub, list(chosen))]
+    seen = {line.id: line for line in found.lines}
+    items = [_line(line, seen[line["id"]]) for line in systems.lines_of(it.hub, list(seen))]
     return {"items": items, **({"next": cursor(it.hub, of, found.next)} if found.next else {})}
 
 

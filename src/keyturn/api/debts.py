@@ -9,8 +9,8 @@ from pydantic import Field
 
 from keyturn.api import examples, shapes, shown
 from keyturn.api.calls import Body, Caller, Calls
-from keyturn.api.paging import After, Limit, page
-from keyturn.operations import debts
+from keyturn.api.paging import After, Limit, cursor, place
+from keyturn.operations import debts, systems
 from keyturn.operations.rights import Operation
 
 calls = Calls("debts")
@@ -38,22 +38,13 @@ def every(
 ) -> dict[str, Any]:
     """The open ones."""
     chosen = it.connection(connection).id if connection else ""
-    mine: dict[str, bool] = {}
-    found = [
-        debt
-        for debt in debts.every(it.hub)
-        if (not chosen or debt.connection_id == chosen)
-        and mine.setdefault(debt.connection_id, it.sees(debt.connection_id))
-    ]
-    return page(
-        it.hub,
-        ["debts", chosen],
-        found,
-        lambda debt: (debt.created_at, debt.id),
-        after,
-        limit,
-        lambda debt: shown.debt(it.hub, debt),
+    of = ["debts", chosen]
+    _, found = debts.page(
+        it.hub, it.projects(), connection_id=chosen, after=place(it.hub, of, after), limit=limit + 1
     )
+    last = found[limit - 1][0] if len(found) > limit else None
+    more = {"next": cursor(it.hub, of, [last.created_at, last.id])} if last else {}
+    return {"items": [systems.debt_page(it.hub, debt, name) for debt, name in found[:limit]], **more}
 
 
 @calls.get(

@@ -294,6 +294,7 @@ REPORT: dict[str, Any] = {
 TODAY: dict[str, Any] = {
     "connections": 12,
     "quiet": False,
+    "counts": {"tasks": 1, "overdue": 1, "debts": 1, "stuck": 0},
     "tasks": [_TSK],
     "stuck": [],
     "failed": [],

@@ -20,11 +20,12 @@ calls = Calls("hub")
     example=examples.TODAY,
 )
 def today(it: Caller) -> dict[str, Any]:
-    """Ids of tasks, runs and debts, names of connections; most urgent first."""
-    found = overview.today(it.hub, it.projects())
+    """Ids of tasks, runs and debts, names of connections; most urgent first. `counts` tells of those beyond the first 100."""
+    found = overview.today(it.hub, it.projects(), overview.MOST_SHOWN)
     return {
         "connections": found.connections,
         "quiet": found.is_quiet,
+        "counts": dict(found.counts),
         "tasks": [task.id for task in found.tasks],
         "stuck": [run.id for run, _ in found.stuck],
         "failed": [run.id for run, _ in found.failed],

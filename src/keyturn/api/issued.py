@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from keyturn.api import examples, shapes
 from keyturn.api.calls import NO_STORE, Body, Caller, Calls, Visit
 from keyturn.api.connections import Name, Policy, Values, Word
-from keyturn.api.paging import After, Limit, page
+from keyturn.api.paging import After, Limit, cursor, place
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import InvalidInput
 from keyturn.model.moment import iso
@@ -111,8 +111,12 @@ def _one(it: Visit, named: str) -> Issued:
 )
 def every(it: Caller, after: After = "", limit: Limit = 100) -> dict[str, Any]:
     """By name, the ended ones too: slots, last use, what still works. Never a value."""
-    found = [each for each in issued.every(it.hub) if it.sees(each.connection.id)]
-    return page(it.hub, ["issued"], found, lambda i: (i.connection.name,), after, limit, _page)
+    of = ["issued"]
+    begin = place(it.hub, of, after)
+    found = issued.page(it.hub, it.projects(), after=str(begin[0]) if begin else "", limit=limit + 1)
+    here = found[:limit]
+    more = {"next": cursor(it.hub, of, [here[-1].connection.name])} if len(found) > limit else {}
+    return {"items": [_page(each) for each in here], **more}
 
 
 @calls.post(

@@ -277,7 +277,7 @@ def every(
         limit=limit + 1,
     )
     more = {"next": cursor(it.hub, of, _place(found[limit - 1]))} if len(found) > limit else {}
-    return {"items": [shown.run_line(it.hub, run) for run in found[:limit]], **more}
+    return {"items": shown.run_lines(it.hub, found[:limit]), **more}
 
 
 def _place(run: Run) -> list[Any]:

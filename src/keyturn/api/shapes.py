@@ -193,6 +193,13 @@ class Line(BaseModel):
     hash: str
 
 
+class Trail(Page[Line]):
+    """A page of the audit trail. `looked_back_to` is there when the search stopped before the page was full: nothing newer
+    than that was left out."""
+
+    looked_back_to: str | None = None
+
+
 class History(BaseModel):
     """The versions of a connection and its latest journal lines, oldest first."""
 
@@ -472,10 +479,12 @@ class Doctor(BaseModel):
 
 
 class Today(BaseModel):
-    """What needs somebody now, by how urgent it is."""
+    """What needs somebody now, by how urgent it is: of each list the first 100; `counts` says by the list's name how many
+    there are."""
 
     connections: int
     quiet: bool
+    counts: dict[str, int]
     tasks: list[str]
     stuck: list[str]
     failed: list[str]

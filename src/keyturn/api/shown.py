@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -12,6 +12,7 @@ from keyturn.model.moment import iso
 from keyturn.model.plan import Plan
 from keyturn.model.run import Debt, Line, Run, Task
 from keyturn.operations import approvals, progress, projects, runs, systems, tasks
+from keyturn.operations.tasks import Owned
 from keyturn.storage.rows import dump
 
 
@@ -42,8 +43,17 @@ def digest(made: Plan) -> str:
 
 def run_line(hub: Keyturn, run: Run) -> dict[str, Any]:
     """A run in a list."""
+    return run_lines(hub, [run])[0]
+
+
+def run_lines(hub: Keyturn, found: Sequence[Run]) -> list[dict[str, Any]]:
+    """Runs in a list."""
+    return [_run_line(run, page) for run, page in zip(found, systems.run_pages(hub, found), strict=True)]
+
+
+def _run_line(run: Run, page: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **systems.run_page(hub, run),
+        **page,
         "connection_id": run.connection_id,
         "track": run.track.value,
         "cursor": run.cursor,
@@ -84,11 +94,17 @@ def line(each: Line) -> dict[str, Any]:
 
 def task(hub: Keyturn, found: Task) -> dict[str, Any]:
     """A task, with what the machine check said."""
-    result, said = tasks.verdict(hub, found.id)
+    name, owner = runs.name_of(hub, found), runs.owner_of(hub, found.connection_id)
+    return task_of(hub, Owned(found, name, owner, projects.of(hub, found.connection_id)))
+
+
+def task_of(hub: Keyturn, each: Owned) -> dict[str, Any]:
+    """The same of one whose connection is known."""
+    result, said = tasks.verdict_of(hub, each.task)
     return {
-        **systems.task_page(hub, found),
-        "owner": runs.owner_of(hub, found.connection_id),
-        "project": projects.of(hub, found.connection_id),
+        **systems.task_page(hub, each.task, each.connection),
+        "owner": each.owner,
+        "project": each.project,
         "result": result,
         "said": said,
     }

@@ -10,7 +10,7 @@ from keyturn.api import examples, shapes
 from keyturn.api.calls import Body, Caller, Calls
 from keyturn.api.paging import After, Limit, page
 from keyturn.errors import NotFound
-from keyturn.operations import systems
+from keyturn.operations import overview, rights, systems
 from keyturn.operations.rights import Operation
 
 calls = Calls("systems")
@@ -63,11 +63,10 @@ class Definition(Body):
 )
 def kept(it: Caller, after: After = "", limit: Limit = 100) -> dict[str, Any]:
     """By name. Of the connections that use one, those that the caller may see."""
-    seen = {name["name"] for name in systems.overview(it.hub) if it.sees(name["id"])}
-    found = [
-        {**each, "connections": [c for c in each["connections"] if c in seen]}
-        for each in systems.own_definitions(it.hub)
-    ]
+    every = systems.own_definitions(it.hub)
+    mine = rights.projects(it.who, Operation.CONNECTION_READ)
+    seen = overview.by_name(it.hub, (c for each in every for c in each["connections"]), mine)
+    found = [{**each, "connections": [c for c in each["connections"] if c in seen]} for each in every]
     return page(it.hub, ["definitions"], found, lambda d: (d["name"], d["hash"]), after, limit, dict)
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from keyturn.api import examples, shapes, shown
 from keyturn.api.calls import Body, Caller, Calls
 from keyturn.api.connections import Values
-from keyturn.api.paging import After, Limit, page
+from keyturn.api.paging import After, Limit, cursor, place
 from keyturn.operations import tasks
 from keyturn.operations.rights import Operation
 
@@ -42,21 +42,18 @@ def every(
 ) -> dict[str, Any]:
     """Those that are open, claimed, or were given back."""
     chosen = it.connection(connection).id if connection else ""
-    mine = it.projects()
-    found = [
-        each
-        for each in tasks.owned(it.hub, whose)
-        if (not chosen or each.task.connection_id == chosen) and (mine is None or each.project in mine)
-    ]
-    return page(
+    of = ["tasks", chosen, whose]
+    _, found = tasks.owned_page(
         it.hub,
-        ["tasks", chosen, whose],
-        found,
-        lambda each: (each.task.due_at, each.task.id),
-        after,
-        limit,
-        lambda each: shown.task(it.hub, each.task),
+        whose,
+        connection_id=chosen,
+        projects=it.projects(),
+        after=place(it.hub, of, after),
+        limit=limit + 1,
     )
+    last = found[limit - 1].task if len(found) > limit else None
+    more = {"next": cursor(it.hub, of, [last.due_at, last.id])} if last else {}
+    return {"items": [shown.task_of(it.hub, each) for each in found[:limit]], **more}
 
 
 @calls.get(

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from keyturn.bootstrap import Keyturn
 
 _WHOLE = 4  # so many runs are shown with all their steps
+_REST = 5  # so many times as long as a look took, none follows
 
 
 class Source(Protocol):
     """Where runs are looked at: a hub that is open here, or one behind its API."""
 
-    def get(self, run_id: str) -> Run:
-        """A run as it is now."""
+    def some(self, run_ids: Sequence[str]) -> list[Run]:
+        """Runs as they are now, in the order named."""
 
     def name_of(self, run: Run) -> str:
         """Its connection's name."""
@@ -42,8 +43,11 @@ class _Here:
 
         self._hub, self._runs = hub, runs
 
-    def get(self, run_id: str) -> Run:
-        return self._runs.get(self._hub, run_id)
+    def some(self, run_ids: Sequence[str]) -> list[Run]:
+        found = self._runs.some(self._hub, run_ids)
+        if len(found) < len(run_ids):
+            return [self._runs.get(self._hub, run_id) for run_id in run_ids]  # says which there is not
+        return found
 
     def name_of(self, run: Run) -> str:
         return self._runs.name_of(self._hub, run)
@@ -76,7 +80,7 @@ def watch(
     new: bool = False,
 ) -> list[Run]:
     """The same, wherever the runs are."""
-    found = [source.get(run_id) for run_id in run_ids]
+    found = source.some(run_ids)
     names = {run.id: source.name_of(run) for run in found}
     show: Display = (
         _Silent()
@@ -86,13 +90,21 @@ def watch(
         else _Lines(names, () if new else found)
     )
 
+    rested_at = 0.0
+
     def look() -> bool:
-        nonlocal found
+        nonlocal found, rested_at
+        began = time.monotonic()
+        if began < rested_at:
+            return False
         try:
-            found = [run if run.state in TERMINAL else source.get(run.id) for run in found]
+            going = iter(source.some([run.id for run in found if run.state not in TERMINAL]))
         except StoreUnavailable:
             return False
+        found = [run if run.state in TERMINAL else next(going) for run in found]
         show.update(found)
+        # It is asked after every change: looking at thousands must not take the time in which they could go on.
+        rested_at = time.monotonic() + _REST * (time.monotonic() - began)
         return all(progress.is_still(run) for run in found)
 
     try:
@@ -248,7 +260,7 @@ def conclude(
     """One object per run, or for people what serves, what is alive and what to do next."""
     from keyturn.operations import systems
 
-    return concluded(found, [systems.run_page(hub, run) for run in found], as_json=as_json, wanted=wanted)
+    return concluded(found, systems.run_pages(hub, found), as_json=as_json, wanted=wanted)
 
 
 def concluded(

@@ -67,6 +67,10 @@ class There:
         """A run as it is now."""
         return run_of(self.client.run(run_id))
 
+    def some(self, run_ids: Sequence[str]) -> list[Run]:
+        """Runs as they are now, in the order named."""
+        return [self.get(run_id) for run_id in run_ids]
+
     def name_of(self, run: Run) -> str:
         """Its connection's name."""
         return self.client.run(run.id)["connection"]

@@ -79,13 +79,15 @@ def waiting(hub: Keyturn, within: frozenset[str] | None = None) -> list[Item]:
     now = time.time()
 
     def work(tx: Tx) -> list[Item]:
-        found = []
-        for asked in approvals.unanswered(tx):
-            run, connection = rows.by_id(tx, asked.run_id), connections.by_id(tx, asked.connection_id)
-            if run is None or connection is None or (asked.ends_at is not None and asked.ends_at <= now):
-                continue
-            found.append(Item(asked, run, connection, people.project_of(tx, connection.id)))
-        return found
+        every = [each for each in approvals.unanswered(tx) if each.ends_at is None or each.ends_at > now]
+        known = rows.by_ids(tx, [each.run_id for each in every])
+        there = connections.by_ids(tx, [each.connection_id for each in every])
+        where = people.projects_of(tx, list(there))
+        return [
+            Item(each, known[each.run_id], there[each.connection_id], where[each.connection_id])
+            for each in every
+            if each.run_id in known and each.connection_id in there
+        ]
 
     return [item for item in hub.store.read(work) if within is None or item.project in within]
 

@@ -15,7 +15,7 @@ from keyturn.errors import InvalidInput
 from keyturn.model.run import Line, LineKind
 from keyturn.operations.connections import find
 from keyturn.storage import journal
-from keyturn.storage.journal import Chain, Head
+from keyturn.storage.journal import Chain, Found, Head
 from keyturn.vault import roots
 
 FORMAT = "keyturn-audit/1"
@@ -56,14 +56,16 @@ def search(
     connection: str = "",
     run_id: str = "",
     kind: str = "",
+    by: str = "",
     since: float | None = None,
     until: float | None = None,
     words: Sequence[str] = (),
     before: tuple[float, str, int] | None = None,
     limit: int = 100,
-) -> list[Line]:
-    """The lines that fit, newest first, of every chain or of one connection's (`hub` is the hub's own); those before a
-    line's (at, chain, number). `words` must all be in what a line says. Raises: NotFound."""
+) -> Found:
+    """The lines that fit, newest first, of every chain or of one connection's (`hub` is the hub's own), by whoever acted;
+    those behind a place of an earlier answer. For words a search reads a bounded number of lines and says where it stopped.
+    Raises: NotFound."""
     chain = connection if connection in {"", journal.HUB} else find(hub, connection).id
     return hub.store.read(
         lambda tx: journal.search(
@@ -71,6 +73,7 @@ def search(
             chain=chain,
             run_id=run_id,
             kind=kind,
+            by=by,
             since=since,
             until=until,
             words=words,
@@ -106,26 +109,31 @@ def export(hub: Keyturn, path: Path) -> Exported:
 
 
 def _follow(hub: Keyturn, head: Head, take: Callable[[Line], None]) -> list[str]:
-    chain = Chain()
+    chain, misfiled = Chain(), 0
     try:
-        for line in _all(hub, head):
+        for line, actor in _all(hub, head):
             chain.add(line)
+            if actor != journal.actor(line.facts) and not misfiled:
+                misfiled = line.number
             take(line)
     except (ValueError, TypeError):  # no line of ours
         return [f"{head.name} cannot be read after line {chain.number}"]
-    return [f"{head.name} {each}" for each in chain.findings(head.number, head.hash)]
+    found = chain.findings(head.number, head.hash)
+    if misfiled:
+        found.append(f"line {misfiled} is filed under another name than it says")
+    return [f"{head.name} {each}" for each in found]
 
 
-def _all(hub: Keyturn, head: Head) -> Iterator[Line]:
+def _all(hub: Keyturn, head: Head) -> Iterator[tuple[Line, str]]:
     """The lines there were when the head was read, a page at a time: lines appended meanwhile are for the next time."""
     after, last = 0, max(head.number, head.last)
     while after < last:
         limit = min(_PAGE, last - after)
-        page = hub.store.read(lambda tx: journal.of_connection(tx, head.connection_id, after, limit))  # noqa: B023
-        yield from (line for line in page if line.number <= last)
+        page = hub.store.read(lambda tx: journal.filed(tx, head.connection_id, after, limit))  # noqa: B023
+        yield from (each for each in page if each[0].number <= last)
         if not page:
             return
-        after = page[-1].number
+        after = page[-1][0].number
 
 
 def _plain(line: Line) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict, mismatch
 from keyturn.operations.connections import access_of
 from keyturn.planner.shapes import ONE_SLOT
-from keyturn.storage import connections, consumers, debts, journal, principals, sealed, versions
+from keyturn.storage import connections, consumers, debts, journal, listing, principals, sealed, versions
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import version_row
 
@@ -51,6 +51,30 @@ _THE_HUB = "the hub"
 def every(hub: Keyturn) -> list[Debt]:
     """All open debts, oldest first."""
     return hub.store.read(debts.open_debts)
+
+
+def of_connection(hub: Keyturn, connection_id: str) -> list[Debt]:
+    """The open debts of one connection, oldest first."""
+    return hub.store.read(lambda tx: debts.open_debts(tx, ConnectionId(connection_id)))
+
+
+def page(
+    hub: Keyturn,
+    projects: frozenset[str] | None = None,
+    *,
+    connection_id: str = "",
+    after: Sequence[Any] | None = None,
+    limit: int = 50,
+) -> tuple[int, list[tuple[Debt, str]]]:
+    """How many are open, and those behind `after`, a debt's (created_at, id), oldest first, with their connections' names;
+    only those of some projects when given."""
+
+    def work(tx: Tx) -> tuple[int, list[tuple[Debt, str]]]:
+        many, found = debts.page(tx, connection_id=connection_id, projects=projects, after=after, limit=limit)
+        names = listing.named(tx, [debt.connection_id for debt in found])
+        return many, [(debt, names.get(debt.connection_id, debt.connection_id)) for debt in found]
+
+    return hub.store.read(work)
 
 
 def get(hub: Keyturn, debt_id: str) -> Debt:

@@ -35,6 +35,7 @@ from keyturn.operations import runs as run_operations
 from keyturn.operations.connections import check_name, find
 from keyturn.operations.forms import read_form
 from keyturn.storage import connections, journal, principals, runs, versions
+from keyturn.storage import issued as issued_rows
 from keyturn.storage.database import Tx
 from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState, by_version
 from keyturn.vault.secrets import admin_row, version_row
@@ -197,17 +198,27 @@ def _is_public(connection: Connection) -> bool:
 
 def every(hub: Keyturn) -> list[Issued]:
     """All issued credentials by name, the ended ones too."""
+    return page(hub, limit=None)
+
+
+def page(
+    hub: Keyturn, projects: frozenset[str] | None = None, *, after: str = "", limit: int | None = 50
+) -> list[Issued]:
+    """Those behind a name, by name; only those of some projects when given."""
     rows = {(kind.system, kind.method): kind for kind in kinds.KINDS}
-    return [
-        _seen(hub, rows[each.system, each.method], each)
-        for each in hub.store.read(connections.every)
-        if (each.system, each.method) in rows
-    ]
+
+    def work(tx: Tx) -> tuple[list[Connection], dict[str, list[IssuedSecret]]]:
+        found = connections.of_rows(tx, rows, projects=projects, after=after, limit=limit)
+        return found, issued_rows.of_connections(tx, [each.id for each in found])
+
+    found, secrets = hub.store.read(work)
+    return [_seen(hub, rows[each.system, each.method], each, secrets.get(each.id, ())) for each in found]
 
 
-def _seen(hub: Keyturn, kind: kinds.Kind, connection: Connection) -> Issued:
+def _seen(hub: Keyturn, kind: kinds.Kind, connection: Connection, secrets: Sequence[IssuedSecret]) -> Issued:
+    """`secrets` are those of the hub's own book; a bucket's keys are in none."""
     if kind.is_ours_to_check:
-        return Issued(connection, kind.name, book(hub).list(connection.id))
+        return Issued(connection, kind.name, tuple(secrets))
     from keyturn.operations import buckets
 
     return Issued(connection, kind.name, buckets.keys(hub, connection))
@@ -224,7 +235,7 @@ def get(hub: Keyturn, name: str) -> Issued:
             hint="`keyturn issued` shows what it issued.",
             field="name",
         ) from None
-    return _seen(hub, kind, connection)
+    return _seen(hub, kind, connection, book(hub).list(connection.id))
 
 
 def reissue(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +20,11 @@ from keyturn.model.ids import JobId, new_id
 from keyturn.model.job import MOST, Cause, Job, JobResult, JobState, Level, Reading, next_due, read_schedule
 from keyturn.model.moment import iso
 from keyturn.model.policy import Policy
-from keyturn.model.run import LineKind
+from keyturn.model.run import Line, LineKind, Run
 from keyturn.model.secret import Material
 from keyturn.operations import leases
 from keyturn.operations.connections import find
-from keyturn.storage import connections, jobs, journal, versions
+from keyturn.storage import connections, jobs, journal, runs, versions
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row
 
@@ -442,24 +443,46 @@ def validations(hub: Keyturn, connection: Connection, version_id: str) -> list[V
         )
         version = versions.by_id(tx, version_id)  # type: ignore[arg-type]
         lines = journal.of_run(tx, str(row[0])) if row else journal.of_connection(tx, connection.id, 0, 20)
-        found: dict[Level, Validation] = {}
-        for line in lines:
-            for each in _seen(line.facts, line.at, version_id, first=not row and version is not None):
-                found[each.level] = each
-        for result in reversed(jobs.of_version(tx, version_id)):
-            reading = result.reading
-            if reading.state is not JobState.INTERRUPTED:
-                found[Level.JOB] = Validation(
-                    Level.JOB,
-                    _passed(reading.state),
-                    result.began_at,
-                    f"{reading.count} read, {result.cause.value}"
-                    if reading.state is JobState.OK
-                    else reading.detail or reading.code,
-                )
-        return [found[level] for level in Level if level in found]
+        first = not row and version is not None
+        return _levels(lines, jobs.of_version(tx, version_id), version_id, first=first)
 
     return hub.store.read(look)
+
+
+def validations_of(tx: Tx, found: Sequence[Run]) -> dict[str, list[Validation]]:
+    """The same of the versions that some runs made, by run."""
+    made = {run.id: run.new_version_id for run in found if run.new_version_id}
+    if not made:
+        return {}
+    latest = runs.latest_with(tx, [run.connection_id for run in found], list(made.values()))
+    lines = journal.of_runs(tx, list(set(latest.values())))
+    read = {each: jobs.of_version(tx, each) for each in jobs.that_read(tx, list(made.values()))}
+    return {
+        run_id: _levels(lines.get(latest[version_id], []), read.get(version_id, []), version_id, first=False)
+        for run_id, version_id in made.items()
+        if version_id in latest
+    }
+
+
+def _levels(
+    lines: Sequence[Line], results: Sequence[JobResult], version_id: str, *, first: bool
+) -> list[Validation]:
+    found: dict[Level, Validation] = {}
+    for line in lines:
+        for each in _seen(line.facts, line.at, version_id, first=first):
+            found[each.level] = each
+    for result in reversed(results):
+        reading = result.reading
+        if reading.state is not JobState.INTERRUPTED:
+            found[Level.JOB] = Validation(
+                Level.JOB,
+                _passed(reading.state),
+                result.began_at,
+                f"{reading.count} read, {result.cause.value}"
+                if reading.state is JobState.OK
+                else reading.detail or reading.code,
+            )
+    return [found[level] for level in Level if level in found]
 
 
 def _seen(facts: Any, at: float, version_id: str, *, first: bool) -> list[Validation]:

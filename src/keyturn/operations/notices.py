@@ -53,7 +53,7 @@ TOPICS: Mapping[str, str] = {
     "leak.found": "a credential was reported as leaked",
 }
 CHANGED = ("run.changed", "task.changed")  # for the stream alone
-LOOK_S, SELDOM_S, TIDY_S = 1.0, 30.0, 3600.0
+LOOK_S, SELDOM_S, TIDY_S = 0.5, 30.0, 3600.0
 KEPT_S = 30 * 86400.0
 OVERLAP_S = 300.0  # clocks of several workers may differ
 # Standard Webhooks, "Retry schedule": tries over some days
@@ -62,7 +62,6 @@ CLAIM_S = 60.0
 OLD_SECRET_S = 86400.0
 _AT_ONCE = 20
 _MOST = 100
-_SOON_S = 7 * 86400.0
 _NAME = re.compile(r"[\w][\w .-]{0,78}[\w]|[\w]")
 _MAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _STUCK = frozenset({RunState.BLOCKED.value, RunState.LOST.value})
@@ -90,32 +89,65 @@ class _Seen:
     is_open: bool
 
 
+@dataclass(frozen=True)
+class _Changed:
+    """Which things are another than when they were seen last. `dates` has marks and facts by subject as well."""
+
+    runs: list[str]
+    tasks: list[str]
+    debts: list[str]
+    dates: list[Row]
+
+    def __bool__(self) -> bool:
+        return bool(self.runs or self.tasks or self.debts or self.dates)
+
+
 def look(hub: Keyturn, *, widely: bool = True) -> int:
     """Writes down what changed since the last look, with the deliveries that follow; how many notices. `widely` looks at
-    the connections and their dates as well. The first look of a hub's life only remembers."""
+    the connections and their dates as well. The first look of a hub's life only remembers.
+
+    What changed is found without holding anybody up; only then is the head held, and each of those things read once more,
+    so that of two who look at the same moment none writes down what is not so any more.
+    """
     now = time.time()
-    said = _said_of(overview.lines(hub), now) if widely else {}
+    changed, before = hub.store.read(lambda tx: _changed(tx, now, widely=widely))
 
     def work(tx: Tx) -> int:
         number, looked_at = rows.lock(tx)
-        since = (looked_at or now) - OVERLAP_S
         names = _names(tx)
-        seen = [*_runs(tx, since, names), *_tasks(tx, since, names), *_debts(tx, names)]
-        if widely:
-            seen += _connections(tx, said)
-        before = rows.marks(tx, [each.subject for each in seen])
-        changed = [each for each in seen if before.get(each.subject) != each.mark]
+        seen = [
+            *_runs(tx, changed.runs, names),
+            *_tasks(tx, changed.tasks, names),
+            *_debts(tx, changed.debts, names),
+            *_connections(tx, changed.dates),
+        ]
+        marks = rows.marks(tx, [each.subject for each in seen])
+        fresh_ones = [each for each in seen if marks.get(each.subject) != each.mark]
         fresh = [
             Notice(number + 1 + n, now, each.topic, each.connection_id, each.subject, each.facts)
-            for n, each in enumerate(each for each in changed if each.topic and looked_at)
+            for n, each in enumerate(each for each in fresh_ones if each.topic and looked_at)
         ]
-        rows.mark(tx, [(each.subject, each.mark, each.is_open) for each in changed], now)
+        rows.mark(tx, [(each.subject, each.mark, each.is_open) for each in fresh_ones], now)
         _file(tx, fresh, now)
-        if fresh or now - looked_at > OVERLAP_S / 10:
-            rows.looked(tx, number + len(fresh), now)
+        rows.looked(tx, number + len(fresh), now)
         return len(fresh)
 
-    return hub.store.write(work)
+    return hub.store.write(work) if changed or now - before > OVERLAP_S / 10 else 0
+
+
+def _changed(tx: Tx, now: float, *, widely: bool) -> tuple[_Changed, float]:
+    """What changed, and when was last looked."""
+    _, looked_at = rows.head(tx)
+    since, everything = (looked_at or now) - OVERLAP_S, widely or not looked_at
+    return (
+        _Changed(
+            rows.changed_runs(tx, since, everything=everything),
+            rows.changed_tasks(tx, since, everything=everything),
+            rows.changed_debts(tx),
+            rows.changed_connections(tx, now) if widely else [],
+        ),
+        looked_at,
+    )
 
 
 def tell(tx: Tx, topic: str, connection_id: str, subject: str, facts: Mapping[str, Any]) -> None:
@@ -159,11 +191,9 @@ def _names(tx: Tx) -> Callable[[str], str]:
     return name
 
 
-def _runs(tx: Tx, since: float, name: Callable[[str], str]) -> Iterable[_Seen]:
-    found = rows.moving_runs(tx, since)
-    known = {row[0] for row in found}
-    found = [*found, *rows.runs_of(tx, [i for i in rows.still_open(tx, "run_") if i not in known])]
-    for run_id, connection_id, goal, state, track, cursor, waits, proof, outcome, ended_at, _ in found:
+def _runs(tx: Tx, ids: Sequence[str], name: Callable[[str], str]) -> Iterable[_Seen]:
+    for row in rows.runs_of(tx, ids):
+        run_id, connection_id, goal, state, track, cursor, waits, proof, outcome, ended_at, _ = row
         topic = (
             "run.done"
             if state in _ENDED
@@ -188,8 +218,8 @@ def _runs(tx: Tx, since: float, name: Callable[[str], str]) -> Iterable[_Seen]:
         yield _Seen(run_id, f"{state}/{place}", connection_id, topic, facts, ended_at is None)
 
 
-def _tasks(tx: Tx, since: float, name: Callable[[str], str]) -> Iterable[_Seen]:
-    for row in rows.tasks_of(tx, since, rows.still_open(tx, "tsk_")):
+def _tasks(tx: Tx, ids: Sequence[str], name: Callable[[str], str]) -> Iterable[_Seen]:
+    for row in rows.tasks_of(tx, ids):
         task_id, connection_id, run_id, kind, state, title, claimed_by, due_at, _ = row
         facts = {
             "task": task_id,
@@ -205,8 +235,8 @@ def _tasks(tx: Tx, since: float, name: Callable[[str], str]) -> Iterable[_Seen]:
         yield _Seen(task_id, f"{state}/{claimed_by}", connection_id, topic, facts, state in _OPEN_TASK)
 
 
-def _debts(tx: Tx, name: Callable[[str], str]) -> Iterable[_Seen]:
-    for row in rows.debts_of(tx, rows.still_open(tx, "dbt_")):
+def _debts(tx: Tx, ids: Sequence[str], name: Callable[[str], str]) -> Iterable[_Seen]:
+    for row in rows.debts_of(tx, ids):
         debt_id, connection_id, run_id, kind, why, owner, tries, closed_at, closed_by, _ = row
         facts = {
             "debt": debt_id,
@@ -223,54 +253,19 @@ def _debts(tx: Tx, name: Callable[[str], str]) -> Iterable[_Seen]:
         yield _Seen(debt_id, "closed" if is_closed else "open", connection_id, topic, facts, not is_closed)
 
 
-def _said_of(lines: Sequence[overview.Line], now: float) -> dict[str, tuple[str, str, dict[str, Any]]]:
-    """By subject: mark, topic and facts of whatever there is to say about connections at present."""
-    return {
-        f"{line.id}/{about}": (mark, topic, {"connection": line.name, **facts})
-        for line in lines
-        for about, mark, topic, facts in _about(line, now)
-        if mark
-    }
-
-
-def _connections(tx: Tx, said: Mapping[str, tuple[str, str, dict[str, Any]]]) -> Iterable[_Seen]:
+def _connections(tx: Tx, dates: Sequence[Row]) -> Iterable[_Seen]:
     """A notice for each date that comes nearer, and for a connection that lost its authorization. Those about which
-    nothing is to be said have no mark."""
-    known = {row[0]: row[1] for row in _marked(tx)}
-    for subject in sorted({*said, *known}):
-        mark, topic, facts = said.get(subject, ("", "", {}))
-        before = known.get(subject, "")
-        if mark == before:
-            continue
+    nothing is to be said any more have no mark."""
+    marks = rows.marks(tx, [row[0] for row in dates])
+    for subject, mark, _, name, state, due, ends in dates:
         connection_id, _, about = subject.partition("/")
-        says = topic if mark and _worse(about, before, mark) else ""
-        yield _Seen(subject, mark, connection_id, says, facts, is_open=bool(mark))
-
-
-def _marked(tx: Tx) -> list[Row]:
-    return tx.all("SELECT subject, mark FROM noticed WHERE subject >= ? AND subject < ?", "con_", "con_~")
-
-
-def _about(line: overview.Line, now: float) -> Iterable[tuple[str, str, str, dict[str, Any]]]:
-    gone = line.state in {"disconnected", "revoked"}
-    broken = "broken" if line.state == "needs_reauth" else ""
-    yield "state", broken, "connection.broken", {"state": line.state}
-    due = "" if gone or line.due is None else _phase(line.due - now, ((0.0, "over"), (_SOON_S, "soon")))
-    # whichever credential it is about is part of it: the next one is told of again
-    yield "due", due and f"{due}/v{line.version}", "credential.due", {"due": iso(line.due)}
-    ends = (
-        ""
-        if gone or line.expires is None
-        else _phase(
-            line.expires - now,
-            ((0.0, "over"), (86400.0, "day"), (7 * 86400.0, "week"), (30 * 86400.0, "month")),
-        )
-    )
-    yield "expires", ends and f"{ends}/v{line.version}", "credential.expiring", {"expires": iso(line.expires)}
-
-
-def _phase(left_s: float, phases: Sequence[tuple[float, str]]) -> str:
-    return next((name for most, name in phases if left_s <= most), "")
+        topic, facts = {
+            "state": ("connection.broken", {"connection": name, "state": state}),
+            "due": ("credential.due", {"connection": name, "due": iso(due)}),
+            "expires": ("credential.expiring", {"connection": name, "expires": iso(ends)}),
+        }[about]
+        is_worse = bool(mark) and _worse(about, marks.get(subject, ""), mark)
+        yield _Seen(subject, mark, connection_id, topic if is_worse else "", facts, is_open=bool(mark))
 
 
 def _worse(about: str, before: str, now: str) -> bool:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
-from keyturn.model.policy import Policy
-from keyturn.model.run import TERMINAL, Debt, Run, RunState, Task
-from keyturn.operations import approvals, debts, runs, tasks
-from keyturn.storage import listing
-from keyturn.storage.database import Row, Tx
-from keyturn.storage.rows import load
+from keyturn.errors import NotFound
+from keyturn.model.run import TERMINAL, Debt, Run, Task
+from keyturn.operations import approvals
+from keyturn.storage import debts, listing, runs, tasks
+from keyturn.storage.database import Tx
+from keyturn.storage.listing import SOON_S
 
-SOON_S = 30 * 86400.0
 PAGE = 50
 _GONE = frozenset({"disconnected", "revoked"})
 
@@ -84,68 +83,74 @@ HEALTH: Mapping[str, str] = {
 }
 
 
-def lines(hub: Keyturn, projects: frozenset[str] | None = None) -> list[Line]:
-    """Every connection by name; only those of some projects when given."""
+def lines(hub: Keyturn, ids: Sequence[str]) -> list[Line]:
+    """Some connections, in the order named; those that are gone are left out."""
+    return hub.store.read(lambda tx: _lines(tx, ids))
 
-    def work(tx: Tx) -> tuple[list[Row], list[Row], list[Row], list[Row]]:
-        return listing.light(tx), listing.unfinished(tx), listing.owed(tx), listing.asked(tx)
 
-    rows, open_runs, owed, asked = hub.store.read(work)
-    of_run = {row[0]: row for row in open_runs}
-    debts_of, tasks_of = {r[0]: r[1] for r in owed}, {r[0]: r[1] for r in asked}
-    found = []
-    for row in rows:
-        if projects is not None and row[5] not in projects:
-            continue
-        since = (row[10] or row[11]) if row[9] is not None else None
-        days = Policy.read(load(row[7])).max_age_days
+def line(hub: Keyturn, connection_id: str) -> Line:
+    """One of them. Raises: NotFound."""
+    found = lines(hub, [connection_id])
+    if not found:
+        raise NotFound("there is no such connection")
+    return found[0]
+
+
+def _lines(tx: Tx, ids: Sequence[str]) -> list[Line]:
+    if not ids:
+        return []
+    of_run = {row[0]: row for row in listing.unfinished(tx, ids)}
+    debts_of, tasks_of = dict(map(tuple, listing.owed(tx, ids))), dict(map(tuple, listing.asked(tx, ids)))
+    found = {}
+    for row in listing.light(tx, ids):
         run = of_run.get(row[0])
-        found.append(
-            Line(
-                id=row[0],
-                name=row[1],
-                system=row[2],
-                method=row[3],
-                owner=row[4],
-                project=row[5],
-                state=row[6],
-                created_at=row[8],
-                version=row[9],
-                since=since,
-                due=since + days * 86400 if since is not None else None,
-                expires=row[12],
-                run=run[1] if run else "",
-                goal=run[2] if run else "",
-                run_state=run[3] if run else "",
-                debts=debts_of.get(row[0], 0),
-                tasks=tasks_of.get(row[0], 0),
-            )
+        found[row[0]] = Line(
+            id=row[0],
+            name=row[1],
+            system=row[2],
+            method=row[3],
+            owner=row[4],
+            project=row[5],
+            state=row[6],
+            created_at=row[7],
+            version=row[8],
+            since=row[9],
+            due=row[10],
+            expires=row[11],
+            run=run[1] if run else "",
+            goal=run[2] if run else "",
+            run_state=run[3] if run else "",
+            debts=debts_of.get(row[0], 0),
+            tasks=tasks_of.get(row[0], 0),
         )
-    return found
+    return [found[each] for each in ids if each in found]
 
 
-_FAR = float("inf")
-SORTS: Mapping[str, Callable[[Line], Any]] = {
-    "name": lambda line: line.name.casefold(),
-    "state": lambda line: list(HEALTH).index(line.health),
-    "system": lambda line: f"{line.system}/{line.method}",
-    "age": lambda line: line.since or _FAR,
-    "due": lambda line: line.due or _FAR,
-    "expires": lambda line: line.expires or _FAR,
-    "owner": lambda line: line.owner.casefold(),
-}
+def names(hub: Keyturn, ids: Iterable[str], projects: frozenset[str] | None = None) -> dict[str, str]:
+    """The names of some connections by id; of those in other projects, when `projects` are given, nothing."""
+    some = set(ids)
+    return hub.store.read(lambda tx: listing.named(tx, some, projects)) if some else {}
+
+
+def by_name(hub: Keyturn, wanted: Iterable[str], projects: frozenset[str] | None = None) -> dict[str, Line]:
+    """Some connections by their names; those of other projects, when `projects` are given, are left out."""
+    some = set(wanted)
+    found = hub.store.read(lambda tx: _lines(tx, listing.ids_of(tx, some, projects)))
+    return {each.name: each for each in found}
+
+
+SORTS = ("name", "state", "system", "age", "due", "expires", "owner")
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page of connections; `next` is the cursor of the one behind it, empty on the last."""
+    """A page of connections; `next` is the place behind its last one, None on the last page. `total` fit, of `every` one
+    there is; both are 0 where they were not counted."""
 
     lines: list[Line]
     total: int
     every: int
-    next: str
-    systems: list[str]
-    healths: list[str]
+    next: list[Any] | None
     first: int
 
 
@@ -154,49 +159,58 @@ def page(
     projects: frozenset[str] | None,
     *,
     text: str = "",
+    name: str = "",
     system: str = "",
     health: str = "",
     sort: str = "name",
     down: bool = False,
-    after: str = "",
+    after: Sequence[Any] | None = None,
     size: int = PAGE,
+    counted: bool = True,
 ) -> Page:
-    """The connections that fit, sorted; those behind the connection whose id is `after`."""
-    every = lines(hub, projects)
-    words = text.casefold().split()
-    fitting = [
-        line
-        for line in every
-        if (not system or line.system == system)
-        and (not health or line.health == health)
-        and all(word in _text_of(line) for word in words)
-    ]
-    fitting.sort(key=SORTS.get(sort, SORTS["name"]), reverse=down)
-    begin = next((n + 1 for n, line in enumerate(fitting) if line.id == after), 0) if after else 0
-    shown = fitting[begin : begin + size]
-    more = begin + size < len(fitting)
-    there = {line.health for line in every}
-    return Page(
-        shown,
-        len(fitting),
-        len(every),
-        shown[-1].id if more and shown else "",
-        sorted({line.system for line in every}),
-        [each for each in HEALTH if each in there],
-        begin + 1,
+    """The connections that fit, sorted; those behind the place `after`. What comes, goes or changes meanwhile moves no
+    other: a place is a value of what is sorted by, not a number of a line. Who needs no numbers says so: the database then
+    stops at the end of the page."""
+    wanted = listing.Wanted(
+        projects, text.split(), system, name, health if health in HEALTH else "", time.time(), tuple(HEALTH)
     )
+    sort = sort if sort in SORTS else "name"
+
+    def work(tx: Tx) -> Page:
+        before = int(after[2]) if after else 0
+        is_narrow = counted and bool(text.split() or system or name or wanted.health)
+        behind = after[:2] if after else None
+        left, found = listing.page(
+            tx, wanted, sort, down=down, after=behind, limit=size + 1, all_read=is_narrow
+        )
+        shown, more = found[:size], len(found) > size
+        every = listing.count(tx, listing.Wanted(projects)) if counted else 0
+        last = shown[-1] if shown else ("", "")
+        return Page(
+            _lines(tx, [each for each, _ in shown]),
+            before + left if is_narrow else every,
+            every,
+            [last[1], last[0], before + len(shown)] if more else None,
+            before + 1,
+        )
+
+    return hub.store.read(work)
 
 
-def _text_of(line: Line) -> str:
-    return f"{line.name} {line.system} {line.method} {line.owner} {line.project}".casefold()
+def systems(hub: Keyturn, projects: frozenset[str] | None) -> list[str]:
+    """The systems that connections are to, by name."""
+    return hub.store.read(lambda tx: listing.systems(tx, projects))
 
 
 # -- today ---------------------------------------------------------------------------------------------------------------
 
+SHOWN, MOST_SHOWN = 10, 100
+
 
 @dataclass(frozen=True)
 class Today:
-    """What needs somebody now, most urgent first in each list."""
+    """What needs somebody now, most urgent first in each list, and of each list only the first; `counts` says how many
+    there are, by the list's name."""
 
     tasks: list[Task]
     stuck: list[tuple[Run, str]]
@@ -207,63 +221,87 @@ class Today:
     debts: list[tuple[Debt, str]]
     failed: list[tuple[Run, str]]
     running: list[Line]
+    approvals: list[approvals.Item]
     connections: int
-    names: Mapping[str, str] = field(default_factory=dict)
-    approvals: list[approvals.Item] = field(default_factory=list)
+    counts: Mapping[str, int]
 
     @property
     def is_quiet(self) -> bool:
         """Whether nobody has to do anything."""
-        return not any(
-            (
-                self.approvals,
-                self.tasks,
-                self.stuck,
-                self.expired,
-                self.overdue,
-                self.expiring,
-                self.reauthorize,
-                self.debts,
-                self.failed,
+        return not any(many for name, many in self.counts.items() if name != "running")
+
+
+_RECENT_S = 7 * 86400.0
+_BY_HEALTH = {  # the list, its health, what its first is the first by
+    "expired": ("expired", "expires"),
+    "overdue": ("overdue", "due"),
+    "expiring": ("expiring", "expires"),
+    "reauthorize": ("needs_reauth", "name"),
+    "running": ("running", "name"),
+}
+
+
+def today(hub: Keyturn, projects: frozenset[str] | None = None, most: int = SHOWN) -> Today:
+    """Home: what is overdue, expires, waits for a person, is owed, or failed and was not followed by a better run; up to
+    `most` of each."""
+    now = time.time()
+    asked = approvals.waiting(hub, projects)
+
+    def work(tx: Tx) -> Today:
+        counts: dict[str, int] = {"approvals": len(asked)}
+        by_health = {}
+        for name, (health, sort) in _BY_HEALTH.items():
+            wanted = listing.Wanted(projects, health=health, now=now)
+            counts[name], found = listing.page(
+                tx, wanted, sort, down=False, after=None, limit=most, all_read=True
             )
+            by_health[name] = _lines(tx, [each for each, _ in found])
+        counts["tasks"], waiting = tasks.page(tx, projects=projects, limit=most)
+        counts["debts"], owed = debts.page(tx, projects=projects, limit=most)
+        counts["failed"], failed = listing.fruitless(tx, now - _RECENT_S, projects, most)
+        counts["stuck"], stuck = listing.stuck(tx, projects, most)
+        known = runs.by_ids(tx, [run_id for run_id, _ in (*failed, *stuck)])
+        named = listing.named(tx, [debt.connection_id for debt in owed])
+        return Today(
+            tasks=waiting,
+            stuck=[(known[run_id], name) for run_id, name in stuck],
+            debts=[(debt, named.get(debt.connection_id, "")) for debt in owed],
+            failed=[(known[run_id], name) for run_id, name in failed],
+            approvals=asked[:most],
+            connections=listing.count(tx, listing.Wanted(projects)),
+            counts=counts,
+            **by_health,
         )
 
-
-_FAILED = frozenset({RunState.ABORTED_CLEAN, RunState.ABORTED_WITH_DEBT})
-_STUCK = frozenset({RunState.BLOCKED, RunState.LOST})
-_RECENT_S = 7 * 86400.0
+    return hub.store.read(work)
 
 
-def today(hub: Keyturn, projects: frozenset[str] | None = None) -> Today:
-    """Home: what is overdue, expires, waits for a person, is owed, or failed and was not followed by a better run."""
-    every, now = lines(hub, projects), time.time()
-    names = {line.id: line.name for line in every}
-    latest: dict[str, Run] = {}
-    for run in runs.recent(hub, limit=500):
-        latest.setdefault(run.connection_id, run)
-    mine = [run for run in latest.values() if run.connection_id in names]
-    return Today(
-        tasks=[task for task in tasks.waiting(hub) if task.connection_id in names],
-        stuck=_named([r for r in mine if r.state in _STUCK], names),
-        expired=_by(every, "expired", lambda line: line.expires or 0),
-        overdue=_by(every, "overdue", lambda line: line.due or 0),
-        expiring=_by(every, "expiring", lambda line: line.expires or 0),
-        reauthorize=_by(every, "needs_reauth", lambda line: line.name),
-        debts=[(debt, names[debt.connection_id]) for debt in debts.every(hub) if debt.connection_id in names],
-        failed=_named([r for r in mine if r.state in _FAILED and (r.ended_at or 0) > now - _RECENT_S], names),
-        running=[line for line in every if line.health == "running"],
-        connections=len(every),
-        names=names,
-        approvals=approvals.waiting(hub, projects),
-    )
+def days(
+    hub: Keyturn, starts: Sequence[float], projects: frozenset[str] | None, most: int = 5
+) -> tuple[dict[int, tuple[int, list[str]]], dict[int, tuple[int, list[str]]]]:
+    """By the number of the day: how many rotations are due, and how many credentials end, with the first names. The days
+    begin at `starts`; the last of them only ends the day before."""
+
+    def work(tx: Tx) -> tuple[dict[int, tuple[int, list[str]]], ...]:
+        both = []
+        for column in ("due_at", "expires_at"):
+            found: dict[int, tuple[int, list[str]]] = {}
+            for day, many, name in listing.days(tx, column, starts, projects, most):
+                found.setdefault(day, (many, []))[1].append(name)
+            both.append(found)
+        return tuple(both)
+
+    due, ends = hub.store.read(work)
+    return due, ends
 
 
-def _by(every: Sequence[Line], health: str, key: Callable[[Line], Any]) -> list[Line]:
-    return sorted((line for line in every if line.health == health), key=key)
-
-
-def _named(found: Sequence[Run], names: Mapping[str, str]) -> list[tuple[Run, str]]:
-    return [(run, names[run.connection_id]) for run in found]
+def ages(
+    hub: Keyturn, bounds: Sequence[float], projects: frozenset[str] | None
+) -> dict[int, tuple[int, int]]:
+    """How many credentials are how old, and how many of them overdue, by how many of the `bounds` they are older than."""
+    now = time.time()
+    found = hub.store.read(lambda tx: listing.ages(tx, bounds, now, projects))
+    return {bucket: (many, late) for bucket, many, late in found}
 
 
 # -- live ----------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from keyturn.bootstrap import Keyturn
@@ -180,12 +180,14 @@ def _findings(found: Issued, now: float, gone: frozenset[str]) -> tuple[str, ...
     return tuple(said)
 
 
-def findings(hub: Keyturn, now: float | None = None) -> dict[str, tuple[str, ...]]:
-    """What is odd, by name; credentials without findings are left out."""
+def findings(
+    hub: Keyturn, now: float | None = None, among: Sequence[Issued] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """What is odd, by name; credentials without findings are left out. Of all of them when none are given."""
     gone = hub.store.read(_gone)
     found = {
         each.connection.name: _findings(each, now or time.time(), gone)
-        for each in issued_operations.every(hub)
+        for each in (issued_operations.every(hub) if among is None else among)
     }
     return {name: said for name, said in found.items() if said}
 
@@ -374,8 +376,8 @@ def _answer_task(hub: Keyturn, connection_id: ConnectionId) -> None:
     """Submits the open hand-over task of this credential, if there is one."""
     from keyturn.operations import tasks
 
-    for task in tasks.waiting(hub):
-        if task.connection_id == connection_id and task.kind == "handover":
+    for task in tasks.waiting_of(hub, connection_id):
+        if task.kind == "handover":
             try:
                 tasks.submit(hub, task.id, {}, "link")
             except Conflict:

@@ -445,6 +445,20 @@ def listed(
     )
 
 
+def some(hub: Keyturn, ids: Sequence[str]) -> list[Run]:
+    """Named runs, in the order named; those that there are."""
+    found: dict[str, Run] = {}
+    for first in range(0, len(ids), 500):
+        chunk = ids[first : first + 500]
+        found |= hub.store.read(lambda tx: runs.by_ids(tx, chunk))  # noqa: B023 - called at once
+    return [found[each] for each in ids if each in found]
+
+
+def steps_said(hub: Keyturn, ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The steps that each of some runs has lines of in the journal."""
+    return hub.store.read(lambda tx: journal.steps_of(tx, ids)) if ids else {}
+
+
 def lines(hub: Keyturn, run_id: str) -> list[Line]:
     """A run's journal."""
     return hub.store.read(lambda tx: journal.of_run(tx, run_id))
@@ -455,7 +469,7 @@ def left_behind(hub: Keyturn, run_id: str) -> tuple[list[Task], list[Debt]]:
     return hub.store.read(lambda tx: (tasks.of_run(tx, RunId(run_id)), debts.of_run(tx, RunId(run_id))))
 
 
-def name_of(hub: Keyturn, run: Run) -> str:
+def name_of(hub: Keyturn, run: Run | Task | Debt) -> str:
     """The connection's name."""
     found = hub.store.read(lambda tx: connections.by_id(tx, run.connection_id))
     return found.name if found else str(run.connection_id)

@@ -31,8 +31,11 @@ def start_due(hub: Keyturn) -> int:
         (Goal.REFRESH, refresh, "most of its token's life is over"),
         (Goal.ROTATE, rotate, "it is due"),
     ):
-        for connection, version in found[: AT_ONCE - begun]:
-            trigger = f"clock/{goal.value}/{version.id}/{int(now // _AGAIN_S[goal])}"
+        for connection, version in found:
+            if begun >= AT_ONCE:
+                break
+            before, behind = _trigger(goal, now)
+            trigger = f"{before}{version.id}{behind}"
             try:
                 made = runs.start(hub, connection.id, goal, reason=why, trigger=trigger, who=BY)
             except KeyturnError:
@@ -57,15 +60,19 @@ def _refreshes(tx: Tx, now: float) -> list[tuple[Connection, Version]]:
 
 
 def _rotations(tx: Tx, now: float) -> list[tuple[Connection, Version]]:
-    """Those whose policy says `automatic`; the rest is shown as due and left to people."""
-    found = []
-    for connection in connections.automatic(tx):
-        current = versions.by_id(tx, connection.current_version_id) if connection.current_version_id else None
-        due = due_at(connection, current)
-        if current is not None and due is not None and due <= now:
-            found.append((due, connection, current))
-    found.sort(key=lambda each: each[0])
-    return [(connection, current) for _, connection, current in found[:AT_ONCE]]
+    """Those whose policy says `automatic`; the rest is shown as due and left to people. Some more than are begun: a plan
+    that is refused keeps no other back."""
+    found = connections.to_rotate(tx, now, _trigger(Goal.ROTATE, now), 3 * AT_ONCE)
+    known = {
+        v.id: v for v in versions.by_ids(tx, [c.current_version_id for c in found if c.current_version_id])
+    }
+    pairs = ((c, known[c.current_version_id]) for c in found if c.current_version_id in known)
+    return [(c, v) for c, v in pairs if (due_at(c, v) or now) <= now]
+
+
+def _trigger(goal: Goal, now: float) -> tuple[str, str]:
+    """What a run's trigger is, before and behind the id of the version."""
+    return f"clock/{goal.value}/", f"/{int(now // _AGAIN_S[goal])}"
 
 
 def _pairs(tx: Tx, found: list[Version]) -> list[tuple[Connection, Version]]:

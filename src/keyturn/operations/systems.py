@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from keyturn import definitions
 from keyturn.bootstrap import Keyturn
@@ -20,16 +20,16 @@ from keyturn.definitions.model import Definition
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
 from keyturn.model.credential import LIVE, Connection, State, Version
-from keyturn.model.ids import ConnectionId
 from keyturn.model.moment import iso, span
 from keyturn.model.plan import Plan
 from keyturn.model.run import TERMINAL, Debt, Line, Run, RunState, Task
 from keyturn.operations import examples, jobs, runs, schedule
 from keyturn.operations.connections import find
 from keyturn.operations.leases import users
-from keyturn.storage import connections, journal, projects, tasks, versions
+from keyturn.storage import connections, debts, journal, projects, tasks, versions
 from keyturn.storage.database import Tx
 
+T = TypeVar("T")
 GAPS: Mapping[GapClass, str] = {
     GapClass.Z0: "Nobody notices: old and new work side by side until every consumer has moved.",
     GapClass.Z1: "At most one refused login, which succeeds when it is tried again at once.",
@@ -361,8 +361,8 @@ def own_definitions(hub: Keyturn) -> list[dict[str, Any]]:
 
     def work(tx: Tx) -> list[dict[str, Any]]:
         used: dict[str, list[str]] = {}
-        for connection in connections.every(tx):
-            used.setdefault(connection.definition_hash, []).append(connection.name)
+        for digest, name in connections.of_own_definitions(tx):
+            used.setdefault(digest, []).append(name)
         found = tx.all("SELECT hash, name, created_at FROM definition ORDER BY name, created_at")
         return [
             {"hash": r[0], "name": r[1], "added_at": iso(r[2]), "connections": used.get(r[0], [])}
@@ -379,17 +379,40 @@ def overview(hub: Keyturn) -> list[dict[str, Any]]:
     """Every connection in one line: state, age, when its next rotation is due, expiry, what runs."""
 
     def work(tx: Tx) -> list[tuple[Connection, list[Version]]]:
-        return [(c, versions.of_connection(tx, c.id)) for c in connections.every(tx)]
+        every = connections.every(tx)
+        return [(c, known[c.id]) for some in _chunks(every) for known in (_versions(tx, some),) for c in some]
 
     return [_line(connection, known) for connection, known in hub.store.read(work)]
+
+
+_AT_ONCE = 500  # ids in one statement
+
+
+def _chunks(every: Sequence[T]) -> Iterator[Sequence[T]]:
+    for first in range(0, len(every), _AT_ONCE):
+        yield every[first : first + _AT_ONCE]
+
+
+def _versions(tx: Tx, some: Sequence[Connection]) -> dict[str, list[Version]]:
+    """The versions of some connections that matter in a list: those that are alive, and what they point at."""
+    known = versions.unspent_of(tx, [c.id for c in some])
+    there = {v.id for each in known.values() for v in each}
+    pointed = [
+        c.current_version_id for c in some if c.current_version_id and c.current_version_id not in there
+    ]
+    for version in versions.by_ids(tx, pointed):
+        known[version.connection_id].append(version)
+    return known
 
 
 def lines_of(hub: Keyturn, ids: Sequence[str]) -> list[dict[str, Any]]:
     """The same of some connections, in the order named, with what serves and the generation."""
 
     def work(tx: Tx) -> list[tuple[Connection, list[Version]]]:
-        found = [connections.by_id(tx, ConnectionId(each)) for each in ids]
-        return [(c, versions.of_connection(tx, c.id)) for c in found if c is not None]
+        found = connections.by_ids(tx, ids)
+        some = [found[each] for each in ids if each in found]
+        known = _versions(tx, some)
+        return [(c, known[c.id]) for c in some]
 
     return [
         {
@@ -492,11 +515,55 @@ def history(hub: Keyturn, name: str, limit: int = 200) -> tuple[list[Version], l
 
 def run_page(hub: Keyturn, run: Run) -> dict[str, Any]:
     """A run as every face reports it: what serves, what is alive at the vendor, what to do next."""
-    connection = find(hub, run.connection_id)
-    left_tasks, left_debts = runs.left_behind(hub, run.id)
+    return run_pages(hub, [run])[0]
+
+
+def run_pages(hub: Keyturn, found: Sequence[Run]) -> list[dict[str, Any]]:
+    """The same of several, with as many statements for hundreds as for one. Raises: NotFound when a run's connection is
+    gone."""
+    if len(found) > _AT_ONCE:
+        return [page for some in _chunks(found) for page in run_pages(hub, some)]
+
+    def work(tx: Tx) -> tuple[Any, ...]:
+        ids, of = [run.id for run in found], [run.connection_id for run in found]
+        known = connections.by_ids(tx, of)
+        return (
+            known,
+            tasks.of_runs(tx, ids),
+            debts.of_runs(tx, ids),
+            _versions(tx, list(known.values())),
+            jobs.validations_of(tx, found),
+            journal.of_runs(tx, [run.id for run in found if run.plan.gap_class in _SEEN_GAPS]),
+        )
+
+    known, left_tasks, left_debts, alive, seen, said = hub.store.read(work)
+    return [
+        _run_page(
+            hub,
+            run,
+            known.get(run.connection_id) or find(hub, run.connection_id),
+            left_tasks.get(run.id, []),
+            left_debts.get(run.id, []),
+            alive[run.connection_id],
+            seen.get(run.id, []),
+            said.get(run.id, []),
+        )
+        for run in found
+    ]
+
+
+def _run_page(
+    hub: Keyturn,
+    run: Run,
+    connection: Connection,
+    left_tasks: Sequence[Task],
+    left_debts: Sequence[Debt],
+    known: Sequence[Version],
+    seen: Sequence[jobs.Validation],
+    said: Sequence[Line],
+) -> dict[str, Any]:
     open_tasks = [t for t in left_tasks if t.state in tasks.OPEN_STATES]
     open_debts = [d for d in left_debts if d.closed_at is None]
-    known = hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
     began = run.started_at or run.created_at
     return {
         "id": run.id,
@@ -523,20 +590,22 @@ def run_page(hub: Keyturn, run: Run) -> dict[str, Any]:
             for t in open_tasks
         ],
         "debts": [{"id": d.id, "kind": d.kind, "why": d.why} for d in open_debts],
-        "serving": runs.serving(hub, connection),
+        "serving": runs.in_words(known),
         "alive": [_alive(v) for v in known if v.state in LIVE],
-        "validation": _validation(hub, connection, run.new_version_id),
-        "gap": _gap(hub, run),
+        "validation": [each.as_json() for each in seen],
+        "gap": _gap(run, said),
         "next": next_action(hub, run, connection, open_tasks, open_debts),
     }
 
 
-def _gap(hub: Keyturn, run: Run) -> dict[str, Any] | None:
+_SEEN_GAPS = frozenset({GapClass.Z2, GapClass.Z3})
+
+
+def _gap(run: Run, said: Sequence[Line]) -> dict[str, Any] | None:
     """While the old one was refused and the new one not yet in use, as exactly as it was looked at; None where neither
     was seen. `until` is None while it lasts."""
-    if run.plan.gap_class not in {GapClass.Z2, GapClass.Z3}:
+    if run.plan.gap_class not in _SEEN_GAPS:
         return None
-    said = runs.lines(hub, run.id)
     since = next((line.at for line in said if line.facts.get("what") == "outage"), None)
     if since is None:
         return None
@@ -575,12 +644,11 @@ def next_action(
     return f"It goes on by itself while `keyturn serve` or `keyturn worker` runs; `keyturn run {run.id} --follow` helps."
 
 
-def task_page(hub: Keyturn, task: Task) -> dict[str, Any]:
-    """A task as data: instructions, fields, who has it."""
-    found = hub.store.read(lambda tx: connections.by_id(tx, task.connection_id))
+def task_page(hub: Keyturn, task: Task, name: str = "") -> dict[str, Any]:
+    """A task as data: instructions, fields, who has it. `name` is its connection's, where it is known already."""
     return {
         "id": task.id,
-        "connection": found.name if found else task.connection_id,
+        "connection": name or runs.name_of(hub, task),
         "run": task.run_id,
         "kind": task.kind,
         "state": task.state.value,
@@ -595,12 +663,11 @@ def task_page(hub: Keyturn, task: Task) -> dict[str, Any]:
     }
 
 
-def debt_page(hub: Keyturn, debt: Debt) -> dict[str, Any]:
-    """A debt as data."""
-    found = hub.store.read(lambda tx: connections.by_id(tx, debt.connection_id))
+def debt_page(hub: Keyturn, debt: Debt, name: str = "") -> dict[str, Any]:
+    """A debt as data. `name` is its connection's, where it is known already."""
     return {
         "id": debt.id,
-        "connection": found.name if found else debt.connection_id,
+        "connection": name or runs.name_of(hub, debt),
         "run": debt.run_id,
         "kind": debt.kind,
         "why": debt.why,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import Conflict, InvalidInput, NotFound
 from keyturn.model.ids import TaskId
 from keyturn.model.run import Line, LineKind, Run, Task, TaskState
 from keyturn.operations.forms import read_parts
-from keyturn.storage import connections, journal, listing, people, runs, tasks, versions
+from keyturn.storage import connections, journal, people, runs, tasks, versions
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import task_row
 
@@ -23,37 +24,77 @@ def waiting(hub: Keyturn) -> list[Task]:
     return hub.store.read(tasks.waiting)
 
 
+def waiting_of(hub: Keyturn, connection_id: str) -> list[Task]:
+    """Those of one connection."""
+    return hub.store.read(lambda tx: tasks.waiting_of(tx, connection_id))
+
+
 @dataclass(frozen=True)
 class Owned:
-    """A task somebody should do, with who answers for its connection."""
+    """A task somebody should do, with its connection's name and who answers for it."""
 
     task: Task
+    connection: str
     owner: str
     project: str
 
 
-def owned(hub: Keyturn, whose: str = "all", who: str = "") -> list[Owned]:
-    """The waiting tasks: `all`; `mine`, of connections that `who` owns or that they work on; `team`, of the projects in
-    which they hold a role or own a connection, besides. Most urgent first within an owner. Raises: InvalidInput."""
-    if whose not in {"all", "mine", "team"}:
-        raise InvalidInput("whose tasks: all, mine or team", field="whose")
-    me, now = (who or hub.settings.actor).strip().casefold(), time.time()
+WHOSE = ("all", "mine", "team")
 
-    def work(tx: Tx) -> list[Owned]:
-        lines = {row[0]: (str(row[4]), str(row[5])) for row in listing.light(tx)}
-        account = people.by_login(tx, me)
-        held = {project for _, project, _ in people.roles(tx, account.id)} if account else set()
-        mine = held | {project for owner, project in lines.values() if owner.casefold() == me}
-        found = []
-        for task in tasks.waiting(tx):
-            owner, project = lines.get(task.connection_id, ("", ""))
-            works = task.claimed_by.casefold() == me and task.claimed_until > now
-            is_mine = owner.casefold() == me or works
-            if whose == "all" or is_mine or (whose == "team" and project and project in mine):
-                found.append(Owned(task, owner, project))
-        return sorted(found, key=lambda each: each.owner.casefold())
+
+def owned(hub: Keyturn, whose: str = "all", who: str = "") -> list[Owned]:
+    """The waiting tasks of those that `owned_page` means, most urgent first within an owner. Raises: InvalidInput."""
+    _, found = owned_page(hub, whose, who)
+    return sorted(found, key=lambda each: each.owner.casefold())
+
+
+def owned_page(
+    hub: Keyturn,
+    whose: str = "all",
+    who: str = "",
+    *,
+    connection_id: str = "",
+    projects: frozenset[str] | None = None,
+    after: Sequence[Any] | None = None,
+    limit: int = 1_000_000,
+) -> tuple[int, list[Owned]]:
+    """How many tasks wait, and the first of them, most urgent first, behind `after`, a task's (due_at, id). `all`; `mine`,
+    of connections that `who` owns or that they work on; `team`, of the projects in which they hold a role or own a
+    connection, besides. Raises: InvalidInput."""
+    if whose not in WHOSE:
+        raise InvalidInput("whose tasks: all, mine or team", field="whose")
+    me, now = (who or hub.settings.actor).strip(), time.time()
+
+    def work(tx: Tx) -> tuple[int, list[Owned]]:
+        team = _team(tx, me) if whose == "team" else frozenset()
+        many, found = tasks.page(
+            tx,
+            connection_id=connection_id,
+            projects=projects,
+            mine=None if whose == "all" else (me, now, team),
+            after=after,
+            limit=limit,
+        )
+        known = connections.by_ids(tx, [task.connection_id for task in found])
+        where = people.projects_of(tx, list(known))
+        return many, [
+            Owned(
+                task,
+                known[task.connection_id].name,
+                known[task.connection_id].owner,
+                where[task.connection_id],
+            )
+            for task in found
+        ]
 
     return hub.store.read(work)
+
+
+def _team(tx: Tx, me: str) -> frozenset[str]:
+    """The projects in which somebody holds a role or owns a connection."""
+    account = people.by_login(tx, me.casefold())
+    held = {project for _, project, _ in people.roles(tx, account.id)} if account else set()
+    return frozenset(held | people.projects_owned(tx, me)) - {""}
 
 
 def get(hub: Keyturn, task_id: str) -> Task:
@@ -161,7 +202,11 @@ def _not_known_already(hub: Keyturn, task: Task, values: Mapping[str, str]) -> N
 def verdict(hub: Keyturn, task_id: str) -> tuple[str, str]:
     """What the machine check said of the latest submission: DONE, RETURNED or SUBMITTED, and why. Both empty for a task
     that nobody has handed in."""
-    now_is = get(hub, task_id)
+    return verdict_of(hub, get(hub, task_id))
+
+
+def verdict_of(hub: Keyturn, now_is: Task) -> tuple[str, str]:
+    """The same of a task as it was read just now."""
     if now_is.state in {TaskState.RETURNED, TaskState.CANCELLED, TaskState.EXPIRED}:
         return "RETURNED", now_is.why or "it was not accepted"
     if now_is.state is TaskState.DONE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from keyturn.model.credential import Connection, ConnectionState
@@ -13,6 +14,8 @@ _COLUMNS = (
     "id, name, system, method, settings, principal_id, owner, policy, identity, state, generation,"
     " current_version_id, definition_hash, created_at"
 )
+
+_ALL = 1 << 40  # a limit that is none
 
 
 def _read(row: Row) -> Connection:
@@ -62,6 +65,14 @@ def by_id(tx: Tx, connection_id: ConnectionId) -> Connection | None:
     return _read(row) if row else None
 
 
+def by_ids(tx: Tx, ids: Collection[str]) -> dict[str, Connection]:
+    """Some connections by id."""
+    some = sorted(set(ids))
+    marks = ",".join("?" * len(some))
+    rows = tx.all(f"SELECT {_COLUMNS} FROM connection WHERE id IN ({marks})", *some) if some else []
+    return {str(row[0]): _read(row) for row in rows}
+
+
 def by_name(tx: Tx, name: str) -> Connection | None:
     """The connection of this name."""
     row = tx.one(f"SELECT {_COLUMNS} FROM connection WHERE name = ?", name)
@@ -73,20 +84,53 @@ def every(tx: Tx) -> list[Connection]:
     return [_read(row) for row in tx.all(f"SELECT {_COLUMNS} FROM connection ORDER BY name")]
 
 
+def of_own_definitions(tx: Tx) -> list[tuple[str, str]]:
+    """(hash of the definition, name) of those that are described by a definition of one's own, by name."""
+    rows = tx.all("SELECT definition_hash, name FROM connection WHERE definition_hash <> '' ORDER BY name")
+    return [(str(row[0]), str(row[1])) for row in rows]
+
+
+def of_rows(
+    tx: Tx,
+    rows: Collection[tuple[str, str]],
+    *,
+    projects: frozenset[str] | None = None,
+    after: str = "",
+    limit: int | None = None,
+) -> list[Connection]:
+    """The connections of some (system, method), by name behind `after`; only those of some projects when given."""
+    where = " OR ".join(["(system = ? AND method = ?)"] * len(rows)) or "1 = 0"
+    values: list[Any] = [value for row in sorted(rows) for value in row]
+    if projects is not None:
+        where = f"({where}) AND project IN ({','.join('?' * len(projects)) or 'NULL'})"
+        values += sorted(projects)
+    sql = f"SELECT {_COLUMNS} FROM connection WHERE ({where}) AND name > ? ORDER BY name LIMIT ?"
+    return [_read(row) for row in tx.all(sql, *values, after, _ALL if limit is None else limit)]
+
+
 def page(tx: Tx, after: str, limit: int) -> list[Connection]:
     """The connections whose names follow `after`, by name."""
     sql = f"SELECT {_COLUMNS} FROM connection WHERE name > ? ORDER BY name LIMIT ?"
     return [_read(row) for row in tx.all(sql, after, limit)]
 
 
-def automatic(tx: Tx) -> list[Connection]:
-    """Active connections whose policy lets the clock rotate them, and that have no run and no rotation that waits."""
-    sql = (
-        f"SELECT {_COLUMNS} FROM connection c WHERE state = ? AND policy LIKE ? AND NOT EXISTS"
-        " (SELECT 1 FROM run r WHERE r.connection_id = c.id AND r.ended_at IS NULL"
+def to_rotate(tx: Tx, now: float, begun: tuple[str, str], limit: int) -> list[Connection]:
+    """Active connections that the clock should rotate by now, most urgent first: with no run, no rotation that waits, and
+    none whose trigger is `begun` around the id of the version that serves: that was begun, and ended badly. `rotate_at` is
+    kept by triggers (migration 0021)."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM connection c WHERE c.rotate_at IS NOT NULL AND c.rotate_at <= ? AND c.state = ?"
+        " AND NOT EXISTS (SELECT 1 FROM run r WHERE r.connection_id = c.id AND r.ended_at IS NULL"
         " AND (r.state <> 'waiting_approval' OR r.goal = 'rotate'))"
+        " AND NOT EXISTS (SELECT 1 FROM run r WHERE r.connection_id = c.id"
+        " AND r.trigger_key = CAST(? AS TEXT) || c.current_version_id || CAST(? AS TEXT))"
+        " ORDER BY c.rotate_at LIMIT ?",
+        now,
+        ConnectionState.ACTIVE.value,
+        *begun,
+        limit,
     )
-    return [_read(row) for row in tx.all(sql, ConnectionState.ACTIVE.value, '%"automatic":true%')]
+    return [_read(row) for row in rows]
 
 
 def siblings(tx: Tx, connection: Connection) -> list[Connection]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keyturn.model.ids import ConnectionId, DebtId, RunId, VersionId
@@ -73,6 +73,33 @@ def open_debts(tx: Tx, connection_id: ConnectionId | None = None) -> list[Debt]:
     return [_read(row) for row in rows]
 
 
+def page(
+    tx: Tx,
+    *,
+    connection_id: str = "",
+    projects: frozenset[str] | None = None,
+    after: Sequence[Any] | None = None,
+    limit: int = 50,
+) -> tuple[int, list[Debt]]:
+    """How many are open, and those behind `after`, a debt's (created_at, id), oldest first."""
+    where: list[str] = ["d.closed_at IS NULL"]
+    values: list[Any] = []
+    if connection_id:
+        where.append("d.connection_id = ?")
+        values.append(connection_id)
+    if projects is not None:
+        marks = ",".join("?" * len(projects)) or "NULL"
+        where.append(f"d.connection_id IN (SELECT id FROM connection WHERE project IN ({marks}))")
+        values += sorted(projects)
+    source = f"FROM debt d WHERE {' AND '.join(where)}"
+    row = tx.one(f"SELECT COUNT(*) {source}", *values)
+    if after is not None:
+        source += " AND (d.created_at, d.id) > (?, ?)"
+        values += list(after)
+    rows = tx.all(f"SELECT {_FULL} {source} ORDER BY d.created_at, d.id LIMIT ?", *values, limit)
+    return int(row[0]) if row else 0, [_read(each) for each in rows]
+
+
 def due(tx: Tx, now: float, limit: int) -> list[Debt]:
     """Open debts whose time has come and whose principal no run and no worker has, longest due first."""
     rows = tx.all(
@@ -94,6 +121,15 @@ def of_run(tx: Tx, run_id: RunId) -> list[Debt]:
 def is_owed(tx: Tx, version_id: VersionId) -> bool:
     """Whether an open debt needs this version's value: to end it, or to prove it dead."""
     return tx.one("SELECT 1 FROM debt WHERE version_id = ? AND closed_at IS NULL", version_id) is not None
+
+
+def of_runs(tx: Tx, run_ids: Sequence[str]) -> dict[str, list[Debt]]:
+    """What some runs left, by run, closed or not."""
+    marks = ",".join("?" * len(run_ids)) or "NULL"
+    found: dict[str, list[Debt]] = {}
+    for row in tx.all(f"SELECT {_COLUMNS} FROM debt WHERE run_id IN ({marks}) ORDER BY id", *run_ids):
+        found.setdefault(row[3], []).append(_read(row))
+    return found
 
 
 def close(tx: Tx, debt_id: DebtId, at: float, by: str, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -121,6 +122,16 @@ def of_connection(tx: Tx, connection_id: ConnectionId) -> list[IssuedSecret]:
     """All secrets of a credential, newest first; the ended ones stay, so that a late caller can be told why."""
     sql = f"SELECT {_COLUMNS} FROM issued_secret WHERE connection_id = ? ORDER BY created_at DESC, version_id DESC"
     return [read(row) for row in tx.all(sql, connection_id)]
+
+
+def of_connections(tx: Tx, ids: Sequence[str]) -> dict[str, list[IssuedSecret]]:
+    """The same of several credentials, by connection."""
+    marks = ",".join("?" * len(ids)) or "NULL"
+    sql = f"SELECT {_COLUMNS} FROM issued_secret WHERE connection_id IN ({marks}) ORDER BY created_at DESC, version_id DESC"
+    found: dict[str, list[IssuedSecret]] = {}
+    for row in tx.all(sql, *ids):
+        found.setdefault(row[1], []).append(read(row))
+    return found
 
 
 def move(tx: Tx, version_id: VersionId, state: SecretState) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from keyturn.model.credential import ConnectionState
@@ -213,3 +214,10 @@ def of_version(tx: Tx, version_id: str) -> list[JobResult]:
     """What was read with a version, newest first."""
     sql = f"SELECT {_RESULT} FROM job_result WHERE version_id = ? ORDER BY began_at DESC, id DESC LIMIT 200"
     return [_read_result(row) for row in tx.all(sql, version_id)]
+
+
+def that_read(tx: Tx, version_ids: Sequence[str]) -> list[str]:
+    """Those of some versions with which something was read."""
+    marks = ",".join("?" * len(version_ids)) or "NULL"
+    rows = tx.all(f"SELECT DISTINCT version_id FROM job_result WHERE version_id IN ({marks})", *version_ids)
+    return [str(row[0]) for row in rows]

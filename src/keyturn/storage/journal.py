@@ -45,6 +45,12 @@ def link(previous: str, connection_id: str, number: int, entry: Entry, facts: st
     return hashlib.sha256((said + facts).encode()).hexdigest()
 
 
+def actor(facts: Mapping[str, Any]) -> str:
+    """Who a line names as the one who acts: it is filed under this, so that all that somebody did is found."""
+    by = facts.get("by")
+    return by if isinstance(by, str) else ""
+
+
 def append(tx: Tx, connection_id: str, entries: Sequence[Entry]) -> None:
     """Adds lines to the connection's chain. Raises: NotFound when there is no such connection."""
     table = "chain" if connection_id == HUB else "connection"
@@ -68,11 +74,12 @@ def append(tx: Tx, connection_id: str, entries: Sequence[Entry]) -> None:
                 entry.epoch,
                 facts,
                 previous,
+                actor(entry.facts),
             )
         )
     tx.many(
-        "INSERT INTO journal (connection_id, number, at, run_id, step, kind, epoch, facts, hash)"
-        " VALUES (?,?,?,?,?,?,?,?,?)",
+        "INSERT INTO journal (connection_id, number, at, run_id, step, kind, epoch, facts, hash, actor)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?)",
         rows,
     )
     tx.run(
@@ -98,10 +105,35 @@ def of_run(tx: Tx, run_id: str) -> list[Line]:
     ]
 
 
+def of_runs(tx: Tx, run_ids: Sequence[str]) -> dict[str, list[Line]]:
+    """The lines of some runs, by run, in order."""
+    marks = ",".join("?" * len(run_ids)) or "NULL"
+    found: dict[str, list[Line]] = {}
+    for row in tx.all(f"SELECT {_COLUMNS} FROM journal WHERE run_id IN ({marks}) ORDER BY number", *run_ids):
+        found.setdefault(row[3], []).append(_read(row))
+    return found
+
+
+def steps_of(tx: Tx, run_ids: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The steps that some runs have lines of."""
+    marks = ",".join("?" * len(run_ids)) or "NULL"
+    found: dict[str, set[str]] = {}
+    for run_id, step in tx.all(
+        f"SELECT DISTINCT run_id, step FROM journal WHERE run_id IN ({marks})", *run_ids
+    ):
+        found.setdefault(run_id, set()).add(step)
+    return {run_id: frozenset(steps) for run_id, steps in found.items()}
+
+
 def of_connection(tx: Tx, connection_id: str, after: int = 0, limit: int = 10_000) -> list[Line]:
     """A connection's lines in order, after a number."""
-    sql = f"SELECT {_COLUMNS} FROM journal WHERE connection_id = ? AND number > ? ORDER BY number LIMIT ?"
-    return [_read(row) for row in tx.all(sql, connection_id, after, limit)]
+    return [line for line, _ in filed(tx, connection_id, after, limit)]
+
+
+def filed(tx: Tx, connection_id: str, after: int, limit: int) -> list[tuple[Line, str]]:
+    """The same, each with whom it is filed under."""
+    sql = f"SELECT {_COLUMNS}, actor FROM journal WHERE connection_id = ? AND number > ? ORDER BY number LIMIT ?"
+    return [(_read(row), row[9]) for row in tx.all(sql, connection_id, after, limit)]
 
 
 def latest(tx: Tx, connection_id: str, limit: int, before: int = 0) -> list[Line]:
@@ -112,41 +144,93 @@ def latest(tx: Tx, connection_id: str, limit: int, before: int = 0) -> list[Line
     return [_read(row) for row in tx.all(sql, connection_id, before or 1 << 60, limit)]
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search saw. `place` is where the next one goes on: (at, connection id, number) of a line, which need not be one
+    that is shown; None when everything was looked at. `until` is how far back this one has looked."""
+
+    lines: list[Line]
+    place: tuple[float, str, int] | None
+    until: float | None
+
+
+LOOKED_AT = 20_000  # lines that one search reads at most
+
+
 def search(
     tx: Tx,
     *,
     chain: str = "",
     run_id: str = "",
     kind: str = "",
+    by: str = "",
     since: float | None = None,
     until: float | None = None,
     words: Sequence[str] = (),
     before: tuple[float, str, int] | None = None,
     limit: int = 100,
-) -> list[Line]:
-    """The lines that fit, newest first; those before a line's (at, connection id, number). `words` must all be in what
-    the line says. Lines of every chain when none is named."""
-    wanted: list[str] = []
+    look_at: int = LOOKED_AT,
+) -> Found:
+    """The lines that fit, newest first, behind `before`. Time, chain, run and who acted are found by index; for a kind and
+    for `words`, which must all be in what a line says, lines are read one after another: so many and no more, and the
+    answer says where it stopped. A chain is searched in its own order, backwards; everything else by time."""
+    one_chain = bool(chain) and not run_id and not by
+    fixed: list[str] = []
     values: list[Any] = []
     for sql, value in (
         ("connection_id = ?", chain or None),
         ("run_id = ?", run_id or None),
-        ("kind = ?", kind or None),
+        ("actor = ? AND actor <> ''", by or None),
         ("at >= ?", since),
         ("at < ?", until),
     ):
         if value is not None:
-            wanted.append(sql)
+            fixed.append(sql)
             values.append(value)
+    if before is not None and one_chain:
+        fixed.append("number < ?")
+        values.append(before[2])
+    elif before is not None:
+        fixed.append("at <= ? AND (at, connection_id, number) < (?, ?, ?)")
+        values += [before[0], *before]
+    end = _end(tx, fixed, values, look_at, one_chain=one_chain) if kind or words or one_chain else None
+    picked, wanted = list(fixed), list(values)
+    if end is not None:
+        picked.append("number >= ?" if one_chain else "at >= ?")
+        wanted.append(end[2] if one_chain else end[0])
+    if kind:
+        picked.append("kind = ?")
+        wanted.append(kind)
     for word in words:
-        wanted.append("facts LIKE ? ESCAPE '!'")
-        values.append("%" + word.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%")
-    if before is not None:
-        wanted.append("(at < ? OR (at = ? AND (connection_id < ? OR (connection_id = ? AND number < ?))))")
-        values += [before[0], before[0], before[1], before[1], before[2]]
-    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
-    sql = f"SELECT {_COLUMNS} FROM journal{where} ORDER BY at DESC, connection_id DESC, number DESC LIMIT ?"
-    return [_read(row) for row in tx.all(sql, *values, limit)]
+        picked.append("facts LIKE ? ESCAPE '!'")
+        wanted.append("%" + word.replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%")
+    where = f" WHERE {' AND '.join(picked)}" if picked else ""
+    order = "number DESC" if one_chain else "at DESC, connection_id DESC, number DESC"
+    rows = tx.all(f"SELECT {_COLUMNS} FROM journal{where} ORDER BY {order} LIMIT ?", *wanted, limit + 1)
+    lines = [_read(row) for row in rows[:limit]]
+    if len(rows) > limit:
+        last = lines[-1]
+        return Found(lines, (last.at, last.connection_id, last.number), last.at)
+    if end is None:
+        return Found(lines, None, None)
+    return Found(lines, end, end[0])
+
+
+def _end(
+    tx: Tx, fixed: Sequence[str], values: Sequence[Any], look_at: int, *, one_chain: bool
+) -> tuple[float, str, int] | None:
+    """How far back a search goes that reads line after line: the place of the last line it looks at. None: to the very
+    end. By time it takes in all lines of that instant, so the place is before every one of them."""
+    where = f" WHERE {' AND '.join(fixed)}" if fixed else ""
+    if one_chain:
+        row = tx.one(
+            f"SELECT at, connection_id, number FROM journal{where} ORDER BY number DESC LIMIT 1 OFFSET ?",
+            *values,
+            look_at - 1,
+        )
+        return (row[0], row[1], row[2]) if row else None
+    row = tx.one(f"SELECT at FROM journal{where} ORDER BY at DESC LIMIT 1 OFFSET ?", *values, look_at - 1)
+    return (row[0], "", 0) if row else None
 
 
 @dataclass(frozen=True)

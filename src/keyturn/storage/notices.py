@@ -136,14 +136,6 @@ def marks(tx: Tx, subjects: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def still_open(tx: Tx, prefix: str) -> list[str]:
-    """The subjects that were open when they were last seen, by the beginning of their ids."""
-    rows = tx.all(
-        "SELECT subject FROM noticed WHERE is_open = 1 AND subject >= ? AND subject < ?", prefix, prefix + "~"
-    )
-    return [row[0] for row in rows]
-
-
 def mark(tx: Tx, seen: Sequence[tuple[str, str, bool]], at: float) -> None:
     """Keeps what was seen: (subject, mark, whether it may still change)."""
     for subject, text, is_open in seen:
@@ -163,21 +155,94 @@ def forget(tx: Tx, before: float) -> int:
 
 
 # -- what there is to see ----------------------------------------------------------------------------------------------
+# Found by the database: of all that may have changed only what is another than when it was seen last.
+
+_DUE_SOON_S, _DAY_S = 7 * 86400.0, 86400.0
 
 
-def moving_runs(tx: Tx, since: float) -> list[Row]:
-    """(id, connection_id, goal, state, track, cursor, waiting_for, proof, outcome, ended_at, created_at) of runs that have
-    not ended, and of those that ended or began since."""
+def changed_runs(tx: Tx, since: float, *, everything: bool) -> list[str]:
+    """The ids of runs that are another now, as they came: of those that had not ended when they were seen, of those that
+    began since then, and of all that are under way when `everything` is asked for."""
+    mark = (
+        "t.state || '/' || CASE WHEN t.ended_at IS NOT NULL OR t.state IN ('blocked', 'lost') THEN ''"
+        " ELSE t.track || '/' || t.cursor || '/' || t.waiting_for END"
+    )
+    going = (
+        "t.id IN (SELECT id FROM run WHERE due_at IS NOT NULL"
+        " UNION ALL SELECT run_id FROM approval WHERE decided_at IS NULL)"
+    )
+    return _changed(tx, "run", "run_", mark, going if everything else "1 = 0", since)
+
+
+def changed_tasks(tx: Tx, since: float, *, everything: bool) -> list[str]:
+    """The same of tasks."""
+    mark, going = (
+        "t.state || '/' || t.claimed_by",
+        "t.state IN ('open', 'claimed', 'submitted', 'returned')",
+    )
+    return _changed(tx, "task", "tsk_", mark, going if everything else "1 = 0", since)
+
+
+def _changed(tx: Tx, table: str, prefix: str, mark: str, going: str, since: float) -> list[str]:
+    rows = tx.all(
+        f"SELECT t.id, t.created_at FROM noticed n JOIN {table} t ON t.id = n.subject WHERE n.is_open = 1"
+        f" AND n.subject >= '{prefix}' AND n.subject < '{prefix}~' AND n.mark <> {mark}"
+        f" UNION SELECT t.id, t.created_at FROM {table} t WHERE t.created_at >= ?"
+        f" AND NOT EXISTS (SELECT 1 FROM noticed n WHERE n.subject = t.id AND n.mark = {mark})"
+        f" UNION SELECT t.id, t.created_at FROM {table} t WHERE ({going})"
+        " AND NOT EXISTS (SELECT 1 FROM noticed n WHERE n.subject = t.id) ORDER BY 2, 1",
+        since,
+    )
+    return [str(row[0]) for row in rows]
+
+
+def changed_debts(tx: Tx) -> list[str]:
+    """The same of debts: open ones that were not seen as open, and closed ones that were."""
+    rows = tx.all(
+        "SELECT d.id, d.created_at FROM debt d WHERE d.closed_at IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM noticed n WHERE n.subject = d.id AND n.mark = 'open')"
+        " UNION SELECT d.id, d.created_at FROM noticed n JOIN debt d ON d.id = n.subject WHERE n.is_open = 1"
+        " AND n.subject >= 'dbt_' AND n.subject < 'dbt_~' AND d.closed_at IS NOT NULL ORDER BY 2, 1"
+    )
+    return [str(row[0]) for row in rows]
+
+
+def changed_connections(tx: Tx, now: float) -> list[Row]:
+    """(subject, mark, mark it had, connection's name, state, due, expires) of what is to be said about connections and is
+    another now. A subject is a connection's id and `state`, `due` or `expires`; an empty mark: nothing more is to be said.
+    Whichever credential a date is about is part of its mark: of the next one it is told again."""
+    gone = "c.state IN ('disconnected', 'revoked')"
+    version = "'/v' || COALESCE((SELECT v.number FROM version v WHERE v.id = c.current_version_id), 0)"
+    columns = "c.name AS name, c.state AS state, c.due_at AS due, c.expires_at AS ends"
     return tx.all(
-        "SELECT id, connection_id, goal, state, track, cursor, waiting_for, proof, outcome, ended_at, created_at"
-        " FROM run WHERE ended_at IS NULL OR ended_at >= ? OR created_at >= ? ORDER BY created_at, id",
-        since,
-        since,
+        "WITH said AS ("
+        f" SELECT c.id || '/state' AS subject, 'broken' AS mark, {columns} FROM connection c"
+        " WHERE c.state = 'needs_reauth'"
+        " UNION ALL"
+        f" SELECT c.id || '/due', CASE WHEN c.due_at <= ? THEN 'over' ELSE 'soon' END || {version}, {columns}"
+        f" FROM connection c WHERE c.due_at <= ? AND NOT ({gone})"
+        " UNION ALL"
+        " SELECT c.id || '/expires', CASE WHEN c.expires_at <= ? THEN 'over' WHEN c.expires_at <= ? THEN 'day'"
+        f" WHEN c.expires_at <= ? THEN 'week' ELSE 'month' END || {version}, {columns}"
+        f" FROM connection c WHERE c.expires_at <= ? AND NOT ({gone}))"
+        " SELECT s.subject, s.mark, COALESCE(n.mark, ''), s.name, s.state, s.due, s.ends FROM said s"
+        " LEFT JOIN noticed n ON n.subject = s.subject WHERE COALESCE(n.mark, '') <> s.mark"
+        " UNION ALL"
+        " SELECT n.subject, '', n.mark, '', '', NULL, NULL FROM noticed n WHERE n.is_open = 1"
+        " AND n.subject >= 'con_' AND n.subject < 'con_~' AND n.mark <> ''"
+        " AND n.subject NOT IN (SELECT subject FROM said) ORDER BY 1",
+        now,
+        now + _DUE_SOON_S,
+        now,
+        now + _DAY_S,
+        now + _DUE_SOON_S,
+        now + 30 * _DAY_S,
     )
 
 
 def runs_of(tx: Tx, ids: Sequence[str]) -> list[Row]:
-    """The same of named runs."""
+    """(id, connection_id, goal, state, track, cursor, waiting_for, proof, outcome, ended_at, created_at) of named runs, as
+    they came."""
     return _named(
         tx,
         "SELECT id, connection_id, goal, state, track, cursor, waiting_for, proof, outcome, ended_at, created_at"
@@ -186,26 +251,23 @@ def runs_of(tx: Tx, ids: Sequence[str]) -> list[Row]:
     )
 
 
-def tasks_of(tx: Tx, since: float, ids: Sequence[str]) -> list[Row]:
-    """(id, connection_id, run_id, kind, state, title, claimed_by, due_at, created_at) of tasks somebody should do, of those
-    that came since, and of those that are named."""
-    columns = "id, connection_id, run_id, kind, state, title, claimed_by, due_at, created_at"
-    rows = tx.all(
-        f"SELECT {columns} FROM task WHERE state IN ('open', 'claimed', 'submitted', 'returned') OR created_at >= ?"
-        " ORDER BY created_at, id",
-        since,
+def tasks_of(tx: Tx, ids: Sequence[str]) -> list[Row]:
+    """(id, connection_id, run_id, kind, state, title, claimed_by, due_at, created_at) of named tasks."""
+    return _named(
+        tx,
+        "SELECT id, connection_id, run_id, kind, state, title, claimed_by, due_at, created_at FROM task WHERE id IN",
+        ids,
     )
-    known = {row[0] for row in rows}
-    return rows + _named(tx, f"SELECT {columns} FROM task WHERE id IN", [i for i in ids if i not in known])
 
 
 def debts_of(tx: Tx, ids: Sequence[str]) -> list[Row]:
-    """(id, connection_id, run_id, kind, why, owner, tries, closed_at, closed_by, created_at) of open debts, and of those
-    that are named."""
-    columns = "id, connection_id, run_id, kind, why, owner, tries, closed_at, closed_by, created_at"
-    rows = tx.all(f"SELECT {columns} FROM debt WHERE closed_at IS NULL ORDER BY created_at, id")
-    known = {row[0] for row in rows}
-    return rows + _named(tx, f"SELECT {columns} FROM debt WHERE id IN", [i for i in ids if i not in known])
+    """(id, connection_id, run_id, kind, why, owner, tries, closed_at, closed_by, created_at) of named debts."""
+    return _named(
+        tx,
+        "SELECT id, connection_id, run_id, kind, why, owner, tries, closed_at, closed_by, created_at FROM debt"
+        " WHERE id IN",
+        ids,
+    )
 
 
 def _named(tx: Tx, sql: str, ids: Sequence[str]) -> list[Row]:
@@ -213,7 +275,8 @@ def _named(tx: Tx, sql: str, ids: Sequence[str]) -> list[Row]:
     for start in range(0, len(ids), 500):
         some = ids[start : start + 500]
         found += tx.all(f"{sql} ({','.join('?' * len(some))})", *some)
-    return found
+    place = {each: number for number, each in enumerate(ids)}
+    return sorted(found, key=lambda row: place[row[0]])
 
 
 # -- who is told -------------------------------------------------------------------------------------------------------

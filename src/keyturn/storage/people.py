@@ -400,6 +400,21 @@ def project_of(tx: Tx, connection_id: str) -> str:
     return str(row[0]) if row else ""
 
 
+def projects_of(tx: Tx, ids: Sequence[str]) -> dict[str, str]:
+    """The projects of some connections by id."""
+    marks = ",".join("?" * len(ids)) or "NULL"
+    return {
+        str(r[0]): str(r[1])
+        for r in tx.all(f"SELECT id, project FROM connection WHERE id IN ({marks})", *ids)
+    }
+
+
+def projects_owned(tx: Tx, owner: str) -> set[str]:
+    """The projects in which somebody owns a connection; an empty one among them for none."""
+    rows = tx.all("SELECT DISTINCT project FROM connection WHERE fold(owner) = fold(?)", owner)
+    return {str(row[0]) for row in rows}
+
+
 def move_to_project(tx: Tx, connection_id: str, project: str) -> None:
     """Puts a connection into a project."""
     tx.run("UPDATE connection SET project = ? WHERE id = ?", project, connection_id)

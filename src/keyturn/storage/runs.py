@@ -8,7 +8,7 @@ from typing import Any
 
 from keyturn.model.ids import ConnectionId, PrincipalId, RunId, VersionId
 from keyturn.model.plan import Goal, Plan
-from keyturn.model.run import Run, RunState, Track
+from keyturn.model.run import TERMINAL, Run, RunState, Track
 from keyturn.storage.database import Row, Tx
 from keyturn.storage.rows import dump, load
 
@@ -82,11 +82,29 @@ def by_id(tx: Tx, run_id: RunId) -> Run | None:
     return _read(row) if row else None
 
 
+def by_ids(tx: Tx, ids: Sequence[str]) -> dict[str, Run]:
+    """Some runs by id."""
+    marks = ",".join("?" * len(ids))
+    rows = tx.all(f"SELECT {_COLUMNS} FROM run WHERE id IN ({marks})", *ids) if ids else []
+    return {str(row[0]): _read(row) for row in rows}
+
+
 def by_trigger(tx: Tx, connection_id: ConnectionId, trigger: str) -> Run | None:
     """The run a trigger already made: a double click returns the same run."""
     sql = f"SELECT {_COLUMNS} FROM run WHERE connection_id = ? AND trigger_key = ?"
     row = tx.one(sql, connection_id, trigger)
     return _read(row) if row else None
+
+
+def latest_with(tx: Tx, connection_ids: Sequence[str], version_ids: Sequence[str]) -> dict[str, str]:
+    """By version, the latest run of its connection that was to bring it."""
+    rows = tx.all(
+        f"SELECT new_version_id, id FROM run WHERE connection_id IN ({','.join('?' * len(connection_ids))})"
+        f" AND new_version_id IN ({','.join('?' * len(version_ids))}) ORDER BY created_at",
+        *connection_ids,
+        *version_ids,
+    )
+    return {str(row[0]): str(row[1]) for row in rows}
 
 
 def recent(tx: Tx, connection_id: ConnectionId | None = None, limit: int = 100) -> list[Run]:
@@ -112,23 +130,48 @@ def page(
     """The runs that fit, newest first; those older than `before`, a run's (created_at, id)."""
     wanted: list[str] = []
     values: list[Any] = []
-    for sql, value in (("connection_id = ?", connection_id), ("goal = ?", goal)):
-        if value:
-            wanted.append(sql)
-            values.append(value)
+    if connection_id:
+        wanted.append("connection_id = ?")
+        values.append(connection_id)
+    if goal:  # most are rotations, and the index is of the others
+        wanted.append("goal = ?" if goal == Goal.ROTATE.value else "goal <> 'rotate' AND goal = ?")
+        values.append(goal)
     if states:
-        wanted.append(f"state IN ({','.join('?' * len(states))})")
-        values += states
+        sql, some = _in_states(states)
+        wanted.append(sql)
+        values += some
     if projects is not None:
         marks = ",".join("?" * len(projects)) or "NULL"
         wanted.append(f"connection_id IN (SELECT id FROM connection WHERE project IN ({marks}))")
         values += sorted(projects)
     if before is not None:
-        wanted.append("(created_at < ? OR (created_at = ? AND id < ?))")
-        values += [before[0], before[0], before[1]]
+        wanted.append("(created_at, id) < (?, ?)")
+        values += before
     where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
     sql = f"SELECT {_COLUMNS} FROM run{where} ORDER BY created_at DESC, id DESC LIMIT ?"
     return [_read(row) for row in tx.all(sql, *values, limit)]
+
+
+def _in_states(states: Sequence[str]) -> tuple[str, list[str]]:
+    """The condition for states, said so that each kind is found by its index: those under way, those that wait for
+    approval, and those that ended. Nearly all are complete: they are found by going through the list as it is."""
+    marks = ",".join("?" * len(states))
+    if RunState.COMPLETE.value in states:
+        return f"state || '' IN ({marks})", list(states)  # an index would give nearly everything
+    ended = [each for each in states if each in TERMINAL]
+    waits = [each for each in states if each == RunState.WAITING_APPROVAL.value]
+    going = [each for each in states if each not in ended and each not in waits]
+    asked = "SELECT id FROM run WHERE id IN (SELECT run_id FROM approval WHERE decided_at IS NULL)"
+    found = [
+        f"{sql} AND state IN ({','.join('?' * len(some))})"
+        for sql, some in (
+            ("SELECT id FROM run WHERE ended_at IS NOT NULL", ended),
+            ("SELECT id FROM run WHERE due_at IS NOT NULL", going),
+            (asked, waits),
+        )
+        if some
+    ]
+    return f"id IN ({' UNION ALL '.join(found)})", [*ended, *going, *waits]
 
 
 def since(tx: Tx, connection_id: ConnectionId, at: float) -> list[Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from keyturn.model.ids import ConnectionId, RunId, TaskId
@@ -84,11 +85,63 @@ def is_answered(tx: Tx, run_id: RunId, step: str) -> bool:
     return tx.one(sql, run_id, step, TaskState.SUBMITTED.value) is not None
 
 
+def of_runs(tx: Tx, run_ids: Sequence[str]) -> dict[str, list[Task]]:
+    """The tasks of some runs, by run, oldest first."""
+    marks = ",".join("?" * len(run_ids)) or "NULL"
+    found: dict[str, list[Task]] = {}
+    for row in tx.all(
+        f"SELECT {_COLUMNS} FROM task WHERE run_id IN ({marks}) ORDER BY created_at, id", *run_ids
+    ):
+        found.setdefault(row[1], []).append(_read(row))
+    return found
+
+
 def waiting(tx: Tx) -> list[Task]:
     """Tasks somebody should do, most urgent first."""
     marks = ",".join("?" for _ in OPEN_STATES)
     sql = f"SELECT {_COLUMNS} FROM task WHERE state IN ({marks}) ORDER BY due_at, id"
     return [_read(row) for row in tx.all(sql, *(s.value for s in OPEN_STATES))]
+
+
+def page(
+    tx: Tx,
+    *,
+    connection_id: str = "",
+    projects: frozenset[str] | None = None,
+    mine: tuple[str, float, frozenset[str] | None] | None = None,
+    after: Sequence[Any] | None = None,
+    limit: int = 50,
+) -> tuple[int, list[Task]]:
+    """How many there are to do, and those behind `after`, a task's (due_at, id), most urgent first. `mine`: only those
+    that this person answers for or works on at this instant, or that are in these projects."""
+    where = ["t.state IN ('open', 'claimed', 'returned')"]  # as the index says it
+    values: list[Any] = []
+    if connection_id:
+        where.append("t.connection_id = ?")
+        values.append(connection_id)
+    if projects is not None:
+        where.append(f"c.project IN ({','.join('?' * len(projects)) or 'NULL'})")
+        values += sorted(projects)
+    if mine is not None:
+        who, now, team = mine
+        own = "fold(c.owner) = fold(?) OR (fold(t.claimed_by) = fold(?) AND t.claimed_until > ?)"
+        marks = f" OR c.project IN ({','.join('?' * len(team))})" if team else ""
+        where.append(f"({own}{marks})")
+        values += [who, who, now, *sorted(team or ())]
+    source = f"FROM task t JOIN connection c ON c.id = t.connection_id WHERE {' AND '.join(where)}"
+    row = tx.one(f"SELECT COUNT(*) {source}", *values)
+    if after is not None:
+        source += " AND (t.due_at, t.id) > (?, ?)"
+        values += list(after)
+    columns = ", ".join(f"t.{name}" for name in _COLUMNS.split(", "))
+    rows = tx.all(f"SELECT {columns} {source} ORDER BY t.due_at, t.id LIMIT ?", *values, limit)
+    return int(row[0]) if row else 0, [_read(each) for each in rows]
+
+
+def waiting_of(tx: Tx, connection_id: str) -> list[Task]:
+    """Tasks of one connection that somebody should do, most urgent first."""
+    _, found = page(tx, connection_id=connection_id, limit=1000)
+    return found
 
 
 def change(tx: Tx, task_id: TaskId, **columns: Any) -> None:

@@ -55,8 +55,9 @@ def add(tx: Tx, version: Version) -> None:
 def to_refresh(tx: Tx, now: float, limit: int) -> list[Version]:
     """Versions that serve, whose token should be replaced by now, of connections without a run; most urgent first."""
     rows = tx.all(
-        f"SELECT {_FULL} FROM version v JOIN connection c ON c.current_version_id = v.id"
-        " WHERE v.refresh_at <= ? AND NOT EXISTS"
+        f"SELECT {_FULL} FROM version v CROSS JOIN connection c"  # those few versions first, on SQLite too
+        " WHERE v.refresh_at <= ? AND v.refresh_at IS NOT NULL AND c.id = v.connection_id"
+        " AND c.current_version_id = v.id AND NOT EXISTS"
         " (SELECT 1 FROM run r WHERE r.connection_id = c.id AND r.ended_at IS NULL AND r.state <> 'waiting_approval')"
         " ORDER BY v.refresh_at LIMIT ?",
         now,
@@ -76,10 +77,33 @@ def by_id(tx: Tx, version_id: VersionId) -> Version | None:
     return _read(row) if row else None
 
 
+def by_ids(tx: Tx, ids: Collection[VersionId]) -> list[Version]:
+    """Some versions."""
+    marks = ",".join("?" * len(ids))
+    rows = tx.all(f"SELECT {_COLUMNS} FROM version WHERE id IN ({marks})", *ids) if ids else []
+    return [_read(row) for row in rows]
+
+
 def of_connection(tx: Tx, connection_id: ConnectionId) -> list[Version]:
     """All versions, newest first."""
     sql = f"SELECT {_COLUMNS} FROM version WHERE connection_id = ? ORDER BY number DESC"
     return [_read(row) for row in tx.all(sql, connection_id)]
+
+
+def unspent_of(tx: Tx, ids: Collection[str]) -> dict[str, list[Version]]:
+    """The versions of some connections that are neither dead nor refused, newest first: the few that matter now."""
+    some, unspent = sorted(set(ids)), [s.value for s in State if s not in {State.DEAD, State.REFUSED}]
+    found: dict[str, list[Version]] = {each: [] for each in some}
+    if some:
+        rows = tx.all(
+            f"SELECT {_COLUMNS} FROM version WHERE connection_id IN ({','.join('?' * len(some))})"
+            f" AND state IN ({','.join('?' * len(unspent))}) ORDER BY number DESC",
+            *some,
+            *unspent,
+        )
+        for row in rows:
+            found[row[1]].append(_read(row))
+    return found
 
 
 def of_page(tx: Tx, first: str, last: str) -> list[Version]:

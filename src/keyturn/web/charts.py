@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, tzinfo
-
-from keyturn.operations.overview import Line
+from datetime import date, datetime, time, timedelta, tzinfo
 
 WEEKS = 5
 DAY_S = 86400.0
@@ -16,39 +14,51 @@ _TALL, _LEAST = 100.0, 3.0
 
 @dataclass(frozen=True)
 class Day:
-    """One day of the calendar and what is due or ends on it."""
+    """One day of the calendar: how much is due and ends on it, with the first names."""
 
     day: date
-    due: tuple[str, ...]
-    ends: tuple[str, ...]
+    due: int
+    ends: int
+    due_names: tuple[str, ...]
+    end_names: tuple[str, ...]
     is_today: bool
     is_past: bool
 
     @property
     def says(self) -> str:
         """For whoever does not see it."""
-        parts = [f"due: {', '.join(self.due)}"] * bool(self.due) + [
-            f"expires: {', '.join(self.ends)}"
-        ] * bool(self.ends)
+        parts = [
+            f"{word}: {', '.join(names)}" + (f" and {many - len(names)} more" if many > len(names) else "")
+            for word, many, names in (
+                ("due", self.due, self.due_names),
+                ("expires", self.ends, self.end_names),
+            )
+            if many
+        ]
         return "; ".join(parts)
 
 
-def calendar(lines: Sequence[Line], where: tzinfo, now: float) -> list[list[Day]]:
-    """Weeks from Monday on, this one first. What is gone is not due any more."""
+Marked = Mapping[int, tuple[int, Sequence[str]]]
+
+
+def starts(where: tzinfo, now: float) -> list[float]:
+    """When each day of the calendar begins for the viewer, from Monday of this week on; and when the last one ends. A day
+    has 23 hours or 25 where clocks are changed."""
     today = datetime.fromtimestamp(now, where).date()
     begin = today - timedelta(days=today.weekday())
-    due: dict[date, list[str]] = {}
-    ends: dict[date, list[str]] = {}
-    for line in lines:
-        if line.state in {"disconnected", "revoked"}:
-            continue
-        for found, at in ((due, line.due), (ends, line.expires)):
-            if at is not None and now - 40 * DAY_S < at < now + 40 * DAY_S:
-                found.setdefault(datetime.fromtimestamp(at, where).date(), []).append(line.name)
-    days = [begin + timedelta(days=n) for n in range(7 * WEEKS)]
-    drawn = [
-        Day(day, tuple(due.get(day, ())), tuple(ends.get(day, ())), day == today, day < today) for day in days
-    ]
+    days = (begin + timedelta(days=n) for n in range(7 * WEEKS + 1))
+    return [datetime.combine(day, time.min, where).timestamp() for day in days]
+
+
+def calendar(due: Marked, ends: Marked, where: tzinfo, now: float) -> list[list[Day]]:
+    """Weeks from Monday on, this one first; `due` and `ends` say by the number of the day how many and the first names."""
+    today = datetime.fromtimestamp(now, where).date()
+    begin = today - timedelta(days=today.weekday())
+    drawn = []
+    for number in range(7 * WEEKS):
+        day = begin + timedelta(days=number)
+        (many, names), (over, last) = due.get(number, (0, ())), ends.get(number, (0, ()))
+        drawn.append(Day(day, many, over, tuple(names), tuple(last), day == today, day < today))
     return [drawn[n : n + 7] for n in range(0, len(drawn), 7)]
 
 
@@ -63,18 +73,14 @@ class Bar:
     late_height: float
 
 
-def ages(lines: Sequence[Line], now: float) -> list[Bar]:
-    """How old what serves now is."""
-    counts, late = [0] * len(_AGES), [0] * len(_AGES)
-    for line in lines:
-        if line.since is None or line.state in {"disconnected", "revoked"}:
-            continue
-        days = (now - line.since) / DAY_S
-        at = next(n for n, (most, _) in enumerate(_AGES) if most is None or days < most)
-        counts[at] += 1
-        late[at] += line.due is not None and line.due <= now
-    most = max(counts) or 1
+AGE_BOUNDS = tuple(days * DAY_S for days, _ in _AGES if days is not None)
+
+
+def ages(found: Mapping[int, tuple[int, int]]) -> list[Bar]:
+    """How old what serves now is: `found` says how many, and how many of them late, by how many bounds they are over."""
+    numbers = [found.get(n, (0, 0)) for n in range(len(_AGES))]
+    most = max(many for many, _ in numbers) or 1
     return [
-        Bar(label, n, over, max(_TALL * n / most, _LEAST) if n else 0.0, _TALL * over / most)
-        for (_, label), n, over in zip(_AGES, counts, late, strict=True)
+        Bar(label, many, late, max(_TALL * many / most, _LEAST) if many else 0.0, _TALL * late / most)
+        for (_, label), (many, late) in zip(_AGES, numbers, strict=True)
     ]

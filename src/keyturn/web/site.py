@@ -9,12 +9,12 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
@@ -322,6 +322,31 @@ class Visit:
     def asked(self, name: str, default: str = "") -> str:
         """A parameter of the address."""
         return self.request.query_params.get(name, default)[:200]
+
+    def place(self, purpose: str) -> Any:
+        """Where a later page begins, as we signed it into the address for this list; None on the first page, and for what
+        somebody made up."""
+        text = self.request.query_params.get("after", "")[:1000]
+        return self.site.unsign(text, purpose) if text else None
+
+    @property
+    def here(self) -> str:
+        """The address of this page as it was asked for: what is fetched again when something changed."""
+        query = self.request.url.query
+        return self.request.url.path + (f"?{query}" if query else "")
+
+    def behind(self, purpose: str, place: Sequence[Any]) -> str:
+        """The address of this list's next page: the same filters, and the place signed."""
+        asked = {k: v for k, v in self.request.query_params.items() if k != "after" and v}
+        return (
+            f"{self.request.url.path}?{urlencode({**asked, 'after': self.site.sign(list(place), purpose)})}"
+        )
+
+    def beginning(self) -> str:
+        """The address of its first page, while this is a later one; empty on the first."""
+        asked = {k: v for k, v in self.request.query_params.items() if k != "after" and v}
+        path = self.request.url.path
+        return "" if not self.asked("after") else f"{path}?{urlencode(asked)}" if asked else path
 
     @cached_property
     def zone_name(self) -> str:

@@ -34,7 +34,7 @@ def runs_command(session: Session, name: str | None, limit: int, as_json: bool) 
 
     with session.hub() as hub:
         found = runs.recent(hub, inputs.connection(hub, name).name if name else "", limit)
-        pages = [systems.run_page(hub, run) for run in found]
+        pages = systems.run_pages(hub, found)
     listed(pages, [run.created_at for run in found], as_json)
 
 

@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response, StreamingResponse
 
+from keyturn.errors import NotFound
 from keyturn.model.run import LineKind
-from keyturn.operations import audit, overview
+from keyturn.operations import audit, connections, overview
 from keyturn.operations.rights import Operation
-from keyturn.storage.rows import dump
 from keyturn.web import words
 from keyturn.web.site import Visit
 
@@ -31,7 +31,6 @@ def show(it: Visit) -> Response:
 
 def _show(it: Visit, broken: list[str] | None = None, took_s: float = 0.0) -> Response:
     asked = {name: it.asked(name) for name in _ASKED}
-    names = {line.id: line.name for line in overview.lines(it.hub)}
     where = words.zone(it.zone_name)
     wrong = ""
     times: list[float | None] = []
@@ -42,21 +41,25 @@ def _show(it: Visit, broken: list[str] | None = None, took_s: float = 0.0) -> Re
         except (ValueError, OverflowError, OSError):
             times.append(None)
             wrong = "A day is written like 2026-11-23."
-    wanted = asked["on"] if asked["on"] in {*names, HUB} else ""
+    on = asked["on"].strip()
+    try:
+        wanted = on if on in {"", HUB} else connections.find(it.hub, on).id
+    except NotFound:
+        wanted, wrong = "", f"There is no connection named {on}."
     kind = asked["kind"] if asked["kind"] in {k.value for k in LineKind} else ""
-    cursor = it.site.unsign(asked["after"]) if asked["after"] else None
+    place = it.place("audit")
     found = audit.search(
         it.hub,
         connection=wanted,
         kind=kind,
+        by=asked["by"].strip(),
         since=times[0],
         until=times[1],
-        words=[*asked["q"].split(), *([f'"by":{dump(asked["by"])}'] if asked["by"] else [])],
-        before=(float(cursor[0]), str(cursor[1]), int(cursor[2])) if cursor else None,
-        limit=_PAGE + 1,
+        words=asked["q"].split(),
+        before=(float(place[0]), str(place[1]), int(place[2])) if place else None,
+        limit=_PAGE,
     )
-    lines = found[:_PAGE]
-    last = lines[-1] if len(found) > _PAGE else None
+    names = overview.names(it.hub, {wanted, *(line.connection_id for line in found.lines)})
 
     def address(**changes: str) -> str:
         said = {**asked, "after": "", **changes}
@@ -65,12 +68,14 @@ def _show(it: Visit, broken: list[str] | None = None, took_s: float = 0.0) -> Re
 
     return it.render(
         "audit.html",
-        lines=lines,
-        asked={**asked, "on": wanted, "kind": kind},
+        lines=found.lines,
+        asked={**asked, "on": names.get(wanted, on), "kind": kind},
         names=names,
         hub=HUB,
         kinds=[(each.value, words.line_kind(each.value)) for each in LineKind],
-        next=address(after=it.site.sign([last.at, last.connection_id, last.number])) if last else "",
+        next=address(after=it.site.sign(list(found.place), "audit")) if found.place else "",
+        is_full=len(found.lines) == _PAGE,
+        looked_to=found.until,
         first=address() if asked["after"] else "",
         is_filtered=any(asked.values()),
         wrong=wrong,

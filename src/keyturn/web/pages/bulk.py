@@ -13,14 +13,14 @@ from keyturn.model.card import GapClass
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
 from keyturn.model.plan import Goal, Plan
-from keyturn.model.run import Run
+from keyturn.model.run import Run, Track
 from keyturn.operations import approvals, overview, progress, runs, systems
 from keyturn.operations.rights import Operation
 from keyturn.web import words
 from keyturn.web.pages.plans import digest
 from keyturn.web.site import Visit
 
-MOST = 100
+MOST, PAGE = 100, 50
 _GOALS = (Goal.ROTATE, Goal.CONTAIN)
 
 
@@ -149,14 +149,24 @@ def _start(it: Visit, connection: Connection, goal: Goal, many: int) -> Run:
 def follow(it: Visit) -> Response:
     """Several runs on one page, live; the latest ones when none are named."""
     named = list(dict.fromkeys(it.request.query_params.getlist("run")))[:MOST]
-    names = {line.id: line.name for line in overview.lines(it.hub, it.projects())}
-    found = [runs.get(it.hub, each) for each in named] if named else runs.recent(it.hub, limit=50)
+    place = it.place("runs")
+    found = (
+        runs.some(it.hub, named)
+        if named
+        else runs.listed(
+            it.hub, projects=it.projects(), before=tuple(place) if place else None, limit=PAGE + 1
+        )
+    )
+    last = found[PAGE - 1] if len(found) > PAGE and not named else None
+    found = found[:PAGE] if not named else found
+    names = overview.names(it.hub, [run.connection_id for run in found], it.projects())
     shown = [run for run in found if run.connection_id in names]
     if named and len(shown) < len(named):
         raise NotFound("there is no such run")
+    said = runs.steps_said(it.hub, [run.id for run in shown if run.track is Track.ROLLBACK])
     lines = []
     for run in shown:
-        items = progress.checklist(run, frozenset(line.step for line in runs.lines(it.hub, run.id)))
+        items = progress.checklist(run, said.get(run.id, frozenset()))
         done = sum(item.mark == "done" for item in items)
         lines.append((run, names[run.connection_id], done, len(items), progress.waits(run)))
     ended = sum(overview.has_ended(run) for run in shown)
@@ -164,6 +174,7 @@ def follow(it: Visit) -> Response:
         "runs.html",
         lines=lines,
         named=named,
+        next=it.behind("runs", [last.created_at, last.id]) if last else "",
         ended=ended,
         address=urlencode([("run", each) for each in named]),
     )

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
-from keyturn.errors import InvalidInput, KeyturnError, NotFound
+from keyturn.errors import InvalidInput, KeyturnError
 from keyturn.issued import kinds
 from keyturn.model.card import Card, Strategy
 from keyturn.model.credential import Connection, State, Version
@@ -98,6 +98,7 @@ def every(it: Visit) -> Response:
     """The list: searched, filtered, sorted, in pages."""
     asked = {name: it.asked(name) for name in ("q", "system", "state", "sort", "down", "after")}
     sort = asked["sort"] if asked["sort"] in overview.SORTS else "name"
+    after = it.place("connections")
     page = overview.page(
         it.hub,
         it.projects(),
@@ -106,7 +107,7 @@ def every(it: Visit) -> Response:
         health=asked["state"],
         sort=sort,
         down=asked["down"] == "1",
-        after=asked["after"],
+        after=after[1:] if after and after[0] == sort else None,
     )
 
     def address(**changes: str) -> str:
@@ -117,10 +118,11 @@ def every(it: Visit) -> Response:
     return it.render(
         "connections.html",
         page=page,
+        systems=overview.systems(it.hub, it.projects()),
         asked=asked,
         sort=sort,
         address=address,
-        here_now=address(after=asked["after"]),
+        next=address(after=it.site.sign([sort, *page.next], "connections")) if page.next else "",
         healths=overview.HEALTH,
         acts=lambda line: acts(it, line),
         is_filtered=bool(asked["q"] or asked["system"] or asked["state"]),
@@ -133,7 +135,7 @@ def every(it: Visit) -> Response:
 def one(it: Visit, connection_id: str) -> Response:
     """One connection: what serves, its slots, versions, runs, debts, policy."""
     connection, project = it.connection(connection_id)
-    line = _line(it, connection)
+    line = overview.line(it.hub, connection.id)
     page = systems.connection_page(it.hub, connection.id)
     found = runs.recent(it.hub, connection.id, _RUNS)
     versions, _ = systems.history(it.hub, connection.id, 1)
@@ -163,8 +165,8 @@ def one(it: Visit, connection_id: str) -> Response:
         slots=_slots(it, connection, versions),
         versions=versions,
         runs=found,
-        tasks=[t for t in tasks.waiting(it.hub) if t.connection_id == connection.id],
-        debts=[d for d in debts.every(it.hub) if d.connection_id == connection.id],
+        tasks=tasks.waiting_of(it.hub, connection.id),
+        debts=debts.of_connection(it.hub, connection.id),
         policy=_policy(connection),
         health=overview.HEALTH[line.health],
         gap=systems.GAPS,
@@ -172,13 +174,6 @@ def one(it: Visit, connection_id: str) -> Response:
         strategies=systems.STRATEGIES,
         proofs=systems.PROOFS,
     )
-
-
-def _line(it: Visit, connection: Connection) -> overview.Line:
-    found = next((line for line in overview.lines(it.hub) if line.id == connection.id), None)
-    if found is None:
-        raise NotFound("there is no such connection")
-    return found
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,24 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from keyturn.errors import InvalidInput
-from keyturn.operations import debts, overview, runs, systems
+from keyturn.operations import debts, runs, systems
 from keyturn.operations.rights import Operation
 from keyturn.web import words
 from keyturn.web.site import Visit
 
+PAGE = 50
+
 
 def every(it: Visit) -> Response:
     """The open ones, oldest first."""
-    names = {line.id: line for line in overview.lines(it.hub, it.projects())}
-    found = [debt for debt in debts.every(it.hub) if debt.connection_id in names]
-    return it.render("debts.html", debts=found, names=names)
+    many, found = debts.page(it.hub, it.projects(), after=it.place("debts"), limit=PAGE + 1)
+    last = found[PAGE - 1][0] if len(found) > PAGE else None
+    return it.render(
+        "debts.html",
+        found=found[:PAGE],
+        many=many,
+        next=it.behind("debts", [last.created_at, last.id]) if last else "",
+    )
 
 
 def one(it: Visit, debt_id: str) -> Response:

@@ -25,6 +25,7 @@ from keyturn.web import fields, words
 from keyturn.web.pages.connections import LINKS
 from keyturn.web.site import Visit
 
+PAGE = 50
 OVERLAPS = ((3600.0, "1 hour"), (86400.0, "1 day"), (7 * 86400.0, "7 days"), (30 * 86400.0, "30 days"))
 
 
@@ -49,18 +50,20 @@ GROUPS = (
 
 
 def every(it: Visit) -> Response:
-    """All of them by what they are for, with last use and what is odd."""
-    lines = overview.lines(it.hub, it.projects())
-    mine = {line.id for line in lines}
-    found = [each for each in issued.every(it.hub) if each.connection.id in mine]
+    """All of them by what they are for, with last use and what is odd; so many a page, by name."""
+    place = it.place("issued")
+    found = issued.page(it.hub, it.projects(), after=str(place[0]) if place else "", limit=PAGE + 1)
+    has_more, found = len(found) > PAGE, found[:PAGE]
     groups = [(group, [each for each in found if each.kind in group.kinds]) for group in GROUPS]
+    own = overview.page(it.hub, it.projects(), system=BUCKET.system, size=PAGE, counted=False)
     return it.render(
         "issued.html",
         groups=[(group, there) for group, there in groups if there],
-        buckets=[line for line in lines if (line.system, line.method) == (BUCKET.system, BUCKET.method)],
+        buckets=[] if place else [line for line in own.lines if line.method == BUCKET.method],
         healths=overview.HEALTH,
+        next=it.behind("issued", [found[-1].connection.name]) if has_more else "",
         methods={kind.name: it.hub.catalog.method(kind.system, kind.method) for kind in kinds.KINDS},
-        findings=register.findings(it.hub),
+        findings=register.findings(it.hub, among=found),
         accepted=ACCEPTED,
         may_issue=rights.may_somewhere(it.who, Operation.ISSUED_CHANGE),
     )

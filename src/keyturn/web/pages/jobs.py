@@ -22,10 +22,11 @@ _TYPED = ("connection", "name", "reads", "schedule", "most")
 def every(it: Visit) -> Response:
     """All of them with how each last ended, those that failed first."""
     text = it.asked("q").casefold()
-    names = {line.id: line.name for line in overview.lines(it.hub, it.projects())}
+    every = jobs.every(it.hub)
+    names = overview.names(it.hub, [job.connection_id for job in every], it.projects())
     found = [
         job
-        for job in jobs.every(it.hub)
+        for job in every
         if job.connection_id in names
         and all(w in f"{job.name} {names[job.connection_id]} {job.what}".casefold() for w in text.split())
     ]
@@ -50,8 +51,12 @@ def form(it: Visit) -> Response:
 
 def _form(it: Visit, status: int = 200, wrong: dict[str, str] | None = None, problem: str = "") -> Response:
     asked = it.asked("connection")
-    lines = overview.lines(it.hub, it.projects())
-    known = next((line.name for line in lines if asked in {line.id, line.name}), "")
+    first = overview.page(it.hub, it.projects(), size=_NAMES, counted=False)
+    by_id, by_name = (
+        overview.names(it.hub, [asked], it.projects()),
+        overview.by_name(it.hub, [asked], it.projects()),
+    )
+    known = by_id.get(asked) or (asked if asked in by_name else "")
     typed = {name: it.text(name) for name in _TYPED}
     sent = it.request.method == "POST"
     return it.render(
@@ -59,7 +64,7 @@ def _form(it: Visit, status: int = 200, wrong: dict[str, str] | None = None, pro
         status,
         typed={**typed, "connection": typed["connection"] or known, "most": typed["most"] or "10"},
         after_rotation=it.text("after_rotation") == "yes" if sent else True,
-        names=[line.name for line in lines][:_NAMES],
+        names=[line.name for line in first.lines],
         errors={**dict.fromkeys(_TYPED, ""), **(wrong or {})},
         problem=problem,
         may_skip=bool(problem),

@@ -13,6 +13,8 @@ from keyturn.operations.rights import Operation
 from keyturn.web import words
 from keyturn.web.site import Visit
 
+_CHOICES = 200  # to choose from in a list; beyond that a name is typed
+
 
 def every(it: Visit) -> Response:
     """The projects of this person."""
@@ -74,21 +76,22 @@ def _one(
     it: Visit, project: str, status: int = 200, problem: str = "", hint: str = "", at: str = ""
 ) -> Response:
     page = _page(it, project)
-    seen = {
-        line.name: line for line in overview.lines(it.hub, rights.projects(it.who, Operation.CONNECTION_READ))
-    }
+    mine = rights.projects(it.who, Operation.CONNECTION_READ)
+    used = (source["connection"] for each in page["objects"] for source in each["sources"])
+    first = overview.page(it.hub, mine, size=_CHOICES, counted=False)
     return it.render(
         "project.html",
         status,
         page=page,
         project=project,
-        seen=seen,
+        seen=overview.by_name(it.hub, used, mine),
         healths=overview.HEALTH,
-        choices=sorted(
-            name
-            for name, line in seen.items()
+        choices=[
+            line.name
+            for line in first.lines
             if it.hub.catalog.method(line.system, line.method).direction == "outbound"
-        ),
+        ],
+        has_more=first.next is not None,
         may_change=it.may(Operation.CONNECTION_CHANGE, project),
         problem=problem,
         hint=hint,

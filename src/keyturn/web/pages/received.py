@@ -23,19 +23,21 @@ _REASONS = {
 
 def show(it: Visit) -> Response:
     """Loads and events of the credentials that they may see; the datasets themselves are everybody's on this hub."""
-    names = {line.id: line.name for line in overview.lines(it.hub, it.projects())}
+    loads, events, refused = datasets.loads(it.hub), intake.latest(it.hub, _MOST), intake.refusals(it.hub)
+    spoken_of: set[str] = {load.connection_id for load in loads}
+    spoken_of |= {each.connection_id for each in events}
+    spoken_of |= {each.connection_id for each in refused}
+    names = overview.names(it.hub, spoken_of, it.projects())
     is_whole = it.may(Operation.ISSUED_READ)
     return it.render(
         "received.html",
         names=names,
         datasets=datasets.every(it.hub) if is_whole else [],
-        loads=[load for load in datasets.loads(it.hub) if load.connection_id in names][:_MOST],
-        events=[each for each in intake.latest(it.hub, _MOST) if each.connection_id in names],
-        refused=[
-            each
-            for each in intake.refusals(it.hub)
-            if each.connection_id in names and each.replayed_at is None
-        ][:_MOST],
+        loads=[load for load in loads if load.connection_id in names][:_MOST],
+        events=[each for each in events if each.connection_id in names],
+        refused=[each for each in refused if each.connection_id in names and each.replayed_at is None][
+            :_MOST
+        ],
         reasons=_REASONS,
         may_take=rights.may_somewhere(it.who, Operation.ISSUED_CHANGE),
     )

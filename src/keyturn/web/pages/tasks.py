@@ -16,6 +16,7 @@ from keyturn.web import words
 from keyturn.web.site import Visit
 
 STEP = {"text": "", "ui_path": (), "button": "", "url": "", "warning": "", "hint": "", "who": ""}
+PAGE = 50
 OPEN = frozenset({"open", "claimed", "returned"})
 
 
@@ -25,12 +26,15 @@ WHOSE = (("mine", "Mine"), ("team", "My team's"), ("all", "All"))
 def every(it: Visit) -> Response:
     """The open tasks, most urgent first: one's own, those of one's projects, or all."""
     whose = it.asked("whose") if it.asked("whose") in dict(WHOSE) else "all"
-    names = {line.id: line for line in overview.lines(it.hub, it.projects())}
-    found = [each for each in tasks.owned(it.hub, whose, it.who.login) if each.task.connection_id in names]
+    many, found = tasks.owned_page(
+        it.hub, whose, it.who.login, projects=it.projects(), after=it.place("tasks"), limit=PAGE + 1
+    )
+    last = found[PAGE - 1].task if len(found) > PAGE else None
     return it.render(
         "tasks.html",
-        tasks=sorted(found, key=lambda each: each.task.due_at),
-        names=names,
+        found=found[:PAGE],
+        many=many,
+        next=it.behind("tasks", [last.due_at, last.id]) if last else "",
         now=time.time(),
         whose=whose,
         choices=WHOSE,
