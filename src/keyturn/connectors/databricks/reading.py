@@ -26,7 +26,6 @@ from keyturn.errors import (
     VendorUnavailable,
 )
 from keyturn.model.secret import Material
-from keyturn.transport.http import Answer
 
 _CATALOG = "/api/2.1/unity-catalog"
 # No period, space, slash or control character may stand in a name of Unity Catalog.
@@ -108,7 +107,7 @@ def _rows(line: Line, warehouse: str, names: list[str], limit: int) -> int:
     answer = line.call("POST", "/api/2.0/sql/statements", body)
     if answer.status != 200:
         raise _refused(client.refusal(answer, "use of the SQL warehouse"), "the SQL warehouse of http_path")
-    said = _said(answer)
+    said = client.object_in(answer)
     status = said.get("status")
     state = str(status.get("state")) if isinstance(status, dict) else ""
     if state in {"PENDING", "RUNNING", "CANCELED"}:
@@ -152,29 +151,16 @@ def _listed(line: Line, kind: str, limit: int, what: str, **query: str) -> int:
         answer = line.call("GET", f"{_CATALOG}/{kind}", **asked)
         if answer.status != 200:
             raise _refused(client.refusal(answer, "USE CATALOG and USE SCHEMA"), what)
-        said = _said(answer)
+        said = client.object_in(answer)
         rows = said.get(kind, [])
         # An empty object is an empty list; who logged in is known by now, so it is Databricks that says so.
-        known = (
-            kind in said
-            or "next_page_token" in said
-            or (not said and client.is_object(answer) and _is_json(answer))
-        )
+        known = kind in said or "next_page_token" in said or (not said and client.is_object(answer))
         if not isinstance(rows, list) or not known or not all(isinstance(row, dict) for row in rows):
             raise UnexpectedAnswer(f"{answer.host} answered without a list of {kind}", status=answer.status)
         found, page = found + len(rows), str(said.get("next_page_token") or "")
         if found >= limit or not page:
             return min(found, limit)
     raise UnexpectedAnswer(f"the list goes on after {client.MOST_PAGES} pages", host=line.base)
-
-
-def _said(answer: Answer) -> dict[str, Any]:
-    """The object in an answer that says it is JSON; empty for anything else."""
-    return client.object_in(answer) if _is_json(answer) else {}
-
-
-def _is_json(answer: Answer) -> bool:
-    return "json" in answer.header("content-type").lower()
 
 
 def _refused(error: KeyturnError, what: str) -> KeyturnError:
