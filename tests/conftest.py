@@ -6,9 +6,20 @@ import pytest
 
 from tests import stores
 
+# A file runs in one process: one of these begun last would keep a process busy while the others have nothing to do.
+LONGEST = (
+    "test_accessibility",
+    "test_canary",
+    "test_three_people",
+    "test_workers",
+    "test_jobs",
+    "test_schemathesis",
+)
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL nothing is asked about SQLite's file."""
+    """The longest files first; and on PostgreSQL nothing is asked about SQLite's file."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
     if not stores.ON_POSTGRESQL:
         return
     left_out = [item for item in items if item.get_closest_marker("sqlite")]

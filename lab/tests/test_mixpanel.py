@@ -172,7 +172,7 @@ def test_import_wants_the_project(there: There) -> None:
 def test_query_limit(there: There) -> None:
     """Sixty in an hour, then 429 without a header that says how long."""
     small = there.make("jobs", projects={EVENTS: "analyst"})
-    path = f"/api/query/events/names?project_id={EVENTS}&limit=1"
+    path = f"/api/query/events/names?project_id={EVENTS}&type=general&limit=1"
     assert [there.call(small, "GET", path).status_code for _ in range(60)] == [200] * 60
     last = there.call(small, "GET", path)
     assert last.status_code == 429

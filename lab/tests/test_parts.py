@@ -206,13 +206,13 @@ def test_user_rotates_itself_and_nobody_else(server, spare):
 def test_changes_take_time_to_spread(server, spare):
     """With the dials up, a deleted key works for a while and a new one does not yet."""
     iam = _unmodified(server, "iam", server.account.rotator)
-    server.set_dials(create_lag_s=0.4, dead_lag_s=0.4)
+    server.set_dials(create_lag_s=2.0, dead_lag_s=2.0)
     iam.delete_access_key(UserName=aws.APP, AccessKeyId=spare.access_key_id)
     made = iam.create_access_key(UserName=aws.APP)["AccessKey"]
     fresh = aws.Key(aws.APP, made["AccessKeyId"], made["SecretAccessKey"])
     assert _knock(server, spare)[0] == "ok"
     assert _knock(server, fresh)[0] == "InvalidClientTokenId"
-    time.sleep(0.45)
+    time.sleep(2.05)
     assert _knock(server, spare)[0] == "InvalidClientTokenId"
     assert _knock(server, fresh) == ("ok", "ok")
 

@@ -290,7 +290,7 @@ def test_a_systems_page_is_enough_to_work_from(bare: Line) -> None:
 def test_a_page_says_what_will_happen_and_how_to_begin(bare: Line) -> None:
     """The real plan with the vendor's calls, when a grant ends by itself, a command with all that must be given."""
     dynamics = bare("systems", "dynamics").stdout
-    assert "Graph removePassword by keyId" in dynamics.split("From here on nothing is undone:")[1]
+    assert "removePassword by keyId" in dynamics.split("From here on nothing is undone:")[1]
     assert "--set tenant_id=3f2504e0" in dynamics.split("keyturn connect dynamics client_secret")[1]
     assert "365 days after the consent" in bare("systems", "jira").stdout
     freshdesk = bare("systems", "freshdesk").stdout

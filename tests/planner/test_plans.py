@@ -126,16 +126,18 @@ def test_nothing_is_switched_unproven_and_nothing_ends_before_the_switch(method)
         assert order.index(Kind.PROVE) < order.index(Kind.CUTOVER)
         enders = [n for n, kind in enumerate(order) if kind in {Kind.REVOKE, Kind.TELL, Kind.DISABLE}]
         assert all(n > order.index(Kind.CUTOVER) for n in enders)
-        assert order[-1] is Kind.PROVE_DEAD
+        told_last = order[-1] is Kind.HANDOVER  # an emergency waits for nobody who has to be told
+        assert order[-2 if told_last else -1] is Kind.PROVE_DEAD
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_emergency_neither_waits_nor_turns_back(method):
-    """Contain has the rotation's steps without drain and soak, and no rollback."""
+    """Contain has the rotation's steps without drain and soak, tells the other side last, and has no rollback."""
     rotate = plan(situation(method, policy={"soak_s": 9}), Goal.ROTATE)
     contain = plan(situation(method, policy={"soak_s": 9}), Goal.CONTAIN)
-    waits = {Kind.DRAIN, Kind.SOAK}
-    assert [s.key for s in contain.steps] == [s.key for s in rotate.steps if s.kind not in waits]
+    waits = {Kind.DRAIN, Kind.SOAK, Kind.HANDOVER}
+    told = [s.key for s in rotate.steps if s.kind is Kind.HANDOVER]  # afterwards
+    assert [s.key for s in contain.steps] == [s.key for s in rotate.steps if s.kind not in waits] + told
     assert contain.rollback == ()
 
 

@@ -199,7 +199,7 @@ def test_live_pages_leave_a_persons_hands_alone(look, person, connect, idle):
     time.sleep(1.5)
     assert seen.page.locator("details.menu[open]").count() == 1
     seen.page.keyboard.press("Escape")
-    seen.page.get_by_text("Run under way").first.wait_for(timeout=5_000)
+    seen.page.locator(".pill", has_text="Run under way").first.wait_for(timeout=5_000)
 
 
 def test_everything_by_keyboard(look, person, connect, idle):

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from keyturn.engine.embedded import Engine
 
+_LOOK_S = 0.5  # the kernel may hand a signal to another thread; this one then notices only when it runs again
 GRACE_S = 60.0  # longer than any call with its receipt; a supervisor may kill sooner, that is a crash like any other
 
 
@@ -38,7 +39,8 @@ def run(hub: Hub, *, grace_s: float = GRACE_S) -> bool:
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         hub.engine.start()
-        stop.wait()
+        while not stop.wait(_LOOK_S):
+            pass
         return hub.engine.stop(grace_s)
     finally:
         hub.close()

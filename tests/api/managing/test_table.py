@@ -254,7 +254,7 @@ def test_the_document_is_openapi(document):
 
 def test_every_shape_says_what_it_is():
     for name, shape in vars(shapes).items():
-        if isinstance(shape, type) and shape.__module__ == shapes.__name__:
+        if isinstance(shape, type) and shape.__module__ == shapes.__name__ and "[" not in name:
             assert shape.__doc__, name
 
 

@@ -95,10 +95,18 @@ def _run(hub: Keyturn, held: Held, command: list[str], ttl: float) -> int:
             terminal.note(f"Error: {command[0]} may not be executed")
             return 126
         keeper.start()
-        code = child[0].wait()
+        code = _outlived(child[0])
         ended.set()
         keeper.join(timeout=5)
     return code if code >= 0 else 128 - code
+
+
+def _outlived(child: subprocess.Popen[bytes]) -> int:
+    """The program's exit code. Waited for in short turns: the kernel may hand a signal that is to be passed on to another
+    thread, and Python acts on it in this one."""
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(timeout=0.5)
 
 
 def _environment(hub: Keyturn, held: Held) -> dict[str, str]:
