@@ -20,6 +20,7 @@ from typing import Any
 import procrastinate
 from procrastinate import exceptions, jobs
 from procrastinate.schema import SchemaManager
+from procrastinate.worker import Worker
 
 from keyturn.engine.embedded import LOOK_S, Embedded
 from keyturn.engine.sweep import Sweep
@@ -170,22 +171,25 @@ class Queue:
         )
         app.task(name=TASK, queue=NAME)(self._advance)
         async with app.open_async():
-            worker = asyncio.create_task(
-                app.run_worker_async(
-                    queues=[NAME],
-                    concurrency=self._threads,
-                    fetch_job_polling_interval=POLL_S,
-                    abort_job_polling_interval=3600.0,
-                    delete_jobs="always",
-                    install_signal_handlers=False,
-                )
+            worker = Worker(
+                app,
+                queues=[NAME],
+                concurrency=self._threads,
+                fetch_job_polling_interval=POLL_S,
+                abort_job_polling_interval=3600.0,
+                delete_jobs="always",
+                install_signal_handlers=False,
             )
+            working = asyncio.create_task(worker.run())  # type: ignore[no-untyped-call]
             stopped = asyncio.create_task(stop.wait())
             dropper = asyncio.create_task(_drop_stalled(app))
-            await asyncio.wait({worker, stopped, dropper}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (dropper, stopped, worker):
-                task.cancel()  # the worker's is graceful: it waits for the jobs in hand
-            await asyncio.gather(dropper, stopped, worker, return_exceptions=True)
+            await asyncio.wait({working, stopped, dropper}, return_when=asyncio.FIRST_COMPLETED)
+            # Asked, not cancelled: a cancellation can get lost in a call that it makes while it starts, and it would work
+            # on for ever. It waits for the jobs in hand.
+            worker.stop()  # type: ignore[no-untyped-call]
+            for task in (dropper, stopped):
+                task.cancel()
+            await asyncio.gather(stopped, working, return_exceptions=True)
 
     async def _advance(self, run_id: str) -> None:
         """One job: over when the pool has dealt with the run, so that a worker takes no more than it has threads."""

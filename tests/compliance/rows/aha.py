@@ -19,7 +19,9 @@ def aha(lab: Lab) -> Case:
     there = lab.vendor("aha")
     there.post("reset", {})
     there.post("dials", {"settle_s": 0.1, "linger_s": 0.1})
-    there.post("settings", {"per_minute": 100_000, "per_second": 1000})  # the suite asks more often than it allows
+    there.post(
+        "settings", {"per_minute": 100_000, "per_second": 1000}
+    )  # the suite asks more often than it allows
     key = people.aha_generate_key(there.url, ME, "first key")
     values = {"subdomain": "acme", "base_url": there.url, "api_key": key, "key_name": "first key"}
 
