@@ -151,11 +151,10 @@ def _people(hub: Keyturn) -> tuple[str, list[str]]:
 
 
 class _Visitor:
-    """A browser and a program on kept connections."""
+    """Browsers and programs at several addresses: one alone may not ask as often."""
 
     def __init__(self, port: int, cookie: str, tokens: Sequence[str]) -> None:
         self.port, self.cookie, self._tokens, self._turn = port, cookie, tokens, 0
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=120)
 
     def headers(self, *, is_page: bool) -> dict[str, str]:
         """Who asks."""
@@ -171,11 +170,16 @@ class _Visitor:
         headers = self.headers(is_page=is_page)
         if body:
             headers |= {"Content-Type": "application/json", "Idempotency-Key": os.urandom(8).hex()}
+        source = (f"127.0.0.{1 + self._turn % 20}", 0)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=120, source_address=source)
+        connection.connect()
         began = time.perf_counter()
-        self._connection.request(method, path, body or None, headers)
-        answer = self._connection.getresponse()
+        connection.request(method, path, body or None, headers)
+        answer = connection.getresponse()
         data = answer.read()
-        return answer.status, data, time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        connection.close()
+        return answer.status, data, seconds
 
     def page(self, path: str) -> str:
         """A page's text. Raises: AssertionError when there is none."""
