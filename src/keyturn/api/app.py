@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 from keyturn.api import callback, intake, managing, oauth, problems
 from keyturn.api.document import described
@@ -75,10 +75,10 @@ def create_app(hub: Keyturn) -> FastAPI:
             **({"client_id": found.token.client_id} if found.token else {}),
             **({"subject": found.subject} if found.subject else {}),
         }
-        headers = {"Cache-Control": "no-store", "Keyturn-Credential-State": secret.state.value}
-        return JSONResponse(body, headers=headers)
+        return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
-    app.add_route(_WHOAMI, whoami, methods=["GET"])  # not a FastAPI route: half the time per call
+    # not a FastAPI route, and before them: programs call it as often as they like, in half the time
+    app.router.routes.insert(0, Route(_WHOAMI, whoami, methods=["GET"]))
     managing.add_routes(app, hub, door)
     loader = intake.add_routes(app, hub, door)
     app.include_router(callback.routes(hub, door))

@@ -20,6 +20,7 @@ from keyturn.errors import NotFound
 from keyturn.operations import connections, events, grants, issued, people, projects, rights
 from keyturn.operations.issued import CheckResult, Code, IssuedBook, token_pattern
 from keyturn.operations.rights import Operation, Role, Who
+from keyturn.storage.issued import SecretState
 
 REALM = 'Bearer realm="keyturn"'
 FAILURES, WINDOW_S, ADDRESSES = 20, 300.0, 4096
@@ -200,7 +201,7 @@ class Door:
             secret.connection_id if secret is not None else found.name, scope, found.rate, cost
         )
         said = {**verdict.headers}
-        if secret is not None:
+        if secret is not None and secret.state is not SecretState.LIVE:  # time to take the other one
             said["Keyturn-Credential-State"] = secret.state.value
         request.scope[HEADERS] = said
         if verdict.wait_s:
@@ -284,7 +285,12 @@ def _is_token(value: str) -> bool:
 
 
 def _from(request: Request) -> tuple[str, str]:
-    return (request.client.host if request.client else ""), request.headers.get("user-agent", "")
+    return (request.client.host if request.client else ""), ", ".join(_said(request, b"user-agent"))
+
+
+def _said(request: Request, name: bytes) -> list[str]:
+    """What a header says, each time that it is there. At every call: a third of the price of `request.headers`."""
+    return [value.decode("latin-1") for each, value in request.scope["headers"] if each == name]
 
 
 def _presented(request: Request) -> str:
@@ -298,7 +304,7 @@ def _presented(request: Request) -> str:
             {"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
             hint="Send it in the header AccessKey, and have this one reissued: it has been shown.",
         )
-    keys, bearers = request.headers.getlist("accesskey"), request.headers.getlist("authorization")
+    keys, bearers = _said(request, b"accesskey"), _said(request, b"authorization")
     if len(keys) + len(bearers) > 1:
         raise Refused(
             400,

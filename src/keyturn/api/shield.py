@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,7 +10,7 @@ from keyturn.api.problems import unexpected
 MOST_BYTES = 1024 * 1024
 STREAMED = "/api/v1/bulk/"  # counted where it is received, and written to disk as it comes
 HEADERS = "keyturn.headers"  # of a request's scope: what the door has to say with whatever answer there is
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
 class Shield:
@@ -41,9 +40,12 @@ class Shield:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                headers = MutableHeaders(scope=message)
-                for name, value in (*_HEADERS.items(), *scope.get(HEADERS, {}).items()):
-                    headers.setdefault(name, value)
+                there = {name.lower() for name, _ in message["headers"]}
+                said = (
+                    (name.lower().encode(), value.encode()) for name, value in scope.get(HEADERS, {}).items()
+                )
+                missing = [each for each in (*_HEADERS, *said) if each[0] not in there]
+                message["headers"] = [*message["headers"], *missing]
             await send(message)
 
         try:

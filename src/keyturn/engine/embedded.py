@@ -252,7 +252,7 @@ class Embedded:
             return False, False
 
     def _due_at(self, run_id: RunId) -> float | None:
-        row = self._store.read(lambda tx: tx.one("SELECT due_at FROM run WHERE id = ?", run_id))
+        row = self._store.read(lambda tx: tx.one("SELECT due_at FROM run WHERE id = ?", run_id), alone=True)
         return row[0] if row else None
 
     def _rest(self, run_id: RunId, *, settled: bool, again: bool) -> None:

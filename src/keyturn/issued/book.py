@@ -112,7 +112,7 @@ class IssuedBook:
         self, digest: str, *, kind: str = oauth.ACCESS, address: str | None = None, scope: str = ""
     ) -> CheckResult:
         """Judges an OAuth token by digest: it lives while its secret is let in, its grant stands and its time lasts."""
-        found = self.store.read(lambda tx: oauth.presented(tx, digest))
+        found = self.store.read(lambda tx: oauth.presented(tx, digest), alone=True)
         if found is None or found.token.kind != kind:
             return _UNKNOWN
         token, now = found.token, self._clock()
@@ -137,7 +137,7 @@ class IssuedBook:
 
     def look_up(self, digest: str, *, address: str | None = None, scope: str = "") -> CheckResult:
         """Judges by digest: what the hub can still do when the value is long gone."""
-        found = self.store.read(lambda tx: issued.presented(tx, digest))
+        found = self.store.read(lambda tx: issued.presented(tx, digest), alone=True)
         if found is None:
             return _UNKNOWN
         secret, name, settings = found

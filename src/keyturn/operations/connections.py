@@ -314,7 +314,7 @@ def _save(
 def find(hub: Keyturn, name: str) -> Connection:
     """A connection by name or id. Raises: NotFound."""
     found = hub.store.read(
-        lambda tx: connections.by_name(tx, name) or connections.by_id(tx, ConnectionId(name))
+        lambda tx: connections.by_name(tx, name) or connections.by_id(tx, ConnectionId(name)), alone=True
     )
     if found is None:
         raise NotFound(f"there is no connection named {name}", hint="`keyturn list` shows all.", field="name")

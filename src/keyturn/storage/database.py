@@ -65,8 +65,9 @@ class Store(Protocol):
         server, so there every write waits for the disk.
         """
 
-    def read(self, work: Callable[[Tx], T]) -> T:
-        """Runs `work` on a consistent view; never waits for writers on SQLite."""
+    def read(self, work: Callable[[Tx], T], *, alone: bool = False) -> T:
+        """Runs `work` on a consistent view; never waits for writers on SQLite. `alone`: it is one statement, or each of
+        its statements may have a view of its own, which spares the two around them."""
 
     def close(self) -> None:
         """Ends threads and connections."""
@@ -220,12 +221,14 @@ class SqliteStore:
                     self._led = False
                     self._idle.notify_all()
 
-    def read(self, work: Callable[[Tx], T]) -> T:
+    def read(self, work: Callable[[Tx], T], *, alone: bool = False) -> T:
         connection = getattr(self._local, "connection", None)
         try:
             if connection is None:
                 connection = self._local.connection = self._connect()
                 self._readers.append(connection)
+            if alone:
+                return work(_SqliteTx(connection))
             connection.execute("BEGIN")
             try:
                 return work(_SqliteTx(connection))
@@ -477,9 +480,11 @@ class PostgresStore:
                 hint="Check that PostgreSQL is up and has free space.",
             ) from None
 
-    def read(self, work: Callable[[Tx], T]) -> T:
+    def read(self, work: Callable[[Tx], T], *, alone: bool = False) -> T:
         try:
             with self._pool.connection() as connection:
+                if alone:
+                    return work(_PostgresTx(connection))
                 connection.execute(_READING)
                 try:
                     return work(_PostgresTx(connection))

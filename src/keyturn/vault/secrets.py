@@ -27,7 +27,7 @@ class Secrets:
 
     def get(self, row_id: str) -> bytes:
         """The plaintext of a row, read back from the store. Raises: VaultTampered, VaultSealed."""
-        body = self.store.read(lambda tx: rows.get(tx, row_id))
+        body = self.store.read(lambda tx: rows.get(tx, row_id), alone=True)
         if body is None:
             raise VaultTampered(
                 f"{row_id} is not in the vault", hint="It was destroyed, or the database was changed by hand."
@@ -46,7 +46,7 @@ class Secrets:
 
     def find(self, row_id: str) -> bytes | None:
         """Like `get`, None when there is no such row."""
-        body = self.store.read(lambda tx: rows.get(tx, row_id))
+        body = self.store.read(lambda tx: rows.get(tx, row_id), alone=True)
         return None if body is None else self.open(body, row_id)
 
     def material(self, row_id: str) -> Material:
