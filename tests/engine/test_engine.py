@@ -186,7 +186,7 @@ def test_offers_of_one_run_never_overlap() -> None:
         running.pop()
 
     ticks = itertools.count(1)
-    store = SimpleNamespace(read=lambda _work: [float(next(ticks))])
+    store = SimpleNamespace(read=lambda _work, **_: [float(next(ticks))])
     pool = Embedded(SimpleNamespace(advance=advance), store, time.time, 4)
     pool._find = lambda _busy: 1.0
     pool.start()
