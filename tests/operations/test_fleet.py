@@ -432,8 +432,8 @@ class Counting:
         self._store, self.said = hub.store, []  # type: ignore[var-annotated]
         self.dialect = hub.store.dialect
 
-    def read(self, work: Callable[[Tx], Any]) -> Any:
-        return self._store.read(lambda tx: work(_Heard(tx, self.said)))
+    def read(self, work: Callable[[Tx], Any], *, alone: bool = False) -> Any:
+        return self._store.read(lambda tx: work(_Heard(tx, self.said)), alone=alone)
 
     def write(self, work: Callable[[Tx], Any], *, durable: bool = True) -> Any:
         return self._store.write(lambda tx: work(_Heard(tx, self.said)), durable=durable)
