@@ -58,7 +58,10 @@ def begin(hub: Keyturn, caller: str, call: str, key: str, body: bytes) -> Ticket
     said = hub.roots.token_digest("repeat-body:" + body.hex())
     ticket = Ticket(digest, new_id("rep"))
     wanted = Repeat(digest, said, None, ticket.claim, now + CALL_S, now + KEPT_S)
-    there = hub.store.write(lambda tx: repeats.take(tx, wanted, now))
+    try:
+        there = hub.store.write(lambda tx: repeats.take(tx, wanted, now))
+    except Conflict:  # PostgreSQL: another one put the same key down at the same moment
+        raise _busy() from None
     if there is None:
         return ticket
     if there.body != said:
@@ -68,9 +71,7 @@ def begin(hub: Keyturn, caller: str, call: str, key: str, body: bytes) -> Ticket
             code="other_body",
         )
     if there.status is None:
-        raise Conflict(
-            "the first call with this key is being answered", hint="Try again in a moment.", code="busy"
-        )
+        raise _busy()
     kept = _kept(hub, digest, now)
     if kept is None:
         raise Conflict(
@@ -79,6 +80,12 @@ def begin(hub: Keyturn, caller: str, call: str, key: str, body: bytes) -> Ticket
             code="gone",
         )
     return kept
+
+
+def _busy() -> Conflict:
+    return Conflict(
+        "the first call with this key is being answered", hint="Try again in a moment.", code="busy"
+    )
 
 
 def _row(digest: str) -> str:
