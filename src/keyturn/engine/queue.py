@@ -190,6 +190,9 @@ class Queue:
             for task in (dropper, stopped):
                 task.cancel()
             await asyncio.gather(stopped, working, return_exceptions=True)
+            await asyncio.wait({dropper}, timeout=1.0)  # its cancellation can get lost in a call, too
+            if dropper.done() and not dropper.cancelled():
+                dropper.exception()  # seen: the next round tries again
 
     async def _advance(self, run_id: str) -> None:
         """One job: over when the pool has dealt with the run, so that a worker takes no more than it has threads."""

@@ -169,7 +169,7 @@ class SqliteStore:
         )
         connection.execute(
             "PRAGMA page_size=2048"
-        )  # of a new file; half the bytes to log for each row changed
+        )  # of a new file: a changed row logs its whole page (ADR 0002)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
