@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 from keyturn.model.credential import ConnectionState
 from keyturn.model.plan import Goal

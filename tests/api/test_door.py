@@ -1,7 +1,7 @@
 """At the door: who is let in, how a refusal looks, and what it never says."""
 
 import pytest
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 from keyturn.api.door import Attempts
 from keyturn.issued.book import IssuedBook

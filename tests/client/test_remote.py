@@ -10,7 +10,7 @@ from keyturn.model.plan import Goal
 from keyturn.operations import debts, issued, runs, tasks
 from keyturn.storage import journal
 from tests.faults import shapes_connector as shapes
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 _PARTS = (
     (re.compile(r"\b(run|tsk|ver|con|dbt|lse|trg|api|cns)_[0-9a-z]{26,}\b"), "ID"),

@@ -5,7 +5,7 @@ import time
 import pytest
 from tests.api.test_door import is_problem
 from tests.datasets.conftest import records, send, settled
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 from keyturn.issued.book import IssuedBook
 from keyturn.operations import datasets, issued

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from tests import stores
-from tests.issued.conftest import open_test_hub, wait_for
+from tests.issued.conftest import open_test_hub
+from tests.waiting import wait_for
 
 from keyturn.operations import datasets, issued
 from keyturn.operations.datasets import Loader

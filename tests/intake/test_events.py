@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fastapi.testclient import TestClient
 from tests.api.test_door import is_problem
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.issued.book import IssuedBook

@@ -5,7 +5,8 @@ import json
 import pytest
 from tests.api.conftest import SECRET, outside
 from tests.api.test_door import is_problem
-from tests.issued.conftest import open_test_hub, wait_for
+from tests.issued.conftest import open_test_hub
+from tests.waiting import wait_for
 
 from keyturn.errors import InvalidInput
 from keyturn.issued.book import Code, IssuedBook

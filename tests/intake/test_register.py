@@ -5,7 +5,7 @@ import time
 
 import pytest
 from tests.api.test_door import is_problem
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 from keyturn.errors import Conflict, InvalidInput, NotFound
 from keyturn.model.plan import Goal

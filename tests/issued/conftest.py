@@ -1,6 +1,5 @@
 """A hub of its own for every test, with the engine running and the page of hub-api in its catalogue."""
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,13 +50,3 @@ def book(idle):
     found = issued.book(idle)
     yield found
     found.close()
-
-
-def wait_for(condition, timeout_s=10.0):
-    until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError("it did not happen in time")

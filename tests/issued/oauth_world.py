@@ -16,7 +16,8 @@ import pytest
 import requests
 import uvicorn
 from fastapi.testclient import TestClient
-from tests.issued.conftest import open_test_hub, wait_for
+from tests.issued.conftest import open_test_hub
+from tests.waiting import wait_for
 
 from keyturn.api.app import create_app
 from keyturn.operations import issued, passwords, people, rights

@@ -5,7 +5,6 @@ import logging
 
 import pytest
 from tests.faces.conftest import Line
-from tests.issued.conftest import wait_for
 from tests.issued.oauth_world import (  # noqa: F401 - fixtures
     LOCAL,
     Registered,
@@ -15,6 +14,7 @@ from tests.issued.oauth_world import (  # noqa: F401 - fixtures
     world,
 )
 from tests.issued.test_oauth_clients import is_error
+from tests.waiting import wait_for
 
 from keyturn.issued.book import IssuedBook
 from keyturn.issued.oauth import OauthBook

@@ -6,8 +6,8 @@ import time
 from urllib.parse import quote
 
 import pytest
-from tests.issued.conftest import wait_for
 from tests.issued.oauth_world import Registered, _quick_hashes, register, world  # noqa: F401 - fixtures
+from tests.waiting import wait_for
 
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.issued.book import Code, IssuedBook

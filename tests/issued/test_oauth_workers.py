@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
-from tests.issued.conftest import open_test_hub, wait_for
+from tests.issued.conftest import open_test_hub
 from tests.issued.oauth_world import Registered, World, _quick_hashes, person, register  # noqa: F401 - fixtures
 from tests.issued.test_oauth_apps import is_ok, live
 from tests.issued.test_oauth_clients import ended, is_error
+from tests.waiting import wait_for
 
 from keyturn.api.app import create_app
 from keyturn.errors import NotDone

@@ -4,7 +4,8 @@ import threading
 import time
 
 import pytest
-from tests.issued.conftest import open_test_hub, wait_for
+from tests.issued.conftest import open_test_hub
+from tests.waiting import wait_for
 
 from keyturn.catalog import check
 from keyturn.errors import Conflict, InvalidInput, NotDone, NotFound, NotPermitted, ValueRefused

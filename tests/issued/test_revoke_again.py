@@ -1,7 +1,7 @@
 """Ending an issued credential takes two commits; whoever dies between them asks again."""
 
 import pytest
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 from keyturn import boundary
 from keyturn.errors import Conflict

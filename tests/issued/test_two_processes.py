@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 from tests import stores
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 from keyturn.bootstrap import open_hub
 from keyturn.operations import issued, runs

@@ -12,7 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 from tests import stores
 from tests.faults import world
-from tests.issued.conftest import open_test_hub, wait_for
+from tests.issued.conftest import open_test_hub
+from tests.waiting import wait_for
 from tests.web import reading
 
 from keyturn.api.app import create_app

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyotp
 from tests.faults import world
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 from keyturn.api.app import create_app
 from keyturn.model.ids import DebtId, new_id

@@ -11,7 +11,8 @@ from dataclasses import replace
 from urllib.parse import parse_qs
 
 import pytest
-from tests.web.conftest import CHROMIUM, LOCAL, PASSWORD, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import CHROMIUM, LOCAL, PASSWORD
 
 from keyturn.api.app import create_app
 from keyturn.errors import NotPermitted

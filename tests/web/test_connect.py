@@ -212,7 +212,8 @@ def test_initials():
 
 def test_the_account_is_named_before_a_consent(it, connect, idle):
     """A task says which account it must be; a wrong one is returned with both names."""
-    from tests.web.test_work import start, wait_for
+    from tests.waiting import wait_for
+    from tests.web.test_work import start
 
     from keyturn.operations import tasks
 

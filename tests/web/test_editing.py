@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from tests.web.conftest import text, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import text
 from tests.web.test_work import start
 
 from keyturn.model.policy import Policy

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from tests.web.conftest import hidden, text, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import hidden, text
 
 from keyturn.errors import NotFound
 from keyturn.issued import kinds

@@ -1,7 +1,8 @@
 """Jobs by clicks: read before they are kept, run, paused, removed; and who uses a connection, put down on its page."""
 
 import pytest
-from tests.web.conftest import text, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import text
 
 from keyturn.model.job import JobState
 from keyturn.model.plan import Goal

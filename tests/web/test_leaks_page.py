@@ -1,7 +1,8 @@
 """A leak reported by clicks: looked at first, then stopped; the text is on no page."""
 
 import pytest
-from tests.web.conftest import text, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import text
 
 from keyturn.operations import events, issued, leaks, runs
 from keyturn.operations.rights import Role

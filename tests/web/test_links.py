@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 from tests.faults import shapes_connector as shapes
-from tests.web.conftest import LOCAL, hidden, text, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import LOCAL, hidden, text
 
 from keyturn.model.plan import Goal
 from keyturn.operations import events, links, runs, tasks

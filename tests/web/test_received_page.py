@@ -4,7 +4,8 @@ import json
 
 import pytest
 from fastapi.testclient import TestClient
-from tests.web.conftest import URL, hidden, text, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import URL, hidden, text
 
 from keyturn.issued.book import IssuedBook
 from keyturn.operations import events, intake, issued, projects

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 from fastapi.testclient import TestClient
-from tests.web.conftest import LOCAL, URL, hidden, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import LOCAL, URL, hidden
 
 from keyturn.cli.main import cli
 from keyturn.cli.session import Session

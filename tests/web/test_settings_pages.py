@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 from tests.api.managing.test_notices import Receiver
-from tests.web.conftest import Browser, text, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import Browser, text
 
 from keyturn.api.app import create_app
 from keyturn.contract.values import NetworkPolicy

@@ -7,7 +7,8 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from tests.web.conftest import hidden, text, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import hidden, text
 
 from keyturn.operations import issued, runs
 from keyturn.operations.rights import Role

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.web.conftest import CHROMIUM, PASSWORD, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import CHROMIUM, PASSWORD
 
 from keyturn_lab.parts.child import PartMissing, free_port
 from keyturn_lab.parts.oidc import OidcServer

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.faults import shapes_connector as shapes
-from tests.web.conftest import hidden, text, wait_for
+from tests.waiting import wait_for
+from tests.web.conftest import hidden, text
 
 from keyturn.model.run import RunState
 from keyturn.operations import connections, debts, events, leases, projects, runs, tasks

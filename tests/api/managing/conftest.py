@@ -8,7 +8,8 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 from tests.faults import world
-from tests.issued.conftest import open_test_hub, wait_for
+from tests.issued.conftest import open_test_hub
+from tests.waiting import wait_for
 
 from keyturn.api.app import create_app
 from keyturn.model.run import TERMINAL, RunState

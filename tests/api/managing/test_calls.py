@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 from tests.api.managing.conftest import LOCAL, is_problem
 from tests.faults import shapes_connector as shapes
 from tests.faults import world
-from tests.issued.conftest import open_test_hub, wait_for
+from tests.issued.conftest import open_test_hub
+from tests.waiting import wait_for
 
 from keyturn.api.app import create_app
 from keyturn.contract.capabilities import Capabilities

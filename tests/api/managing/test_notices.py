@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from tests.api.managing.conftest import LOCAL, is_problem
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 from keyturn.contract.values import NetworkPolicy
 from keyturn.errors import Conflict, InvalidInput, NotFound

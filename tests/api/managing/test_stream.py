@@ -8,7 +8,7 @@ import threading
 import httpx2
 import pytest
 from tests.api.managing.conftest import is_problem
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 
 from keyturn.api import stream
 from keyturn.model.plan import Goal

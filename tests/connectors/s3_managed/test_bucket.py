@@ -8,7 +8,7 @@ import time
 import pytest
 from botocore.exceptions import ClientError
 from tests import stores
-from tests.issued.conftest import wait_for
+from tests.waiting import wait_for
 from tests.web.conftest import PASSWORD, Browser
 
 from keyturn.api.app import create_app
