@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 
@@ -23,22 +23,38 @@ def run(made: Product, order: list[int], in_flight: int) -> Loop:
     Raises: AssertionError when a run is anything but COMPLETE with the old value known dead.
     """
     scram_memo._memo.clear()  # noqa: SLF001 - a real hub rotates a role every few weeks, not every minute
+    todo, lock = iter(order), threading.Lock()
     started: list[str] = []
+    each_s: list[float] = []
+    failures: list[BaseException] = []
     with engine(made.hub, in_flight) as (hub, timed):
 
-        def rotate(index: int) -> float:
-            began = time.perf_counter()
-            run_id = runs.start(hub, made.names[index], Goal.ROTATE).id
-            started.append(run_id)
-            timed.wait_for(run_id)
-            return time.perf_counter() - began
+        def rotate() -> None:
+            try:
+                while True:
+                    with lock:
+                        index = next(todo, None)
+                    if index is None:
+                        return
+                    began = time.perf_counter()
+                    run_id = runs.start(hub, made.names[index], Goal.ROTATE).id
+                    started.append(run_id)
+                    timed.wait_for(run_id)
+                    each_s.append(time.perf_counter() - began)
+            except BaseException as error:
+                failures.append(error)
 
+        callers = [threading.Thread(target=rotate) for _ in range(in_flight)]
         began = time.perf_counter()
-        with ThreadPoolExecutor(in_flight) as callers:
-            each_s = tuple(callers.map(rotate, order))
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
         seconds = time.perf_counter() - began
+    if failures:
+        raise failures[0]
     _check(made, started)
-    return Loop(seconds, each_s)
+    return Loop(seconds, tuple(each_s))
 
 
 def _check(made: Product, ids: list[str]) -> None:

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from keyturn.bootstrap import Keyturn, open_hub
 from keyturn.catalog import Catalog
 from keyturn.contract.values import NetworkPolicy
 from keyturn.engine.embedded import Embedded
-from keyturn.executor.executor import Executor
+from keyturn.executor.executor import Claim, Executor
 from keyturn.model.ids import RunId
 from keyturn.operations import connections
 from keyturn.settings import Settings
@@ -112,13 +112,17 @@ class Timed:
         self._put_down: defaultdict[str, threading.Event] = defaultdict(threading.Event)
         self.ended_at: list[float] = []
 
-    def advance(self, run_id: RunId) -> bool:
+    def advance(self, run_id: RunId, claim: Claim | None = None) -> bool:
         """As the executor's."""
         try:
-            return self._executor.advance(run_id)
+            return self._executor.advance(run_id, claim)
         finally:
             self.ended_at.append(time.perf_counter())
             self._put_down[run_id].set()
+
+    def claim(self, *what: Any) -> Claim | None:
+        """As the executor's."""
+        return self._executor.claim(*what)
 
     def wait_for(self, run_id: RunId) -> None:
         """Until the run was put down. Raises: AssertionError after two minutes."""

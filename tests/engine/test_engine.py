@@ -6,13 +6,15 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from keyturn.bootstrap import Keyturn
-from keyturn.engine.embedded import Embedded
+from keyturn.engine.embedded import Embedded, Seat
 from keyturn.engine.queue import Queue
+from keyturn.executor.executor import Claim
 from keyturn.model.ids import RunId
 from keyturn.model.plan import Goal
 from keyturn.model.run import RunState
@@ -29,6 +31,11 @@ def finished(hub: Keyturn) -> bool:
 
 def pool_of(hub: Keyturn) -> Embedded:
     return hub.engine._pool if isinstance(hub.engine, Queue) else hub.engine
+
+
+def nobody_free() -> AbstractContextManager[Seat]:
+    """As if every thread were busy: a started run is only hinted at."""
+    return nullcontext(Seat(None))
 
 
 def test_every_store_has_its_engine(hub: Keyturn, kind: str) -> None:
@@ -55,11 +62,14 @@ def test_one_effect_each(hub: Keyturn, connected: Connected, vendor: noop.Vendor
     assert {len(values) for values in vendor.values.values()} == {2}
 
 
-def test_a_hint_is_acted_on_at_once(hub: Keyturn, connected: Connected) -> None:
+def test_a_hint_is_acted_on_at_once(
+    hub: Keyturn, connected: Connected, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wake between two looks, or during one, is not slept through: no run waits for the periodic look, which here
     would come in an hour."""
     names, pool = connected(30), pool_of(hub)
     pool._look_s = 3600.0
+    monkeypatch.setattr(pool, "seat", nobody_free)
     hub.engine.start()
     for name in names:
         runs.start(hub, name, Goal.ROTATE)
@@ -72,6 +82,7 @@ def test_without_a_hint_the_table_is_enough(
     """A run whose hint was lost is found by looking at our own table."""
     (name,) = connected(1)
     hub.engine.start()
+    monkeypatch.setattr(pool_of(hub), "seat", nobody_free)
     monkeypatch.setattr(hub.engine, "wake", lambda _run, _at: None)
     run = runs.start(hub, name, Goal.ROTATE)
     assert hub.engine.run_until(lambda: runs.get(hub, run.id).state is RunState.COMPLETE, 15)
@@ -134,11 +145,11 @@ def test_a_defect_costs_neither_the_thread_nor_the_processor(
     bad, *good = [runs.start(hub, name, Goal.ROTATE).id for name in connected(6)]
     advance, tried = hub.engine._executor.advance, []
 
-    def fails(run_id: RunId) -> None:
+    def fails(run_id: RunId, claim: Claim | None) -> None:
         if run_id == bad:
             tried.append(time.monotonic())
             raise RuntimeError("a defect")
-        advance(run_id)
+        advance(run_id, claim)
 
     monkeypatch.setattr(hub.engine._executor, "advance", fails)
     hub.engine.start()
@@ -178,7 +189,7 @@ def test_offers_of_one_run_never_overlap() -> None:
     """Many hints for one run advance it one after another, and once more after the last."""
     running, most, count = [], [], []
 
-    def advance(run_id: RunId) -> None:
+    def advance(run_id: RunId, _claim: Claim | None) -> None:
         running.append(run_id)
         most.append(len(running))
         count.append(1)

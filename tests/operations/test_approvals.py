@@ -120,7 +120,7 @@ def touched(client: Client, name: str) -> object:
 def rule(
     goal: Goal, text: str = "", *, mine: tuple[str, ...] = (), many: int = 1, accounts: bool = True
 ) -> bool:
-    return bool(why_needed(Rules.read(text), mine, goal, None, many=many, has_accounts=accounts))
+    return bool(why_needed(Rules.read(text), mine, goal, None, many=many, has_accounts=lambda: accounts))
 
 
 @pytest.mark.parametrize("goal", list(Goal))

@@ -7,16 +7,21 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from keyturn.engine.sweep import Sweep, Sweeper, worker_name
-from keyturn.executor.executor import Executor
+from keyturn.executor.executor import Claim, Executor
+from keyturn.model.credential import Connection, Version
 from keyturn.model.ids import RunId
+from keyturn.model.run import Run
 from keyturn.storage import runs
 from keyturn.storage.database import Store, Tx
 
 LOOK_S = 1.0  # how late a run is found that another process made due
+_TOGETHER_S = 0.05
 _BATCH = 64
 _WORST_PAUSE_S = 60.0
 
@@ -34,8 +39,34 @@ class Engine(Protocol):
     def wake(self, run_id: str, at: float) -> None:
         """A run may go on at `at`. Safe from any thread, after the commit that says so; never raises."""
 
+    def seat(self) -> AbstractContextManager[Seat]:
+        """Keeps a free thread for a run that is about to be started, if there is one; given back at the end unless the
+        run was claimed."""
+
     def run_until(self, finished: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Blocks until `finished`, asked after every change; False when time ran out."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A run that waits for a thread. `due_at`: None when it was only hinted at."""
+
+    run_id: RunId
+    due_at: float | None = None
+    claim: Claim | None = None
+
+
+class Seat:
+    """A thread that waits for one run: what starts it claims it in the same transaction, so that no other need follow."""
+
+    def __init__(self, executor: Executor | None) -> None:
+        self._executor = executor
+        self.claimed: Claim | None = None
+
+    def claim(self, tx: Tx, run: Run, connection: Connection | None, known: Sequence[Version] | None) -> None:
+        """As `Executor.claim`, for the thread; nothing where no thread is free. The transaction may be run again."""
+        if self._executor is not None:
+            self.claimed = self._executor.claim(tx, run, connection, known)
 
 
 class Embedded:
@@ -62,7 +93,8 @@ class Embedded:
         self._work = threading.Condition(self._lock)  # pool threads wait here for a run
         self._change = threading.Condition(self._lock)  # the looking thread waits here for a reason to look
         self._done = threading.Condition(self._lock)  # `run_until` waits here for a run to come to rest
-        self._ready: deque[tuple[RunId, float | None]] = deque()  # with when it was due, None: only hinted at
+        self._ready: deque[_Ready] = deque()
+        self._seats = 0  # threads that are kept for runs about to be started
         self._busy: set[RunId] = set()  # ready or in flight
         self._again: set[RunId] = set()  # hinted at while in flight
         self._then: dict[RunId, list[Callable[[], None]]] = {}
@@ -70,6 +102,7 @@ class Embedded:
         self._failed: dict[RunId, tuple[int, float]] = {}
         self._changes = 0  # a hint between looking and lying down must not be slept through
         self._look_at = math.inf
+        self._rested = False  # a run came to rest since the last look
         self._stopping = False
         self._threads: list[threading.Thread] = []
 
@@ -112,6 +145,23 @@ class Embedded:
                 self._done.wait(timeout=0.2)
         return True
 
+    @contextmanager
+    def seat(self) -> Iterator[Seat]:
+        with self._lock:
+            free = bool(self._threads) and not self._stopping and len(self._busy) + self._seats < self._size
+            self._seats += free
+        seat = Seat(self._executor if free else None)
+        try:
+            yield seat
+        except BaseException:
+            seat.claimed = None
+            raise
+        finally:
+            with self._lock:
+                self._seats -= free
+                if seat.claimed is not None:
+                    self._add(_Ready(seat.claimed.run.id, claim=seat.claimed))
+
     # -- for the queue engine ------------------------------------------------------------------------------------
 
     def offer(self, run_id: RunId, then: Callable[[], None] | None = None) -> None:
@@ -123,7 +173,7 @@ class Embedded:
                 if run_id in self._busy:
                     self._again.add(run_id)
                 else:
-                    self._add(run_id, None)
+                    self._add(_Ready(run_id))
                 return
         if then is not None:
             then()
@@ -147,8 +197,8 @@ class Embedded:
         """Takes nothing new from now on; the runs that were waiting for a thread."""
         with self._lock:
             self._stopping = True
-            left = [run_id for run_id, _ in self._ready]
-            self._ready.clear()
+            left = [each.run_id for each in self._ready if each.claim is None]
+            self._ready = deque(each for each in self._ready if each.claim is not None)
             self._busy.difference_update(left)
             then = [each for run_id in left for each in self._then.pop(run_id, [])]
             for condition in (self._work, self._change, self._done):
@@ -163,10 +213,20 @@ class Embedded:
         self._changes += 1
         self._change.notify()
 
+    def _look_together(self) -> None:
+        """Runs that come to rest one after another share a look; the last one of all is looked behind at once."""
+        if not self._busy:
+            self._look_soon()
+        elif not self._rested:
+            self._rested = True
+            if self._look_at is not math.inf:  # else it looks just now, and sees the mark when it has
+                self._look_at = min(self._look_at, self._clock() + _TOGETHER_S)
+                self._change.notify()
+
     def _look(self) -> None:
         while not self._stopping:
             with self._lock:
-                changes, self._look_at = self._changes, math.inf
+                changes, self._look_at, self._rested = self._changes, math.inf, False
                 busy, room = set(self._busy), len(self._ready) < self._size
                 self._fire_timers()
             pause = self._look_s
@@ -178,9 +238,13 @@ class Embedded:
             with self._lock:
                 if self._timers:
                     pause = min(pause, max(0.0, self._timers[0][0] - self._clock()))
+                if self._rested:
+                    pause = min(pause, _TOGETHER_S)
                 self._look_at = self._clock() + pause
-                if self._changes == changes and not self._stopping and pause > 0:
-                    self._change.wait(timeout=pause + 0.0005)  # not a moment before it is due
+                while self._changes == changes and not self._stopping and self._look_at > self._clock():
+                    # not a moment before it is due
+                    if not self._change.wait(timeout=self._look_at - self._clock() + 0.0005):
+                        break
 
     def _find(self, busy: set[RunId]) -> float:
         """Puts what is due in front of the pool; how long nothing else will be. One read for both questions.
@@ -202,13 +266,13 @@ class Embedded:
             for run_id, due_at in found:
                 _, not_before = self._failed.get(run_id, (0, 0.0))
                 if run_id not in busy and run_id not in self._busy and not_before <= time.monotonic():
-                    self._add(run_id, None if self._grace_s else due_at)
+                    self._add(_Ready(run_id, None if self._grace_s else due_at))
         wait = self._look_s if next_at is None else next_at + self._grace_s - now
         return min(self._look_s, max(0.001, wait))
 
-    def _add(self, run_id: RunId, due_at: float | None) -> None:
-        self._busy.add(run_id)
-        self._ready.append((run_id, due_at))
+    def _add(self, ready: _Ready) -> None:
+        self._busy.add(ready.run_id)
+        self._ready.append(ready)
         self._work.notify()
 
     def _fire_timers(self) -> None:
@@ -218,7 +282,7 @@ class Embedded:
             if run_id in self._busy:
                 self._again.add(run_id)
             else:
-                self._add(run_id, None)
+                self._add(_Ready(run_id))
 
     # -- the pool ------------------------------------------------------------------------------------------------
 
@@ -227,24 +291,29 @@ class Embedded:
             with self._lock:
                 while not self._ready and not self._stopping:
                     self._work.wait()
-                if self._stopping:
+                if not self._ready:
                     return
-                run_id, due_at = self._ready.popleft()
+                ready = self._ready.popleft()
                 if len(self._ready) == self._size - 1:
                     self._look_soon()
-            settled, again = self._advance(run_id, due_at)
-            self._rest(run_id, settled=settled, again=again)
+            settled, again = self._advance(ready)
+            self._rest(ready.run_id, settled=settled, again=again)
 
-    def _advance(self, run_id: RunId, due_at: float | None) -> tuple[bool, bool]:
+    def _advance(self, ready: _Ready) -> tuple[bool, bool]:
         """Whether the run got anywhere, and whether it is due again already. The thread outlives whatever happens.
 
         A hint may be stale (another worker was faster, or the run waits for something else by now), so it is checked.
         """
+        run_id = ready.run_id
         try:
-            before = self._due_at(run_id) if due_at is None else due_at
+            before = ready.due_at
+            if ready.claim is not None:
+                before = ready.claim.run.due_at
+            elif before is None:
+                before = self._due_at(run_id)
             if before is None or before > self._clock():
                 return True, False
-            if self._executor.advance(run_id):
+            if self._executor.advance(run_id, ready.claim):
                 return True, False
             after = self._due_at(run_id)
             return after != before, after is not None and after <= self._clock()
@@ -268,10 +337,12 @@ class Embedded:
                 self._failed[run_id] = (tries, time.monotonic() + min(_WORST_PAUSE_S, 0.02 * 2**tries))
             then = self._then.pop(run_id, [])
             if (run_id in self._again or again) and tries < 2 and not self._stopping:
-                self._add(run_id, None)
+                self._add(_Ready(run_id))
             self._again.discard(run_id)
-            if len(self._ready) < self._size:
-                self._look_soon()  # another run of the same principal may have waited for this one
+            if (
+                len(self._ready) < self._size
+            ):  # another run of the same principal may have waited for this one
+                self._look_together()
             self._done.notify_all()
         for each in then:
             each()

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from procrastinate import exceptions, jobs
 from procrastinate.schema import SchemaManager
 from procrastinate.worker import Worker
 
-from keyturn.engine.embedded import LOOK_S, Embedded
+from keyturn.engine.embedded import LOOK_S, Embedded, Seat
 from keyturn.engine.sweep import Sweep
 from keyturn.executor.executor import Executor
 from keyturn.model.ids import RunId
@@ -106,6 +106,9 @@ class Queue:
                 self._pool.offer_at(run, at)
                 return
         self._send(run, at)
+
+    def seat(self) -> AbstractContextManager[Seat]:
+        return self._pool.seat()
 
     def run_until(self, finished: Callable[[], bool], timeout_s: float | None = None) -> bool:
         return self._pool.run_until(finished, timeout_s)

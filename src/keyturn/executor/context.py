@@ -8,7 +8,7 @@ waits or ends. Everything between two barriers is only local knowledge; after a 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -89,13 +89,14 @@ class Context:
         connection: Connection,
         row: RowOf,
         epoch: int,
-        known: list[Version],
-        lines: list[Line],
+        known: Sequence[Version],
+        lines: Sequence[Line],
         has_admin: bool,
     ) -> None:
         self.hub, self.run, self.connection, self.row, self.epoch = hub, run, connection, row, epoch
         self.card, self.can = row.card, row.can
         self._rows = {connection.method: row}
+        self._keys = frozenset(step.key for step in run.plan.steps)
         self.policy = Policy.read(connection.policy)
         self.versions = {version.id: version for version in known}
         self.new_id = run.new_version_id
@@ -267,16 +268,14 @@ class Context:
 
     def key(self, step: Step) -> str:
         """A step's name in the journal; the steps of rolling back have their own names."""
-        return (
-            step.key if any(each.key == step.key for each in self.run.plan.steps) else f"rollback.{step.key}"
-        )
+        return step.key if step.key in self._keys else f"rollback.{step.key}"
 
     def line(self, step: Step, kind: LineKind, **facts: Any) -> None:
         """Buffers a journal line."""
         boundary.reach(f"line:{kind.value}:{step.key}:before")
         now = self.hub.clock()
         key = self.key(step)
-        facts = _clean(facts)
+        facts = {name: _clean(value) for name, value in facts.items()}
         self.said.append((key, kind, facts, now))
         self._entries.append(journal.Entry(now, self.run.id, key, kind, self.epoch, facts))
         boundary.reach(f"line:{kind.value}:{step.key}:after")

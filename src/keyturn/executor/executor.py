@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from keyturn.errors import (
     CallInsideTransaction,
@@ -38,24 +40,39 @@ _BRINGS = frozenset({Kind.SET, Kind.ISSUE, Kind.ASK, Kind.CONSENT, Kind.REFRESH}
 _MOST_MOVES = 200  # a run that neither waits nor ends within this many steps is our bug
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A run with its principal taken, and what was read with it. `until`: how long the lease holds."""
+
+    run: Run
+    connection: Connection
+    epoch: int
+    known: Sequence[Version]
+    lines: Sequence[Line]
+    bodies: dict[str, bytes]
+    until: float
+
+
 class Executor:
     """One executor for every strategy; a strategy is a shape of plan."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
 
-    def advance(self, run_id: RunId) -> bool:
+    def advance(self, run_id: RunId, claim: Claim | None = None) -> bool:
         """Does what can be done now. Returns when the run waits or is in another worker's hands; True when it ended.
 
         Called twice, by two workers, or after a crash at any point: the journal decides what is left to do.
+        `claim` is what the transaction that started the run has taken already.
         """
         try:
             self.hub.import_spool()  # an answer the store refused is there: without it, it would be asked for again
         except StoreUnavailable:
             return False
-        ctx = self._take(run_id)
-        if ctx is None:
+        claim = claim or self._take(run_id)
+        if claim is None:
             return False
+        ctx = self._context(claim)
         try:
             for _ in range(_MOST_MOVES):
                 if not self._step(ctx):
@@ -83,40 +100,49 @@ class Executor:
         with suppress(LeaseLost, StoreUnavailable):
             self.hub.store.write(work)
 
-    def _take(self, run_id: RunId) -> Context | None:
+    def _take(self, run_id: RunId) -> Claim | None:
         """Claims the principal and loads everything in one transaction; None when somebody else has it."""
-        hub, now = self.hub, self.hub.clock()
 
-        def work(
-            tx: Tx,
-        ) -> tuple[Run, Connection, int, list[Version], list[Line], dict[str, bytes]] | None:
+        def work(tx: Tx) -> Claim | None:
             run = runs.by_id(tx, run_id)
             if run is None or run.state in TERMINAL or run.state is RunState.WAITING_APPROVAL:
                 return None
-            epoch = principals.take(tx, run.principal_id, hub.worker, run_id, now, now + hub.lease_s)
-            connection = connections.by_id(tx, run.connection_id)
-            if epoch is None or connection is None:
-                return None
-            if run.started_at is None:
-                runs.change(tx, run_id, {"started_at": now, "state": RunState.RUNNING.value})
-            known = versions.of_connection(tx, connection.id)
-            lines = journal.of_run(tx, run_id) if run.started_at is not None else []
-            bodies: dict[str, bytes] = {}
-            for row in (admin_row(connection.id), version_row(run.old_version_id or "")):
-                body = sealed.get(tx, row)
-                if body is not None:
-                    bodies[row] = body
-            return run, connection, epoch, known, lines, bodies
+            return self.claim(tx, run)
 
         # Nothing hangs on this commit alone: the first INTENT makes it durable, and before it nothing was changed.
-        found = hub.store.write(work, durable=False)
-        if found is None:
+        return self.hub.store.write(work, durable=False)
+
+    def claim(
+        self,
+        tx: Tx,
+        run: Run,
+        connection: Connection | None = None,
+        known: Sequence[Version] | None = None,
+    ) -> Claim | None:
+        """Takes a run's principal for this worker and reads what `advance` goes by; None when somebody else has it.
+
+        `connection` and `known`, its versions, are not read again when the same transaction has just read them.
+        """
+        now = self.hub.clock()
+        until = now + self.hub.lease_s
+        epoch = principals.take(tx, run.principal_id, self.hub.worker, run.id, now, until)
+        connection = connection or connections.by_id(tx, run.connection_id)
+        if epoch is None or connection is None:
             return None
-        run, connection, epoch, known, lines, bodies = found
-        admin = admin_row(connection.id) in bodies
-        ctx = Context(hub, run, connection, hub.rows.row_of(connection), epoch, known, lines, admin)
-        ctx.bodies = bodies
-        ctx.held_until = now + hub.lease_s
+        if run.started_at is None:
+            runs.change(tx, run.id, {"started_at": now, "state": RunState.RUNNING.value})
+        lines = journal.of_run(tx, run.id) if run.started_at is not None else []
+        if known is None:
+            known = versions.of_connection(tx, connection.id)
+        bodies = sealed.some(tx, admin_row(connection.id), version_row(run.old_version_id or ""))
+        return Claim(run, connection, epoch, known, lines, bodies, until)
+
+    def _context(self, claim: Claim) -> Context:
+        hub, connection = self.hub, claim.connection
+        row = hub.rows.row_of(connection)
+        has_admin = admin_row(connection.id) in claim.bodies
+        ctx = Context(hub, claim.run, connection, row, claim.epoch, claim.known, claim.lines, has_admin)
+        ctx.bodies, ctx.held_until = claim.bodies, claim.until
         return ctx
 
     def _step(self, ctx: Context) -> bool:
@@ -255,9 +281,9 @@ class Executor:
         last = ctx.run.plan.steps[-1] if ctx.run.plan.steps else Step("end", Kind.CLOSE, "end")
         ctx.line(last, LineKind.DECISION, decision="ended", state=state.value)
         ctx.column(state=state.value, due_at=None, ended_at=now, waiting_for="")
-        ctx.later(
-            lambda tx: sealed.destroy_all(tx, f"receipt:{ctx.run.id}:")
-        )  # versions hold what was in them
+        if self._may_owe(ctx) or any(kind is LineKind.RECEIPT for _, kind, _, _ in ctx.said):
+            receipts = f"receipt:{ctx.run.id}:"  # versions hold what was in them
+            ctx.later(lambda tx: sealed.destroy_all(tx, receipts))
         if self._had_tasks(ctx):
             ctx.later(lambda tx: _close_tasks(tx, ctx.run))
         ctx.commit(ends=True)

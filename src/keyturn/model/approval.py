@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -94,7 +94,13 @@ def read_goals(names: Collection[object], field: str) -> tuple[Goal, ...]:
 
 
 def why_needed(
-    rules: Rules, policy: Collection[str], goal: Goal, plan: Plan | None, *, many: int, has_accounts: bool
+    rules: Rules,
+    policy: Collection[str],
+    goal: Goal,
+    plan: Plan | None,
+    *,
+    many: int,
+    has_accounts: Callable[[], bool],
 ) -> str:
     """Which rule asks a second person before this plan is carried out; empty when none does.
 
@@ -108,8 +114,11 @@ def why_needed(
         return ""  # this hub has closed the door already; the run only proves it
     if goal.value in policy:
         return "the connection's policy asks for it"
-    if rules.mode is Mode.WITH_ACCOUNTS and not has_accounts:
-        return ""
+    needed = _by_the_hub(rules, goal, plan, many)
+    return "" if needed and rules.mode is Mode.WITH_ACCOUNTS and not has_accounts() else needed
+
+
+def _by_the_hub(rules: Rules, goal: Goal, plan: Plan | None, many: int) -> str:
     if rules.goals:
         return f"this hub asks for it before every {goal.value}" if goal in rules.goals else ""
     if goal is Goal.REVOKE:

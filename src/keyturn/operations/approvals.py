@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -94,8 +95,9 @@ def waiting(hub: Keyturn, within: frozenset[str] | None = None) -> list[Item]:
 
 def needed(hub: Keyturn, connection: Connection, made: Plan, many: int = 1) -> str:
     """Which rule would ask a second person before this plan is carried out; empty when none does."""
-    there, wanted = hub.store.read(people.are_there), Policy.read(connection.policy).approve
-    return why_needed(hub.settings.approvals, wanted, made.goal, made, many=many, has_accounts=there)
+    wanted, rules = Policy.read(connection.policy).approve, hub.settings.approvals
+    has_accounts = partial(hub.store.read, people.are_there)
+    return why_needed(rules, wanted, made.goal, made, many=many, has_accounts=has_accounts)
 
 
 def of_run(hub: Keyturn, run_id: str) -> Approval | None:

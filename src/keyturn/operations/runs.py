@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -43,13 +44,18 @@ from keyturn.vault.secrets import admin_row
 def situation(hub: Keyturn, connection: Connection, *, drop: bool = False) -> Situation:
     """A connection as it stands. `drop`: as if its policy said that a disconnect deletes the remote identity."""
     row = hub.catalog.row_of(connection)
-    return hub.store.read(lambda tx: _situation(tx, connection.id, row, drop=drop))
+    return hub.store.read(
+        lambda tx: _situation(tx, _there(connections.by_id(tx, connection.id)), row, drop=drop)
+    )
 
 
-def _situation(tx: Tx, connection_id: ConnectionId, row: RowOf, *, drop: bool) -> Situation:
-    connection = connections.by_id(tx, connection_id)
-    if connection is None:
+def _there(found: Connection | None) -> Connection:
+    if found is None:
         raise NotFound("the connection is gone")
+    return found
+
+
+def _situation(tx: Tx, connection: Connection, row: RowOf, *, drop: bool) -> Situation:
     policy = Policy.read(connection.policy)
     known = versions.of_connection(tx, connection.id)
     siblings = [other for other in connections.siblings(tx, connection) if other.state not in _WITHOUT]
@@ -109,7 +115,7 @@ def start(
     who: str = "",
     view: Callable[[Situation], Situation] = lambda seen: seen,
     shape: Callable[[Plan], Plan] = lambda made: made,
-    also: Callable[[Tx, Connection], None] = lambda _tx, _connection: None,
+    also: Callable[[Tx, Connection], None] | None = None,
     hold: Callable[[RunId], Callable[[Tx], None]] | None = None,
     emergency: str = "",
     many: int = 1,
@@ -144,21 +150,21 @@ def start(
 
     keep = hold(run_id) if hold is not None else None
 
-    def why(tx: Tx, made: Plan | None) -> str:
-        as_is = connections.by_id(tx, connection.id) or connection
+    def why(tx: Tx, as_is: Connection, made: Plan | None) -> str:
         policy, rules = Policy.read(as_is.policy).approve, hub.settings.approvals
-        return why_needed(rules, policy, goal, made, many=many, has_accounts=people.are_there(tx))
+        has_accounts = partial(people.are_there, tx)
+        return why_needed(rules, policy, goal, made, many=many, has_accounts=has_accounts)
 
     def work(tx: Tx) -> Run:
-        if goal is Goal.CONTAIN:  # it may end a run, and principals are locked before connections
-            tx.lock("SELECT epoch FROM principal WHERE id = ?", connection.principal_id)
-        tx.lock("SELECT generation FROM connection WHERE id = ?", connection.id)
+        # principals are locked before connections: an emergency may end a run, and a free thread takes the new one
+        tx.lock("SELECT epoch FROM principal WHERE id = ?", connection.principal_id)
+        as_is = _there(connections.locked(tx, connection.id))
         again = runs.by_trigger(tx, connection.id, given) if given else None
         if again is not None:
             return again
         _one_question(tx, connection, goal, now, by, is_emergency=bool(emergency))
         unfinished = runs.unfinished_of(tx, connection.id)
-        needed = why(tx, None) if goal is Goal.CONTAIN else ""
+        needed = why(tx, as_is, None) if goal is Goal.CONTAIN else ""
         hurries = goal is Goal.CONTAIN and (bool(emergency) or not needed)
         if unfinished is not None and hurries and unfinished.goal in _ROUTINE:
             if _goes_on(unfinished):
@@ -167,34 +173,38 @@ def start(
                     _ask(tx, connection.id, unfinished, needed, now, by, address, emergency)
                 return _hurry(tx, unfinished, now, by, reason)
             _give_way(tx, hub, unfinished, name, now, by)
+            as_is = _there(connections.by_id(tx, connection.id))
         elif unfinished is not None:
             raise Conflict(
                 f"{name} has a run that has not ended ({unfinished.id}, {unfinished.state.value})",
                 hint=f"Wait, or use `keyturn rollback {unfinished.id}` or `keyturn cancel {unfinished.id}`.",
                 run=unfinished.id,
             )
-        seen = view(_situation(tx, connection.id, row, drop=drop))
+        stands = _situation(tx, as_is, row, drop=drop)
+        seen = view(stands)
         run = replace(_queued(seen.connection, shape(make_plan(seen, goal)), trigger, reason, now), id=run_id)
-        needed = why(tx, run.plan)
+        needed = why(tx, as_is, run.plan)
         waits = bool(needed) and not emergency
         if waits:
             run = replace(run, state=RunState.WAITING_APPROVAL, due_at=0.0, waiting_for=f"approval: {needed}")
         if waits and keep is not None:
             keep(tx)
-        else:
+        elif also is not None:
             also(tx, seen.connection)
         runs.add(tx, run)
         began = {**said, **_accepted(run.plan, accept), "decision": "requested" if waits else "started"}
         journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, began)])
         if needed:
-            as_planned = (
-                make_plan(view(_situation(tx, connection.id, row, drop=drop)), goal) if waits else None
-            )
+            as_planned = make_plan(seen, goal) if waits else None
             _ask(tx, connection.id, run, needed, now, by, address, emergency, as_planned)
+        if not waits:
+            known = (as_is, stands.versions) if also is None else (None, None)
+            seat.claim(tx, run, *known)
         return run
 
-    made = hub.store.write(work)
-    if made.state is not RunState.WAITING_APPROVAL:
+    with hub.engine.seat() as seat:
+        made = hub.store.write(work)
+    if seat.claimed is None and made.state is not RunState.WAITING_APPROVAL:
         hub.engine.wake(made.id, now)
     return made
 
@@ -263,9 +273,8 @@ def still_fits(
 
     Raises: Conflict, InvalidInput when the goal makes no sense any more.
     """
-    plans = (
-        make_plan(view(_situation(tx, run.connection_id, row, drop=drop)), run.goal) for drop in (False, True)
-    )
+    as_is = _there(connections.by_id(tx, run.connection_id))
+    plans = (make_plan(view(_situation(tx, as_is, row, drop=drop)), run.goal) for drop in (False, True))
     return any(as_seen(tx, run.connection_id, each)[1] == seen for each in plans)
 
 

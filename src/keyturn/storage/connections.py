@@ -65,6 +65,12 @@ def by_id(tx: Tx, connection_id: ConnectionId) -> Connection | None:
     return _read(row) if row else None
 
 
+def locked(tx: Tx, connection_id: ConnectionId) -> Connection | None:
+    """The connection of this id, which nobody else changes until the commit."""
+    row = tx.lock(f"SELECT {_COLUMNS} FROM connection WHERE id = ?", connection_id)
+    return _read(row) if row else None
+
+
 def by_ids(tx: Tx, ids: Collection[str]) -> dict[str, Connection]:
     """Some connections by id."""
     some = sorted(set(ids))

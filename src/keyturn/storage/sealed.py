@@ -23,6 +23,13 @@ def get(tx: Tx, row_id: str) -> bytes | None:
     return bytes(row[0]) if row else None
 
 
+def some(tx: Tx, *row_ids: str) -> dict[str, bytes]:
+    """The ciphertexts of some ids; those that there are."""
+    marks = ",".join("?" * len(row_ids))
+    rows = tx.all(f"SELECT id, body FROM sealed WHERE id IN ({marks})", *row_ids)
+    return {row[0]: bytes(row[1]) for row in rows}
+
+
 def destroy(tx: Tx, row_id: str) -> None:
     """Removes ciphertext and its wrapped data key together: nothing can open it again."""
     tx.run("DELETE FROM sealed WHERE id = ?", row_id)
