@@ -9,14 +9,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from keyturn.engine.sweep import Sweep, Sweeper, worker_name
 from keyturn.executor.executor import Claim, Executor
 from keyturn.model.credential import Connection, Version
 from keyturn.model.ids import RunId
-from keyturn.model.run import Run
+from keyturn.model.run import Run, RunState
 from keyturn.storage import runs
 from keyturn.storage.database import Store, Tx
 
@@ -63,10 +63,14 @@ class Seat:
         self._executor = executor
         self.claimed: Claim | None = None
 
-    def claim(self, tx: Tx, run: Run, connection: Connection | None, known: Sequence[Version] | None) -> None:
-        """As `Executor.claim`, for the thread; nothing where no thread is free. The transaction may be run again."""
+    def claim(self, tx: Tx, run: Run, connection: Connection | None, known: Sequence[Version] | None) -> Run:
+        """As `Executor.claim`, for the thread: the run as it is to be stored, which is as given where no thread is free.
+        The transaction may be run again."""
         if self._executor is not None:
             self.claimed = self._executor.claim(tx, run, connection, known)
+        if self.claimed is None:
+            return run
+        return replace(run, state=RunState.RUNNING, started_at=self.claimed.at)
 
 
 class Embedded:

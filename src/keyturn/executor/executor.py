@@ -50,6 +50,7 @@ class Claim:
     known: Sequence[Version]
     lines: Sequence[Line]
     bodies: dict[str, bytes]
+    at: float
     until: float
 
 
@@ -107,7 +108,10 @@ class Executor:
             run = runs.by_id(tx, run_id)
             if run is None or run.state in TERMINAL or run.state is RunState.WAITING_APPROVAL:
                 return None
-            return self.claim(tx, run)
+            claim = self.claim(tx, run)
+            if claim is not None and run.started_at is None:
+                runs.change(tx, run_id, {"started_at": claim.at, "state": RunState.RUNNING.value})
+            return claim
 
         # Nothing hangs on this commit alone: the first INTENT makes it durable, and before it nothing was changed.
         return self.hub.store.write(work, durable=False)
@@ -129,13 +133,11 @@ class Executor:
         connection = connection or connections.by_id(tx, run.connection_id)
         if epoch is None or connection is None:
             return None
-        if run.started_at is None:
-            runs.change(tx, run.id, {"started_at": now, "state": RunState.RUNNING.value})
         lines = journal.of_run(tx, run.id) if run.started_at is not None else []
         if known is None:
             known = versions.of_connection(tx, connection.id)
         bodies = sealed.some(tx, admin_row(connection.id), version_row(run.old_version_id or ""))
-        return Claim(run, connection, epoch, known, lines, bodies, until)
+        return Claim(run, connection, epoch, known, lines, bodies, now, until)
 
     def _context(self, claim: Claim) -> Context:
         hub, connection = self.hub, claim.connection

@@ -156,6 +156,7 @@ def start(
         return why_needed(rules, policy, goal, made, many=many, has_accounts=has_accounts)
 
     def work(tx: Tx) -> Run:
+        seat.claimed = None  # of an attempt that was undone
         # principals are locked before connections: an emergency may end a run, and a free thread takes the new one
         tx.lock("SELECT epoch FROM principal WHERE id = ?", connection.principal_id)
         as_is = _there(connections.locked(tx, connection.id))
@@ -191,15 +192,15 @@ def start(
             keep(tx)
         elif also is not None:
             also(tx, seen.connection)
+        if not waits:
+            known = (as_is, stands.versions) if also is None else (None, None)
+            run = seat.claim(tx, run, *known)
         runs.add(tx, run)
         began = {**said, **_accepted(run.plan, accept), "decision": "requested" if waits else "started"}
         journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, began)])
         if needed:
             as_planned = make_plan(seen, goal) if waits else None
             _ask(tx, connection.id, run, needed, now, by, address, emergency, as_planned)
-        if not waits:
-            known = (as_is, stands.versions) if also is None else (None, None)
-            seat.claim(tx, run, *known)
         return run
 
     with hub.engine.seat() as seat:

@@ -155,14 +155,17 @@ def identities(tx: Tx, start: str) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in tx.all(sql, len(start), start, *gone)]
 
 
-def flip(tx: Tx, connection: Connection, to: VersionId) -> bool:
-    """Points the connection at another version: compare-and-swap on the generation. False: somebody was faster."""
-    return 1 == tx.run(
-        "UPDATE connection SET current_version_id = ?, generation = generation + 1 WHERE id = ? AND generation = ?",
+def flip(tx: Tx, connection: Connection, to: VersionId) -> tuple[ConnectionState, str] | None:
+    """Points the connection at another version: compare-and-swap on the generation. Its state and method; None: somebody
+    was faster."""
+    row = tx.one(
+        "UPDATE connection SET current_version_id = ?, generation = generation + 1"
+        " WHERE id = ? AND generation = ? RETURNING state, method",
         to,
         connection.id,
         connection.generation,
     )
+    return (ConnectionState(row[0]), str(row[1])) if row else None
 
 
 def change(tx: Tx, connection_id: ConnectionId, **columns: Any) -> None:

@@ -45,13 +45,14 @@ def _flip(ctx: Context, to: Version) -> None:
     ctx.switching = True
 
     def work(tx: Tx) -> None:
-        now = connections.by_id(tx, known.id)
-        if now is None or not connections.flip(tx, known, to.id):
+        switched = connections.flip(tx, known, to.id)
+        if switched is None:
             raise LeaseLost("the connection was switched by somebody else", hint="The run looks anew.")
-        if to.method and to.method != now.method:
-            connections.change(tx, now.id, method=to.method)
-        if now.state in {ConnectionState.NEEDS_REAUTH, ConnectionState.PAUSED}:
-            connections.change(tx, now.id, state=ConnectionState.ACTIVE.value)
+        state, method = switched
+        if to.method and to.method != method:
+            connections.change(tx, known.id, method=to.method)
+        if state in {ConnectionState.NEEDS_REAUTH, ConnectionState.PAUSED}:
+            connections.change(tx, known.id, state=ConnectionState.ACTIVE.value)
 
     ctx.later(work)
 
