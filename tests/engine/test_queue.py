@@ -132,8 +132,8 @@ def test_a_role_that_may_make_no_schema_still_works(tmp_path: Path, cluster: Any
     hub = open_noop(tmp_path, url, noop.Vendor())
     try:
         (name,) = noop.connect(hub, 1)
-        hub.engine.start()
         runs.start(hub, name, Goal.ROTATE)
+        hub.engine.start()
         assert hub.engine.run_until(lambda: hub.store.read(rows.unfinished) == 0, 20)
     finally:
         hub.close()
