@@ -90,7 +90,7 @@ class Door:
             found = look(value, address=address, scope=scope)
         else:
             found = await run_in_threadpool(look, value, address=address, scope=scope)
-        if _is_token(value) and found.code is Code.UNKNOWN:
+        if found.code is Code.UNKNOWN and _is_token(value):
             return await run_in_threadpool(self._enter_by_token, value, address, scope)
         if found.subject:
             found = await run_in_threadpool(self._limit_to_person, found, address, scope)
@@ -122,7 +122,7 @@ class Door:
         if found.subject:
             person = grants.person(self._hub, found.subject, found.scopes, address)
             if person is None:
-                self._judge(replace(found, code=Code.REVOKED), address)
+                self._judge(found._replace(code=Code.REVOKED), address)
             assert person is not None
             return replace(person, id=f"app:{found.name}:{person.id}")
         owner = found.secret.connection_id if found.secret else found.name
@@ -137,7 +137,7 @@ class Door:
             if refusal.code == "cred.in_url" and shown is not None:
                 address, agent = _from(request)
                 found = self._book.look_up(self._book.roots.token_digest(shown[0]))
-                self._book.note(replace(found, code=Code.IN_URL), address=address, agent=agent)
+                self._book.note(found._replace(code=Code.IN_URL), address=address, agent=agent)
             raise
 
     def _enter_by_token(self, value: str, address: str, scope: str) -> CheckResult:
@@ -166,18 +166,18 @@ class Door:
             return found
         who = grants.person(self._hub, found.subject, found.scopes, address)
         if who is None:
-            return replace(found, code=Code.REVOKED)
+            return found._replace(code=Code.REVOKED)
         kind, _, name = scope.partition(":")
         if not kind:
             return found
         if kind not in _NEEDED:  # for programs alone: no role gives it
-            return replace(found, code=Code.SCOPE)
+            return found._replace(code=Code.SCOPE)
         if not rights.may(who, _NEEDED[kind], self._project(name)):
             operation = _NEEDED[kind]
             why = rights.why_not(who, operation)
             facts = {"operation": operation.value, "on": name, "why": why, "application": found.name}
             events.note(self._hub, "refused", by=who.login, address=address, **facts)
-            return replace(found, code=Code.SCOPE)
+            return found._replace(code=Code.SCOPE)
         return found
 
     def admit(self, request: Request, found: CheckResult, scope: str) -> CheckResult:
@@ -285,7 +285,8 @@ def _is_token(value: str) -> bool:
 
 
 def _from(request: Request) -> tuple[str, str]:
-    return (request.client.host if request.client else ""), ", ".join(_said(request, b"user-agent"))
+    client = request.scope.get("client")
+    return (client[0] if client else ""), ", ".join(_said(request, b"user-agent"))
 
 
 def _said(request: Request, name: bytes) -> list[str]:
