@@ -169,7 +169,9 @@ def test_unknown_and_wrong_take_the_same_way(world, monkeypatch):
         real = getattr(kind, name)
 
         def watched(*args, **kwargs):
-            if threading.current_thread().name.startswith("AnyIO"):  # who answers; the hub's own threads read too
+            if threading.current_thread().name.startswith(
+                "AnyIO"
+            ):  # who answers; the hub's own threads read too
                 seen.append(said)
             return real(*args, **kwargs)
 

@@ -200,9 +200,9 @@ class Door:
         verdict = self.limits.take(
             secret.connection_id if secret is not None else found.name, scope, found.rate, cost
         )
-        said = {**verdict.headers}
+        said = verdict.headers
         if secret is not None and secret.state is not SecretState.LIVE:  # time to take the other one
-            said["Keyturn-Credential-State"] = secret.state.value
+            said = {**said, "Keyturn-Credential-State": secret.state.value}
         request.scope[HEADERS] = said
         if verdict.wait_s:
             refusal = Refused(429, "rate.limited", "this credential calls too often", verdict.headers)
@@ -275,6 +275,7 @@ _WHY = {
     Code.REVOKED: ("the credential has been retired", "Ask its owner for the one that followed it."),
 }
 _TOKEN = token_pattern()
+_SHOWN_IN = frozenset({b"accesskey", b"authorization"})
 _KEYS_MAY = ((Role.OPERATOR, ""),)
 _NEEDED = {"read": Operation.CONNECTION_READ, "lease": Operation.CREDENTIAL_LEASE}
 
@@ -285,13 +286,10 @@ def _is_token(value: str) -> bool:
 
 
 def _from(request: Request) -> tuple[str, str]:
+    """Address and agent; headers from the raw list, here and below, as this is asked at every call."""
     client = request.scope.get("client")
-    return (client[0] if client else ""), ", ".join(_said(request, b"user-agent"))
-
-
-def _said(request: Request, name: bytes) -> list[str]:
-    """What a header says, each time that it is there: from the raw list, as this is asked at every call."""
-    return [value.decode("latin-1") for each, value in request.scope["headers"] if each == name]
+    agents = [value for name, value in request.scope["headers"] if name == b"user-agent"]
+    return (client[0] if client else ""), b", ".join(agents).decode("latin-1")
 
 
 def _presented(request: Request) -> str:
@@ -305,17 +303,18 @@ def _presented(request: Request) -> str:
             {"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
             hint="Send it in the header AccessKey, and have this one reissued: it has been shown.",
         )
-    keys, bearers = _said(request, b"accesskey"), _said(request, b"authorization")
-    if len(keys) + len(bearers) > 1:
+    shown = [each for each in request.scope["headers"] if each[0] in _SHOWN_IN]
+    if len(shown) > 1:
         raise Refused(
             400,
             "cred.twice",
             "more than one credential was sent",
             {"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
         )
-    if keys:
-        return keys[0].strip()
-    kind, _, value = bearers[0].partition(" ") if bearers else ("", "", "")
+    header, value = (shown[0][0], shown[0][1].decode("latin-1")) if shown else (b"", "")
+    if header == b"accesskey":
+        return value.strip()
+    kind, _, value = value.partition(" ")
     if kind.lower() != "bearer" or not value.strip():
         raise Refused(
             401,

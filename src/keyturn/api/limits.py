@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 KEPT = 10_000
 
@@ -42,8 +43,7 @@ DEFAULT = Quota("default", 600)
 QUOTAS: Mapping[str, Quota] = {"events": Quota("events", 1000), "lease": Quota("lease", 6000)}
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """`wait_s` 0 lets the call in; the headers go on the answer either way."""
 
     wait_s: int
@@ -85,7 +85,10 @@ class Limits:
                     self._full_at.popitem(last=False)
         full = drained_at - now
         left = max(0, int((quota.window_s - full) / each + 1e-6))
-        headers = {"RateLimit-Policy": quota.policy, "RateLimit": f'"{quota.name}";r={left};t={math.ceil(full)}'}
+        headers = {
+            "RateLimit-Policy": quota.policy,
+            "RateLimit": f'"{quota.name}";r={left};t={math.ceil(full)}',
+        }
         if wait <= 1e-9:
             return Verdict(0, headers)
         wait_s = max(1, math.ceil(wait))

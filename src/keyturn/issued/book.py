@@ -148,7 +148,12 @@ class IssuedBook:
         return self._judge(result, secret, allowed, address, scope)
 
     def _judge(
-        self, result: CheckResult, secret: Held | IssuedSecret, allowed: Grants, address: str | None, scope: str
+        self,
+        result: CheckResult,
+        secret: Held | IssuedSecret,
+        allowed: Grants,
+        address: str | None,
+        scope: str,
     ) -> CheckResult:
         if secret.state not in ACCEPTED:
             return result._replace(code=Code.EXPIRED if secret.state is SecretState.EXPIRED else Code.REVOKED)
@@ -166,7 +171,9 @@ class IssuedBook:
         if secret is None:
             return
         at, caller = self._clock(), (secret.version_id, _plain(address), _plain(agent))
-        if found.code is Code.OK or found.code is Code.SCOPE:  # a right too few is still somebody who holds the value
+        if (
+            found.code is Code.OK or found.code is Code.SCOPE
+        ):  # a right too few is still somebody who holds the value
             if secret.first_used_at is None:
                 self._confirm(secret, at)
             self._count(caller, 1, at)

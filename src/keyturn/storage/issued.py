@@ -51,7 +51,6 @@ class Held(NamedTuple):
     connection_id: ConnectionId
     slot: str
     state: SecretState
-    created_at: float
     ends_at: float | None
     first_used_at: float | None
 
@@ -104,8 +103,8 @@ def read(row: Row) -> IssuedSecret:
 
 def held(row: Row) -> Held:
     """A row that begins with `HELD`."""
-    version_id, connection_id, slot, state, created_at, ends_at, first_used_at = row[:HELD_WIDTH]
-    return Held(version_id, connection_id, slot, _STATES[state], created_at, ends_at, first_used_at)
+    version_id, connection_id, slot, state, ends_at, first_used_at = row[:HELD_WIDTH]
+    return Held(version_id, connection_id, slot, _STATES[state], ends_at, first_used_at)
 
 
 def add(tx: Tx, secret: IssuedSecret) -> None:
@@ -176,10 +175,10 @@ def retire_elder(tx: Tx, secret: Held | IssuedSecret) -> int:
     """Marks the live secrets that are older than this one as retiring."""
     return tx.run(
         "UPDATE issued_secret SET state = 'retiring' WHERE connection_id = ? AND state = 'live'"
-        " AND version_id <> ? AND created_at <= ?",
+        " AND version_id <> ? AND created_at <= (SELECT created_at FROM issued_secret WHERE version_id = ?)",
         secret.connection_id,
         secret.version_id,
-        secret.created_at,
+        secret.version_id,
     )
 
 
