@@ -254,11 +254,12 @@ def test_where_an_issued_key_is_used_is_told_before_it_is_changed(client, admin,
     key = client.post("issued", json=asked, headers=admin).json()["value"]
     register.hold(idle, "partner", "Acme", contact="ops@acme.example", place="their vault")
     assert client.get("connections", headers={"AccessKey": key, "User-Agent": "etl/1"}).status_code == 200
-    found = wait_for(
-        lambda: (
-            (page := client.get("issued/partner/where-used", headers=admin).json())["callers"] and page or None
-        )
-    )
+
+    def told():
+        page = client.get("issued/partner/where-used", headers=admin).json()
+        return page if page["callers"] else None
+
+    found = wait_for(told)
     assert [(c["slot"], c["agent"], c["uses"]) for c in found["callers"]] == [("A", "etl/1", 1)]
     assert [(h["name"], h["place"], h["owed"]) for h in found["holders"]] == [("Acme", "their vault", True)]
     assert found["findings"] == ["nobody to tell: it has no contact"]
