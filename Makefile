@@ -33,6 +33,7 @@ generate: setup  ## writes docs/systems/*.md, docs/cli.md, docs/settings.md and 
 
 faults: setup  ## the full fault matrix: a real kill -9 at every place, every fault, every strategy
 	@$(PY) -m tests.faults.matrix --write-docs $(ARGS)
+	@$(PY) -m tests.faults.bucket
 
 canary: setup  ## after demo and tests: no lab secret in any file, log, table or output
 	@$(PY) -m tests.canary $(ARGS)

@@ -19,7 +19,9 @@ Every strategy is rotated against a vendor that misbehaves on purpose, and the h
 and after every commit and every remote call (of a polling loop: its first two rounds); with no fault and with a lost
 answer also before and after every journal line. Emergencies, farewells and the way back are made of the same steps and
 are killed as well. Where the hub issues the credential itself (S8) there is no vendor: a reader of its tables with
-its own arithmetic judges who is let in, and a program calls with what it was given. A second process recovers from what is on the disk; after the worst
+its own arithmetic judges who is let in, and a program calls with what it was given. The bucket's row is here as a shape,
+and `tests/faults/bucket.py` kills its connector at every place and before every single call on a store that enforces its
+policies, where the oracle reads IAM. A second process recovers from what is on the disk; after the worst
 moment of each strategy, an answer that died with the hub, the recovery is killed as well and a third one recovers. An
 oracle that sees both the vendor and the vault checks the promises at the instant of the crash, between any two steps of
 the recovery, and when the run has come to rest. Time leaps, so a wait of an hour costs nothing and no test is hurried.

@@ -2,7 +2,9 @@
 """Ten thousand tokens that were never issued, or were changed after: none is accepted anywhere."""
 
 import random
+import statistics
 import string
+import time
 
 from tests.issued.oauth_world import Registered, _quick_hashes, person, register, world  # noqa: F401 - fixtures
 
@@ -21,11 +23,8 @@ def mutated(rng, value):
     at = rng.randrange(5, len(value))
     if way == 0:
         return value[:at] + rng.choice(letters) + value[at + 1 :]
-    if way == 1:  # a right checksum over a changed body
-        body = value[:-6]
-        at = rng.randrange(5, len(body))
-        body = body[:at] + rng.choice(letters) + body[at + 1 :]
-        return body + passwords.checksum(body)
+    if way == 1:
+        return resembling(rng, value)
     if way == 2:
         return value[:at] + value[at + 1 :]
     if way == 3:
@@ -45,6 +44,13 @@ def mutated(rng, value):
     return rng.choice(
         [value.upper(), value.lower(), value + value, value[::-1], f" {value} x", value[:-1], "", value + "="]
     )
+
+
+def resembling(rng, value):
+    """The value with one letter changed and the checksum put right."""
+    at = rng.randrange(5, len(value) - 6)
+    body = value[:at] + rng.choice(passwords.BASE62.replace(value[at], "")) + value[at + 1 : -6]
+    return body + passwords.checksum(body)
 
 
 def test_ten_thousand_guesses(world):
@@ -79,6 +85,35 @@ def test_ten_thousand_guesses(world):
         assert not book.look(value).accepted  # each kind opens its own door only
     assert world.token(program).status_code == 200
     assert world.refresh(app, body["refresh_token"]).status_code == 200
+    book.close()
+
+
+def test_unknown_and_wrong_take_the_same_time(world):
+    """Of a client's secret and of a key: whether what is presented resembles one that exists shows in no clock. Turn by
+    turn, and by the faster half, so that other work on the machine falls on all alike."""
+    hub = world.hub
+    program = register(hub)
+    key = issued.issue(hub, "api-key", "k", {}).value.reveal()
+    rng = random.Random(SEED)
+    book = issued.book(hub)
+    oauth = OauthBook(book)
+    nobody = passwords.client_id()
+    ways = {
+        "key unknown": (book.look, lambda: (passwords.token("k"),)),
+        "key wrong": (book.look, lambda: (resembling(rng, key),)),
+        "client unknown": (oauth.by_secret, lambda: (nobody, passwords.token("s"))),
+        "client's secret wrong": (oauth.by_secret, lambda: (program.id, resembling(rng, program.secret))),
+    }
+    took = {name: [] for name in ways}
+    for _ in range(1500):
+        for name, (way, presented) in ways.items():
+            said = presented()
+            began = time.thread_time_ns()
+            way(*said)
+            took[name].append(time.thread_time_ns() - began)
+    usual = {name: statistics.quantiles(each, n=4)[0] for name, each in took.items()}
+    assert 0.75 < usual["key unknown"] / usual["key wrong"] < 1.33, usual
+    assert 0.75 < usual["client unknown"] / usual["client's secret wrong"] < 1.33, usual
     book.close()
 
 

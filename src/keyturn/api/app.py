@@ -66,15 +66,17 @@ def create_app(hub: Keyturn) -> FastAPI:
         if secret is None:  # a service identity's token
             plain = {"credential": found.name, "state": "live", "scopes": sorted(found.scopes)}
             return JSONResponse(plain, headers={"Cache-Control": "no-store"})
-        body = {
+        body: dict[str, Any] = {
             "credential": found.name,
             "slot": secret.slot,
             "state": secret.state.value,
             "scopes": sorted(found.scopes),
             "expires_at": iso(found.token.expires_at if found.token else secret.ends_at),
-            **({"client_id": found.token.client_id} if found.token else {}),
-            **({"subject": found.subject} if found.subject else {}),
         }
+        if found.token:
+            body["client_id"] = found.token.client_id
+        if found.subject:
+            body["subject"] = found.subject
         return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
     # not a FastAPI route, and before them: programs call it as often as they like, in half the time

@@ -90,7 +90,7 @@ class Door:
             found = look(value, address=address, scope=scope)
         else:
             found = await run_in_threadpool(look, value, address=address, scope=scope)
-        if _is_token(value) and found.code is Code.UNKNOWN:
+        if found.code is Code.UNKNOWN and _is_token(value):
             return await run_in_threadpool(self._enter_by_token, value, address, scope)
         if found.subject:
             found = await run_in_threadpool(self._limit_to_person, found, address, scope)
@@ -122,7 +122,7 @@ class Door:
         if found.subject:
             person = grants.person(self._hub, found.subject, found.scopes, address)
             if person is None:
-                self._judge(replace(found, code=Code.REVOKED), address)
+                self._judge(found._replace(code=Code.REVOKED), address)
             assert person is not None
             return replace(person, id=f"app:{found.name}:{person.id}")
         owner = found.secret.connection_id if found.secret else found.name
@@ -137,7 +137,7 @@ class Door:
             if refusal.code == "cred.in_url" and shown is not None:
                 address, agent = _from(request)
                 found = self._book.look_up(self._book.roots.token_digest(shown[0]))
-                self._book.note(replace(found, code=Code.IN_URL), address=address, agent=agent)
+                self._book.note(found._replace(code=Code.IN_URL), address=address, agent=agent)
             raise
 
     def _enter_by_token(self, value: str, address: str, scope: str) -> CheckResult:
@@ -166,18 +166,18 @@ class Door:
             return found
         who = grants.person(self._hub, found.subject, found.scopes, address)
         if who is None:
-            return replace(found, code=Code.REVOKED)
+            return found._replace(code=Code.REVOKED)
         kind, _, name = scope.partition(":")
         if not kind:
             return found
         if kind not in _NEEDED:  # for programs alone: no role gives it
-            return replace(found, code=Code.SCOPE)
+            return found._replace(code=Code.SCOPE)
         if not rights.may(who, _NEEDED[kind], self._project(name)):
             operation = _NEEDED[kind]
             why = rights.why_not(who, operation)
             facts = {"operation": operation.value, "on": name, "why": why, "application": found.name}
             events.note(self._hub, "refused", by=who.login, address=address, **facts)
-            return replace(found, code=Code.SCOPE)
+            return found._replace(code=Code.SCOPE)
         return found
 
     def admit(self, request: Request, found: CheckResult, scope: str) -> CheckResult:
@@ -200,9 +200,9 @@ class Door:
         verdict = self.limits.take(
             secret.connection_id if secret is not None else found.name, scope, found.rate, cost
         )
-        said = {**verdict.headers}
+        said = verdict.headers
         if secret is not None and secret.state is not SecretState.LIVE:  # time to take the other one
-            said["Keyturn-Credential-State"] = secret.state.value
+            said = {**said, "Keyturn-Credential-State": secret.state.value}
         request.scope[HEADERS] = said
         if verdict.wait_s:
             refusal = Refused(429, "rate.limited", "this credential calls too often", verdict.headers)
@@ -275,6 +275,7 @@ _WHY = {
     Code.REVOKED: ("the credential has been retired", "Ask its owner for the one that followed it."),
 }
 _TOKEN = token_pattern()
+_SHOWN_IN = frozenset({b"accesskey", b"authorization"})
 _KEYS_MAY = ((Role.OPERATOR, ""),)
 _NEEDED = {"read": Operation.CONNECTION_READ, "lease": Operation.CREDENTIAL_LEASE}
 
@@ -285,12 +286,10 @@ def _is_token(value: str) -> bool:
 
 
 def _from(request: Request) -> tuple[str, str]:
-    return (request.client.host if request.client else ""), ", ".join(_said(request, b"user-agent"))
-
-
-def _said(request: Request, name: bytes) -> list[str]:
-    """What a header says, each time that it is there: from the raw list, as this is asked at every call."""
-    return [value.decode("latin-1") for each, value in request.scope["headers"] if each == name]
+    """Address and agent; headers from the raw list, here and below, as this is asked at every call."""
+    client = request.scope.get("client")
+    agents = [value for name, value in request.scope["headers"] if name == b"user-agent"]
+    return (client[0] if client else ""), b", ".join(agents).decode("latin-1")
 
 
 def _presented(request: Request) -> str:
@@ -304,17 +303,18 @@ def _presented(request: Request) -> str:
             {"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
             hint="Send it in the header AccessKey, and have this one reissued: it has been shown.",
         )
-    keys, bearers = _said(request, b"accesskey"), _said(request, b"authorization")
-    if len(keys) + len(bearers) > 1:
+    shown = [each for each in request.scope["headers"] if each[0] in _SHOWN_IN]
+    if len(shown) > 1:
         raise Refused(
             400,
             "cred.twice",
             "more than one credential was sent",
             {"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
         )
-    if keys:
-        return keys[0].strip()
-    kind, _, value = bearers[0].partition(" ") if bearers else ("", "", "")
+    header, value = (shown[0][0], shown[0][1].decode("latin-1")) if shown else (b"", "")
+    if header == b"accesskey":
+        return value.strip()
+    kind, _, value = value.partition(" ")
     if kind.lower() != "bearer" or not value.strip():
         raise Refused(
             401,

@@ -250,6 +250,7 @@ SECRET: dict[str, Any] = {
     "first_used": _AT,
     "last_used": _AT,
     "last_used_from": "203.0.113.7",
+    "last_used_agent": "loader/1.4",
     "uses": 12,
 }
 ISSUED: dict[str, Any] = {
@@ -261,6 +262,33 @@ ISSUED: dict[str, Any] = {
     "client_id": "",
     "settings": {"scopes": "read"},
     "secrets": [SECRET],
+}
+WHERE_USED: dict[str, Any] = {
+    "name": "partner",
+    "kind": "api-key",
+    "holders": [
+        {
+            "name": "Acme",
+            "contact": "ops@acme.example",
+            "place": "their vault",
+            "state": "confirmed",
+            "owed": False,
+            "changed": _AT,
+            "by": "kim",
+        }
+    ],
+    "callers": [
+        {
+            "slot": "A",
+            "address": "203.0.113.7",
+            "agent": "loader/1.4",
+            "first": _AT,
+            "last": _AT,
+            "uses": 12,
+        }
+    ],
+    "loads": [],
+    "findings": ["slot A is 91 days old"],
 }
 HANDED: dict[str, Any] = {
     "name": "partner",

@@ -14,7 +14,7 @@ from keyturn.api.paging import After, Limit, cursor, place
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import InvalidInput
 from keyturn.model.moment import iso
-from keyturn.operations import issued
+from keyturn.operations import issued, register
 from keyturn.operations.issued import Handed, Issued
 from keyturn.operations.rights import Operation
 
@@ -76,6 +76,7 @@ def _page(each: Issued) -> dict[str, Any]:
                 "first_used": iso(s.first_used_at),
                 "last_used": iso(s.last_used_at),
                 "last_used_from": s.last_used_from,
+                "last_used_agent": s.last_used_agent,
                 "uses": s.uses,
             }
             for s in each.secrets
@@ -151,6 +152,20 @@ def issue(it: Caller, body: Issue) -> Response:
 def one(it: Caller, credential: str) -> dict[str, Any]:
     """By name or id."""
     return _page(_one(it, credential))
+
+
+@calls.get(
+    "/issued/{credential}/where-used",
+    Operation.ISSUED_READ,
+    "Whom a change of it hits",
+    answer=shapes.WhereUsed,
+    example=examples.WHERE_USED,
+    problems=(404,),
+)
+def where_used(it: Caller, credential: str) -> dict[str, Any]:
+    """To be read before it is reissued or ended: whom it was given to, who called with which slot within 30 days, which
+    loads run, how old and how idle it is."""
+    return register.told(register.where_used(it.hub, _one(it, credential).connection.id))
 
 
 @calls.post(

@@ -14,6 +14,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 KEPT = 10_000
 
@@ -26,17 +28,34 @@ class Quota:
     most: int
     window_s: float = 60.0
 
+    @cached_property
+    def each_s(self) -> float:
+        """What one call takes to drain."""
+        return self.window_s / self.most
+
+    @cached_property
+    def policy(self) -> str:
+        """The header that names it."""
+        return f'"{self.name}";q={self.most};w={self.window_s:.0f}'
+
 
 DEFAULT = Quota("default", 600)
 QUOTAS: Mapping[str, Quota] = {"events": Quota("events", 1000), "lease": Quota("lease", 6000)}
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """`wait_s` 0 lets the call in; the headers go on the answer either way."""
 
     wait_s: int
     headers: Mapping[str, str]
+
+
+_UNLIMITED = Verdict(0, {})
+
+
+@lru_cache(maxsize=1024)
+def _own(rate: int) -> Quota:
+    return Quota("own", rate)
 
 
 class Limits:
@@ -49,12 +68,10 @@ class Limits:
 
     def take(self, who: str, scope: str, rate: int | None, cost: int = 1) -> Verdict:
         """Counts a call of `who` that needs `scope`. `rate`: the credential's own calls a minute, 0 for no limit."""
-        quota = QUOTAS.get(scope.partition(":")[0], DEFAULT)
-        if rate is not None:
-            quota = Quota("own", rate)
+        quota = QUOTAS.get(scope.partition(":")[0], DEFAULT) if rate is None else _own(rate)
         if quota.most <= 0:
-            return Verdict(0, {})
-        each = quota.window_s / quota.most
+            return _UNLIMITED
+        each = quota.each_s
         now = self._clock()
         with self._lock:
             key = (who, quota.name)
@@ -66,10 +83,11 @@ class Limits:
                 self._full_at.move_to_end(key)
                 if len(self._full_at) > KEPT:
                     self._full_at.popitem(last=False)
-        left = max(0, int((quota.window_s - (drained_at - now)) / each + 1e-6))
+        full = drained_at - now
+        left = max(0, int((quota.window_s - full) / each + 1e-6))
         headers = {
-            "RateLimit-Policy": f'"{quota.name}";q={quota.most};w={quota.window_s:.0f}',
-            "RateLimit": f'"{quota.name}";r={left};t={math.ceil(max(0.0, drained_at - now))}',
+            "RateLimit-Policy": quota.policy,
+            "RateLimit": f'"{quota.name}";r={left};t={math.ceil(full)}',
         }
         if wait <= 1e-9:
             return Verdict(0, headers)

@@ -369,6 +369,7 @@ class IssuedSecret(BaseModel):
     first_used: str | None
     last_used: str | None
     last_used_from: str
+    last_used_agent: str
     uses: int
 
 
@@ -383,6 +384,40 @@ class Issued(BaseModel):
     client_id: str
     settings: dict[str, Any]
     secrets: list[IssuedSecret]
+
+
+class Keeper(BaseModel):
+    """Somebody an issued credential was given to. `owed`: they have not confirmed the newest secret."""
+
+    name: str
+    contact: str
+    place: str
+    state: str
+    owed: bool
+    changed: str | None
+    by: str
+
+
+class CallerSeen(BaseModel):
+    """Who called with which slot."""
+
+    slot: str
+    address: str
+    agent: str
+    first: str | None
+    last: str | None
+    uses: int
+
+
+class WhereUsed(BaseModel):
+    """Whom a change of an issued credential hits. `loads` still run with it; `findings` are what is odd about it."""
+
+    name: str
+    kind: str
+    holders: list[Keeper]
+    callers: list[CallerSeen]
+    loads: list[str]
+    findings: list[str]
 
 
 class Handed(BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,6 +13,11 @@ MOST_BYTES = 1024 * 1024
 STREAMED = "/api/v1/bulk/"  # counted where it is received, and written to disk as it comes
 HEADERS = "keyturn.headers"  # of a request's scope: what the door has to say with whatever answer there is
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+
+
+@cache
+def _raw(name: str) -> bytes:
+    return name.lower().encode()
 
 
 class Shield:
@@ -41,9 +48,7 @@ class Shield:
             if message["type"] == "http.response.start":
                 begun = True
                 there = {name.lower() for name, _ in message["headers"]}
-                said = (
-                    (name.lower().encode(), value.encode()) for name, value in scope.get(HEADERS, {}).items()
-                )
+                said = [(_raw(name), value.encode()) for name, value in scope.get(HEADERS, {}).items()]
                 missing = [each for each in (*_HEADERS, *said) if each[0] not in there]
                 message["headers"] = [*message["headers"], *missing]
             await send(message)

@@ -6,8 +6,9 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from keyturn.errors import Conflict, InvalidInput, StoreUnavailable
 from keyturn.issued import grants
@@ -18,7 +19,7 @@ from keyturn.model.ids import ConnectionId, VersionId
 from keyturn.model.run import LineKind
 from keyturn.storage import bulk, issued, journal, oauth, register, runs
 from keyturn.storage.database import Store, Tx
-from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState, Use
+from keyturn.storage.issued import ACCEPTED, Held, IssuedSecret, SecretState, Use
 from keyturn.vault.roots import Roots
 
 FLUSH_S = 1.0
@@ -45,15 +46,14 @@ class Code(StrEnum):
     IN_URL = "in_url"
 
 
-@dataclass(frozen=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """The answer to one presented value. Past `unknown` the secret and its credential's name are known.
 
     Of an access token: `secret` is the one its client showed for it, `token` the token, and `subject` the account of whoever
-    allowed it, whose rights limit it further (empty: the client itself)."""
+    allowed it, whose rights limit it further (empty: the client itself). A tuple, as one is made at every call."""
 
     code: Code
-    secret: IssuedSecret | None = None
+    secret: Held | IssuedSecret | None = None
     name: str = ""
     scopes: frozenset[str] = frozenset()
     needed: str = ""
@@ -68,6 +68,8 @@ class CheckResult:
         return self.code is Code.OK
 
 
+_Caller = tuple[VersionId, str, str]  # secret, address and agent
+_NEVER = (0, 0.0)
 _MALFORMED = CheckResult(Code.MALFORMED)
 _UNKNOWN = CheckResult(Code.UNKNOWN)
 
@@ -78,7 +80,7 @@ class IssuedBook:
     def __init__(self, store: Store, roots: Roots, clock: Callable[[], float] = time.time) -> None:
         self.store, self.roots, self._clock = store, roots, clock
         self._lock = threading.Lock()
-        self._uses: dict[tuple[VersionId, str, str], Use] = {}  # by secret, address and agent
+        self._uses: dict[_Caller, tuple[int, float]] = {}  # how often, and when last
         self._refused: dict[VersionId, tuple[CheckResult, Use]] = {}
         self._told: dict[VersionId, float] = {}
         self._flusher: threading.Thread | None = None
@@ -130,10 +132,10 @@ class IssuedBook:
             subject=found.subject,
         )
         if token.revoked_at is not None or not found.stands:
-            return replace(result, code=Code.REVOKED)
+            return result._replace(code=Code.REVOKED)
         if now >= token.expires_at:
-            return replace(result, code=Code.EXPIRED)
-        return self._judge(replace(result, secret=found.secret), found.secret, allowed, address, scope)
+            return result._replace(code=Code.EXPIRED)
+        return self._judge(result._replace(secret=found.secret), found.secret, allowed, address, scope)
 
     def look_up(self, digest: str, *, address: str | None = None, scope: str = "") -> CheckResult:
         """Judges by digest: what the hub can still do when the value is long gone."""
@@ -146,34 +148,39 @@ class IssuedBook:
         return self._judge(result, secret, allowed, address, scope)
 
     def _judge(
-        self, result: CheckResult, secret: IssuedSecret, allowed: Grants, address: str | None, scope: str
+        self,
+        result: CheckResult,
+        secret: Held | IssuedSecret,
+        allowed: Grants,
+        address: str | None,
+        scope: str,
     ) -> CheckResult:
         if secret.state not in ACCEPTED:
-            return replace(result, code=Code.EXPIRED if secret.state is SecretState.EXPIRED else Code.REVOKED)
+            return result._replace(code=Code.EXPIRED if secret.state is SecretState.EXPIRED else Code.REVOKED)
         if secret.ends_at is not None and self._clock() >= secret.ends_at:
-            return replace(result, code=Code.EXPIRED)
+            return result._replace(code=Code.EXPIRED)
         if address is not None and not allowed.admits(address):
-            return replace(result, code=Code.ADDRESS)
+            return result._replace(code=Code.ADDRESS)
         if not allowed.covers(scope):
-            return replace(result, code=Code.SCOPE)
-        return replace(result, is_first_use=True) if secret.first_used_at is None else result
+            return result._replace(code=Code.SCOPE)
+        return result._replace(is_first_use=True) if secret.first_used_at is None else result
 
     def note(self, found: CheckResult, *, address: str = "", agent: str = "") -> None:
         """Counts what `look` found. The first use is written at once, since the old secret's end waits for it."""
         secret = found.secret
         if secret is None:
             return
-        use = Use(secret.version_id, 1, self._clock(), _plain(address), _plain(agent))
+        at, caller = self._clock(), (secret.version_id, _plain(address), _plain(agent))
         if (
-            found.accepted or found.code is Code.SCOPE
+            found.code is Code.OK or found.code is Code.SCOPE
         ):  # a right too few is still somebody who holds the value
             if secret.first_used_at is None:
-                self._confirm(secret, use.at)
-            self._count(use)
+                self._confirm(secret, at)
+            self._count(caller, 1, at)
         else:
-            self._count_refused(found, use)
+            self._count_refused(found, caller, at)
 
-    def _confirm(self, secret: IssuedSecret, at: float) -> None:
+    def _confirm(self, secret: Held | IssuedSecret, at: float) -> None:
         """The new secret is in use: its elders are retiring, and a run that waits for this looks again now."""
 
         def work(tx: Tx) -> None:
@@ -191,22 +198,21 @@ class IssuedBook:
 
     # -- counting ------------------------------------------------------------------------------------------------
 
-    def _count(self, use: Use) -> None:
+    def _count(self, caller: _Caller, times: int, at: float) -> None:
         with self._lock:
-            if len(self._uses) >= MOST_CALLERS:
-                use = replace(use, agent="(many)")
-            key = (use.version_id, use.address, use.agent)
-            before = self._uses.get(key)
-            if before is not None:
-                use = Use(use.version_id, use.count + before.count, use.at, use.address, use.agent)
-            self._uses[key] = use
-            self._start()
+            if len(self._uses) >= MOST_CALLERS and caller not in self._uses:
+                caller = (*caller[:2], "(many)")
+            before, last = self._uses.get(caller, _NEVER)
+            self._uses[caller] = (before + times, max(last, at))
+            if self._flusher is None:
+                self._start()
 
-    def _count_refused(self, found: CheckResult, use: Use) -> None:
+    def _count_refused(self, found: CheckResult, caller: _Caller, at: float) -> None:
+        version_id, address, agent = caller
         with self._lock:
-            before = self._refused.get(use.version_id)
-            count = use.count + (before[1].count if before else 0)
-            self._refused[use.version_id] = (found, replace(use, count=count))
+            before = self._refused.get(version_id)
+            times = before[1].count + 1 if before else 1
+            self._refused[version_id] = (found, Use(version_id, times, at, address, agent))
             self._start()
 
     def _start(self) -> None:
@@ -225,7 +231,7 @@ class IssuedBook:
         """Writes what was counted, in one transaction. Raises: StoreUnavailable, with nothing lost."""
         now = self._clock()
         with self._lock:
-            uses, self._uses = self._uses, {}
+            counted, self._uses = self._uses, {}
             told = [
                 (key, *pair)
                 for key, pair in self._refused.items()
@@ -234,11 +240,15 @@ class IssuedBook:
             for key, _, _ in told:
                 del self._refused[key]
                 self._told[key] = now
-        if not uses and not told:
+        if not counted and not told:
             return
+        uses = [
+            Use(version_id, times, at, address, agent)
+            for (version_id, address, agent), (times, at) in counted.items()
+        ]
 
         def work(tx: Tx) -> None:
-            for use in uses.values():
+            for use in uses:
                 issued.used(tx, use)
                 register.seen(tx, use)
             for key, found, use in told:
@@ -263,8 +273,8 @@ class IssuedBook:
                 for key, found, use in told:
                     self._told.pop(key, None)
                     self._refused.setdefault(key, (found, use))
-            for use in uses.values():
-                self._count(use)
+            for caller, (times, at) in counted.items():
+                self._count(caller, times, at)
             raise
 
     def close(self) -> None:

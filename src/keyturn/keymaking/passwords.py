@@ -6,8 +6,8 @@ import os
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from keyturn.errors import InvalidInput
 
@@ -25,6 +25,7 @@ KINDS = {
     "t": "access token",
     "r": "refresh token",
 }
+_PAIRS = tuple(first + second for first in BASE62 for second in BASE62)  # the numbers below 62 * 62
 _RANDOM_CHARACTERS, _CHECKSUM_CHARACTERS, _CLIENT_ID_CHARACTERS = 43, 6, 22  # 43 base62 characters: 256 bits
 
 
@@ -51,8 +52,7 @@ def password(
             return drawn
 
 
-@dataclass(frozen=True)
-class TokenShape:
+class TokenShape(NamedTuple):
     """What a well-formed token says about itself. Not proof that it was ever issued, and never the value."""
 
     prefix: str
@@ -73,11 +73,9 @@ def token(kind: str, prefix: str = PREFIX) -> str:
 
 def checksum(body: str) -> str:
     """CRC-32 of everything before it, prefix included so that a swapped kind is noticed, as 6 base62 digits."""
-    number, text = zlib.crc32(body.encode()), ""
-    for _ in range(_CHECKSUM_CHARACTERS):
-        number, digit = divmod(number, 62)
-        text = BASE62[digit] + text
-    return text
+    rest, low = divmod(zlib.crc32(body.encode()), len(_PAIRS))
+    high, middle = divmod(rest, len(_PAIRS))
+    return _PAIRS[high] + _PAIRS[middle] + _PAIRS[low]
 
 
 @cache

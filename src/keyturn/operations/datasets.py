@@ -231,8 +231,8 @@ def readmit(hub: Keyturn, load_id: str, found: CheckResult, address: str) -> Che
         return found
     allowed = grants.of(connection.settings)
     if not allowed.admits(address):
-        return replace(found, code=Code.ADDRESS)
-    return replace(found, code=Code.OK if allowed.covers(found.needed) else Code.SCOPE)
+        return found._replace(code=Code.ADDRESS)
+    return found._replace(code=Code.OK if allowed.covers(found.needed) else Code.SCOPE)
 
 
 def loads(hub: Keyturn, connection_id: str | None = None, limit: int = 50) -> list[Load]:

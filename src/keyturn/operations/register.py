@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import Conflict, InvalidInput, NotFound
@@ -17,6 +18,7 @@ from keyturn.issued import kinds
 from keyturn.issued import reveal as kept
 from keyturn.model.credential import Connection, Version
 from keyturn.model.ids import ConnectionId, new_id
+from keyturn.model.moment import iso
 from keyturn.model.run import LineKind
 from keyturn.model.secret import Secret
 from keyturn.operations import issued as issued_operations
@@ -55,6 +57,40 @@ class Whereabouts:
         """Holders who have not confirmed the newest secret."""
         newest = self.secrets[0].version_id if self.secrets else ""
         return tuple(h for h in self.holders if h.version_id != newest or h.state != "confirmed")
+
+
+def told(found: Whereabouts) -> dict[str, Any]:
+    """The same for programs."""
+    owed = {holder.name for holder in found.owed()}
+    return {
+        "name": found.connection.name,
+        "kind": found.kind,
+        "holders": [
+            {
+                "name": h.name,
+                "contact": h.contact,
+                "place": h.place,
+                "state": h.state,
+                "owed": h.name in owed,
+                "changed": iso(h.changed_at),
+                "by": h.changed_by,
+            }
+            for h in found.holders
+        ],
+        "callers": [
+            {
+                "slot": found.slot(c.version_id),
+                "address": c.address,
+                "agent": c.agent,
+                "first": iso(c.first_at),
+                "last": iso(c.last_at),
+                "uses": c.uses,
+            }
+            for c in found.callers
+        ],
+        "loads": list(found.loads),
+        "findings": list(found.findings),
+    }
 
 
 def hold(
@@ -398,5 +434,6 @@ __all__ = [
     "let_go",
     "link",
     "open_link",
+    "told",
     "where_used",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from keyturn.model.ids import ConnectionId, VersionId
 from keyturn.storage.database import Row, Tx
@@ -42,6 +43,18 @@ class IssuedSecret:
     client_id: str = ""  # of an OAuth client; a client made anew gets another one
 
 
+class Held(NamedTuple):
+    """What the door asks about a secret at every call: a part of `IssuedSecret`, and a tuple, since every column and every
+    field has its price."""
+
+    version_id: VersionId
+    connection_id: ConnectionId
+    slot: str
+    state: SecretState
+    ends_at: float | None
+    first_used_at: float | None
+
+
 @dataclass(frozen=True)
 class Use:
     """Uses of one secret since the last write."""
@@ -59,6 +72,13 @@ _COLUMNS = (
 )
 FULL = ", ".join(f"s.{name}" for name in _COLUMNS.split(", "))
 WIDTH = len(_COLUMNS.split(", "))
+HELD = ", ".join(f"s.{name}" for name in Held._fields)
+HELD_WIDTH = len(Held._fields)
+_STATES = {state.value: state for state in SecretState}
+_PRESENTED = (
+    f"SELECT {HELD}, c.name, c.settings FROM issued_secret s JOIN connection c ON c.id = s.connection_id"
+    " WHERE s.hash = ?"
+)
 
 
 def read(row: Row) -> IssuedSecret:
@@ -79,6 +99,12 @@ def read(row: Row) -> IssuedSecret:
         uses=row[12],
         client_id=row[13],
     )
+
+
+def held(row: Row) -> Held:
+    """A row that begins with `HELD`."""
+    version_id, connection_id, slot, state, ends_at, first_used_at = row[:HELD_WIDTH]
+    return Held(version_id, connection_id, slot, _STATES[state], ends_at, first_used_at)
 
 
 def add(tx: Tx, secret: IssuedSecret) -> None:
@@ -102,14 +128,10 @@ def add(tx: Tx, secret: IssuedSecret) -> None:
     )
 
 
-def presented(tx: Tx, digest: str) -> tuple[IssuedSecret, str, str] | None:
+def presented(tx: Tx, digest: str) -> tuple[Held, str, str] | None:
     """The secret with this digest, with its credential's name and settings (JSON): the hot path, one statement."""
-    row = tx.one(
-        f"SELECT {FULL}, c.name, c.settings FROM issued_secret s JOIN connection c ON c.id = s.connection_id"
-        " WHERE s.hash = ?",
-        digest,
-    )
-    return (read(row), str(row[WIDTH]), str(row[WIDTH + 1])) if row else None
+    row = tx.one(_PRESENTED, digest)
+    return (held(row), row[-2], row[-1]) if row else None
 
 
 def by_version(tx: Tx, version_id: VersionId) -> IssuedSecret | None:
@@ -149,14 +171,14 @@ def confirm(tx: Tx, version_id: VersionId, at: float) -> bool:
     return 1 == tx.run(sql, at, at, version_id)
 
 
-def retire_elder(tx: Tx, secret: IssuedSecret) -> int:
+def retire_elder(tx: Tx, secret: Held | IssuedSecret) -> int:
     """Marks the live secrets that are older than this one as retiring."""
     return tx.run(
         "UPDATE issued_secret SET state = 'retiring' WHERE connection_id = ? AND state = 'live'"
-        " AND version_id <> ? AND created_at <= ?",
+        " AND version_id <> ? AND created_at <= (SELECT created_at FROM issued_secret WHERE version_id = ?)",
         secret.connection_id,
         secret.version_id,
-        secret.created_at,
+        secret.version_id,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from keyturn.storage import issued
 from keyturn.storage.database import Row, Tx
-from keyturn.storage.issued import IssuedSecret
+from keyturn.storage.issued import Held, IssuedSecret
 
 ACCESS, REFRESH = "access", "refresh"
 
@@ -205,7 +205,7 @@ class Presented:
     their account in `subject`, and whether grant and account still stand."""
 
     token: Token
-    secret: IssuedSecret
+    secret: Held
     name: str
     settings: str
     subject: str
@@ -215,7 +215,7 @@ class Presented:
 def presented(tx: Tx, digest: str) -> Presented | None:
     """The hot path, one statement."""
     row = tx.one(
-        f"SELECT {_ROW_FULL}, {issued.FULL}, c.name, c.settings, g.subject, g.ended_at, a.id, a.disabled_at"
+        f"SELECT {_ROW_FULL}, {issued.HELD}, c.name, c.settings, g.subject, g.ended_at, a.id, a.disabled_at"
         " FROM oauth_token t JOIN issued_secret s ON s.version_id = t.secret_id"
         " JOIN connection c ON c.id = t.connection_id LEFT JOIN oauth_grant g ON g.id = t.grant_id"
         " LEFT JOIN account a ON a.id = g.subject WHERE t.hash = ?",
@@ -224,9 +224,9 @@ def presented(tx: Tx, digest: str) -> Presented | None:
     if row is None:
         return None
     token, rest = Token(*row[:_ROW_WIDTH]), row[_ROW_WIDTH:]
-    name, settings, subject, ended_at, account, disabled_at = rest[issued.WIDTH :]
+    name, settings, subject, ended_at, account, disabled_at = rest[issued.HELD_WIDTH :]
     stands = not token.grant_id or (account is not None and ended_at is None and disabled_at is None)
-    return Presented(token, issued.read(rest), name, settings, subject or "", stands)
+    return Presented(token, issued.held(rest), name, settings, subject or "", stands)
 
 
 def use_token(tx: Tx, digest: str, at: float, salt: str, successor: str) -> bool:

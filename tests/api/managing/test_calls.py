@@ -20,7 +20,7 @@ from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
 from keyturn.model.plan import Goal
 from keyturn.model.secret import Material
 from keyturn.model.verdict import accepted, rejected, unknown
-from keyturn.operations import connections, people, runs, tasks
+from keyturn.operations import connections, people, register, runs, tasks
 from keyturn.storage import journal
 
 CONNECTABLE = "two_slots"
@@ -246,6 +246,25 @@ def test_an_issued_keys_scopes_are_edited(client, admin, idle):
     answer = client.patch("connections/partner", json={"values": {"scopes": "lease"}}, headers=admin)
     assert answer.status_code == 200, answer.text
     is_problem(client.get("connections", headers={"AccessKey": key}), 403, "cred.scope")
+
+
+def test_where_an_issued_key_is_used_is_told_before_it_is_changed(client, admin, idle):
+    """Holders, callers by slot with address and agent, what is odd; and the agent beside the last use."""
+    asked = {"kind": "api-key", "name": "partner", "values": {"scopes": "read"}}
+    key = client.post("issued", json=asked, headers=admin).json()["value"]
+    register.hold(idle, "partner", "Acme", contact="ops@acme.example", place="their vault")
+    assert client.get("connections", headers={"AccessKey": key, "User-Agent": "etl/1"}).status_code == 200
+
+    def told():
+        page = client.get("issued/partner/where-used", headers=admin).json()
+        return page if page["callers"] else None
+
+    found = wait_for(told)
+    assert [(c["slot"], c["agent"], c["uses"]) for c in found["callers"]] == [("A", "etl/1", 1)]
+    assert [(h["name"], h["place"], h["owed"]) for h in found["holders"]] == [("Acme", "their vault", True)]
+    assert found["findings"] == ["nobody to tell: it has no contact"]
+    assert client.get("issued/partner", headers=admin).json()["secrets"][0]["last_used_agent"] == "etl/1"
+    is_problem(client.get("issued/nobody/where-used", headers=admin), 404)
 
 
 # -- looking -----------------------------------------------------------------------------------------------------------

@@ -54,40 +54,10 @@ def holders_command(
         if remove:
             register.let_go(hub, name, remove)
         found = register.where_used(hub, name)
-    owed = {h.name for h in found.owed()}
     if as_json:
-        terminal.emit(
-            {
-                "name": found.connection.name,
-                "kind": found.kind,
-                "holders": [
-                    {
-                        "name": h.name,
-                        "contact": h.contact,
-                        "place": h.place,
-                        "state": h.state,
-                        "owed": h.name in owed,
-                        "changed": iso(h.changed_at),
-                        "by": h.changed_by,
-                    }
-                    for h in found.holders
-                ],
-                "callers": [
-                    {
-                        "slot": found.slot(c.version_id),
-                        "address": c.address,
-                        "agent": c.agent,
-                        "first": iso(c.first_at),
-                        "last": iso(c.last_at),
-                        "uses": c.uses,
-                    }
-                    for c in found.callers
-                ],
-                "loads": list(found.loads),
-                "findings": list(found.findings),
-            }
-        )
+        terminal.emit(register.told(found))
         return
+    owed = {h.name for h in found.owed()}
     terminal.table(
         ("Holder", "Contact", "Keeps it in", "Newest one"),
         [(h.name, h.contact, h.place, "not yet" if h.name in owed else "in place") for h in found.holders],

@@ -117,6 +117,7 @@ def _page(each: Issued) -> dict[str, Any]:
                 "first_used": iso(s.first_used_at),
                 "last_used": iso(s.last_used_at),
                 "last_used_from": s.last_used_from,
+                "last_used_agent": s.last_used_agent,
                 "uses": s.uses,
             }
             for s in each.secrets
