@@ -311,6 +311,8 @@ def test_a_locked_database_is_said_so(keyturn: Line, impatient: None, held: None
     said = keyturn("issue", "api-key", "--name", "x", code=1).stderr
     assert "locked" in said
     assert str(keyturn.database) in said or "holds the database" in said
+    assert "other program holds" in said
+    assert "Nothing was changed" in said
 
 
 @pytest.mark.sqlite
