@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from keyturn.storage.database import SqliteStore
 from keyturn_lab.parts.postgres import PostgresCluster
 from keyturn_lab.vendors.shapes.running import Shapes
+from tests.compliance.lab import or_skip, the_lab
 from tests.faces.conftest import Line
 
 Name = Callable[[str], str]
@@ -48,6 +49,20 @@ BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "missing secret": ((*PG, *GOOD[:-2]), ("password", "missing")),
     "unknown field": ((*PG, *GOOD, "--set", "hots=x"), ("no field hots", "host")),
     "malformed number": ((*PG, *GOOD, "--set", "port=54x"), ("port", "whole number")),
+    "digits of a kind": ((*PG, *GOOD, "--set", "port=²"), ("port", "whole number")),
+    "no such port": ((*PG, *GOOD, "--set", "port=65536"), ("port", "65535")),
+    "address for a host": (
+        (*PG, *GOOD[2:], "--set", "host=https://db.example.com"),
+        ("host", "form", "db.example.com"),
+    ),
+    "administrator without password": (
+        (*PG, *GOOD, "--set", "admin_user=dba"),
+        ("admin_user", "admin_password is missing"),
+    ),
+    "administrator without name": (
+        (*PG, *GOOD, "--secret", "admin_password=env:PW"),
+        ("admin_password", "admin_user is missing"),
+    ),
     "wrong choice": ((*PG, *GOOD, "--set", "sslmode=maybe"), ("sslmode", "verify-full")),
     "spaces at the ends": ((*PG, *GOOD[2:], "--set", "host= db "), ("host", "spaces")),
     "given twice": ((*PG, *GOOD, "--set", "host=b"), ("host", "twice")),
@@ -200,6 +215,29 @@ def test_a_key_file_that_cannot_be_used_is_refused(
     assert words in said
     assert "BEGIN" not in said
     assert keyturn.counts() == before
+
+
+@pytest.mark.postgres
+def test_an_administrator_who_is_refused_saves_nothing(keyturn: Line) -> None:
+    """Found when connecting, not at the first rotation: whose access it is, and the server's word."""
+    server = or_skip(lambda: the_lab().postgres)
+    role, deputy = (server.create_role(f"{who}_{the_lab().number()}") for who in ("app", "dba"))
+    keyturn.environment |= {"PW": role.password, "WRONG": "x" * 12, "ADMIN": deputy.password}
+    keyturn.environment["KEYTURN_ALLOWED_HOSTS"] = "127.0.0.1"
+    where = (
+        f"--set=port={server.port}",
+        "--set=sslmode=disable",
+        "--set=host=127.0.0.1",
+        "--set=database=postgres",
+    )
+    who = (f"--set=user={role.name}", "--secret=password=env:PW", f"--set=admin_user={deputy.name}")
+    before = keyturn.counts()
+    said = keyturn(*PG, *where, *who, "--secret=admin_password=env:WRONG", code=1).stderr
+    assert "administrator" in said
+    assert deputy.name in said
+    assert "Nothing was saved" in said
+    assert keyturn.counts() == before
+    keyturn(*PG, *where, *who, "--secret=admin_password=env:ADMIN")
 
 
 @pytest.mark.postgres

@@ -11,7 +11,14 @@ from typing import Any
 from keyturn.bootstrap import Keyturn
 from keyturn.contract.manifest import PROVEN
 from keyturn.contract.values import Access, Found
-from keyturn.errors import Conflict, CredentialRejected, InvalidInput, NotFound, VendorUnavailable
+from keyturn.errors import (
+    Conflict,
+    CredentialRejected,
+    InvalidInput,
+    KeyturnError,
+    NotFound,
+    VendorUnavailable,
+)
 from keyturn.executor.hub import RowOf
 from keyturn.model.card import Strategy
 from keyturn.model.credential import Connection, ConnectionState, Provenance, Ref, State, Version
@@ -20,7 +27,7 @@ from keyturn.model.policy import Policy
 from keyturn.model.run import LineKind
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict, mismatch
-from keyturn.operations.forms import read_form
+from keyturn.operations.forms import read_form, whole_admin
 from keyturn.storage import connections, journal, principals, projects, sealed, versions
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row, version_row
@@ -110,6 +117,7 @@ def _tested(
     hub.catalog.method(system, method)
     row = hub.catalog.row(system, method, values, definition)
     settings, material, admin = read_form(f"{system}/{method}", row.method, values)
+    whole_admin(row.method, values)
     row = hub.catalog.row(system, method, settings, definition)
     connection = Connection(
         id=ConnectionId(new_id("con")),
@@ -149,12 +157,27 @@ def _tested(
             + (f": {probe.detail}" if probe.detail else ""),
             hint="Nothing was saved. Check host, port and network, then try again.",
         )
+    admin_works(row, access, saved="Nothing was saved.")
     control = negative_control(row, access, material)
     identity = dict(probe.identity)
     if probe.rights:
         identity["rights_label"] = " ".join(sorted(probe.rights))
     full = Connection(**{**connection.__dict__, "identity": identity})
     return _Tested(row, access, full, material, admin, probe, control)
+
+
+def admin_works(row: RowOf, access: Access, *, saved: str) -> None:
+    """The administrator sees what a run would look at first. Raises what the vendor says; `saved` says what became of it."""
+    if access.admin is None or row.can.lister is None:
+        return
+    try:
+        row.can.lister.list(access)
+    except KeyturnError as error:
+        raise type(error)(
+            f"the administrator's access does not work: {error.message}",
+            hint=f"{saved} {error.hint}".strip(),
+            **error.facts,
+        ) from None
 
 
 def check_name(hub: Keyturn, name: str) -> str:

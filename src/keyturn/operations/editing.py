@@ -18,7 +18,7 @@ from keyturn.model.policy import Policy
 from keyturn.model.run import LineKind
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict, mismatch
-from keyturn.operations.connections import access_of, find
+from keyturn.operations.connections import access_of, admin_works, find
 from keyturn.operations.forms import checked
 from keyturn.storage import connections, journal, runs
 from keyturn.storage.database import Tx
@@ -153,7 +153,10 @@ def _test(hub: Keyturn, before: Connection, settings: Mapping[str, Any], admin: 
         return
     if current is None or access.acting is None:
         return
-    probe = row.can.verifier.verify(replace(access, admin=admin or access.admin), access.acting)
+    access = replace(access, admin=admin or access.admin)
+    if admin is not None:
+        admin_works(row, access, saved="Nothing was changed.")
+    probe = row.can.verifier.verify(access, access.acting)
     said = " ".join(part for part in (probe.code, probe.detail) if part)
     if probe.verdict is Verdict.REJECTED:
         raise CredentialRejected(
