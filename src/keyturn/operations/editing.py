@@ -151,12 +151,13 @@ def _test(hub: Keyturn, before: Connection, settings: Mapping[str, Any], admin: 
     if row.card.strategy is Strategy.ISSUED:
         oauth.terms(kinds.of_row(before.system, before.method), settings)
         return
-    if current is None or access.acting is None:
+    acting = access.acting
+    if current is None or acting is None:
         return
-    access = replace(access, admin=admin or access.admin)
     if admin is not None:
+        access = replace(access, admin=admin)
         admin_works(row, access, saved="Nothing was changed.")
-    probe = row.can.verifier.verify(access, access.acting)
+    probe = row.can.verifier.verify(access, acting)
     said = " ".join(part for part in (probe.code, probe.detail) if part)
     if probe.verdict is Verdict.REJECTED:
         raise CredentialRejected(

@@ -25,7 +25,7 @@ GOALS = ("rotate", "reauthorize", "refresh", "revoke", "disconnect", "reconnect"
     ),
 )
 @click.argument("name")
-@click.argument("goal", type=click.Choice(GOALS), default="rotate")
+@click.argument("goal", metavar="[GOAL]", type=click.Choice(GOALS), default="rotate")
 @click.option(
     "--to", default="", metavar="METHOD", help="Where migrate goes; --set as for `keyturn migrate`."
 )
@@ -37,7 +37,8 @@ def plan_command(
 ) -> None:
     """Show what would happen, step by step, without doing any of it and without calling anybody.
 
-    GOAL is what for: rotate when left out. A run freezes exactly this plan.
+    GOAL is rotate when left out, or reauthorize, refresh, revoke, disconnect, reconnect, contain or migrate. A run
+    freezes exactly this plan.
     """
     from keyturn.model.plan import Goal
     from keyturn.operations import approvals, migrating, runs
