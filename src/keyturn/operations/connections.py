@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -344,6 +345,11 @@ def find(hub: Keyturn, name: str) -> Connection:
     return found
 
 
+def sharing(hub: Keyturn, connection: Connection) -> list[str]:
+    """Names of the other connections to the same account at the vendor."""
+    return [each.name for each in hub.store.read(lambda tx: connections.siblings(tx, connection))]
+
+
 def every(hub: Keyturn) -> list[Connection]:
     """All connections."""
     return hub.store.read(connections.every)
@@ -370,7 +376,7 @@ def test(hub: Keyturn, name: str) -> Probe:
     connection = find(hub, name)
     row, access, current = access_of(hub, connection)
     if current is None or access.acting is None:
-        raise Conflict(f"{name} has no credential", hint=f"Use `keyturn reconnect {name}`.")
+        raise Conflict(f"{name} has no credential", hint=f"Use `keyturn reconnect {quote(name)}`.")
     probe = row.can.verifier.verify(access, access.acting)
     wrong = mismatch(connection.identity, probe.identity) if probe.verdict is Verdict.ACCEPTED else ()
     facts = {"what": "test", "by": hub.settings.actor, **probe.as_facts(), "wrong_account": list(wrong)}
@@ -426,7 +432,7 @@ def forget(hub: Keyturn, name: str) -> None:
     if alive:
         raise Conflict(
             f"{name} still has {len(alive)} live credential(s)",
-            hint=f"Use `keyturn disconnect {name}` first.",
+            hint=f"Use `keyturn disconnect {quote(name)}` first.",
         )
 
     def work(tx: Tx) -> None:
@@ -435,7 +441,7 @@ def forget(hub: Keyturn, name: str) -> None:
         if left:
             raise Conflict(
                 f"{name} is used by {', '.join(left)}",
-                hint=f"`keyturn source edit {left[0]} --connection OTHER`, or `keyturn source remove {left[0]}`.",
+                hint=f"`keyturn source edit {quote(left[0])} --connection OTHER`, or `keyturn source remove {quote(left[0])}`.",
                 sources=left,
             )
         for version in known:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from shlex import quote
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -115,7 +116,7 @@ def _settings(
             hint = (
                 "Connect the other account or place beside it, and disconnect this one."
                 if name in method.principal or not (field.secret or field.part)
-                else f"Use `keyturn rotate {connection.name}`."
+                else f"Use `keyturn rotate {quote(connection.name)}`."
             )
             raise InvalidInput(f"{name} cannot be edited", hint=hint, field=name)
         if not raw and not field.required:

@@ -51,6 +51,11 @@ def plan_command(
         else:
             made = runs.plan(hub, connection.name, Goal(goal))
         second = approvals.needed(hub, connection, made)
+    told(name, made, second, as_json)
+
+
+def told(name: str, made: Plan, second: str, as_json: bool) -> None:
+    """A plan that nobody starts now: for people or as JSON, with the rule that asks a second person."""
     if as_json:
         terminal.emit(
             {
@@ -76,13 +81,17 @@ def show(name: str, plan: Plan) -> None:
     """A plan for people: who does what, where it cannot be undone any more, how it is undone before that."""
     from keyturn.operations import systems
 
+    ends = plan.goal.value in {"revoke", "disconnect"}
     head = f"{plan.goal.value} {name}"
     terminal.say(
         terminal.style(head, bold=True) + f"  ({plan.system}/{plan.method}, strategy {plan.strategy.value})"
     )
     terminal.pairs(
         [
-            ("Consumers notice", f"{plan.gap_class.value}: {systems.GAPS[plan.gap_class]}"),
+            (
+                "Consumers notice",
+                "" if ends else f"{plan.gap_class.value}: {systems.GAPS[plan.gap_class]}",
+            ),
             ("Proof of death", f"{plan.proof.value}: {systems.PROOFS[plan.proof]}"),
             ("Used by", ", ".join(plan.used_by)),
         ],
