@@ -241,6 +241,30 @@ def test_an_administrator_who_is_refused_saves_nothing(keyturn: Line) -> None:
 
 
 @pytest.mark.postgres
+def test_a_role_that_somebody_dropped_is_named_and_the_run_ends(keyturn: Line) -> None:
+    """The server's no is definite: nothing is tried for ever, nothing is owed, and what to do is said."""
+    server = or_skip(lambda: the_lab().postgres)
+    role = server.create_role(f"gone_{the_lab().number()}")
+    keyturn.environment |= {"PW": role.password, "ADMIN": server.password}
+    keyturn.environment["KEYTURN_ALLOWED_HOSTS"] = "127.0.0.1"
+    where = (
+        f"--set=port={server.port}",
+        "--set=sslmode=disable",
+        "--set=host=127.0.0.1",
+        "--set=database=postgres",
+    )
+    who = (f"--set=user={role.name}", "--secret=password=env:PW", f"--set=admin_user={server.superuser}")
+    keyturn(*PG, *where, *who, "--secret=admin_password=env:ADMIN")
+    with server.connect() as session:
+        session.execute(f"DROP ROLE {role.name}")
+    run = keyturn.json("rotate", "db", "--timeout", "20s", code=None)
+    said = f"{run['waiting_for']} {run['outcome']}"
+    assert f'role "{role.name}" does not exist' in said
+    assert "Create it again" in said
+    assert (run["state"], run["debts"]) == ("aborted_clean", [])
+
+
+@pytest.mark.postgres
 def test_a_missing_privilege_is_named_and_the_old_one_serves(keyturn: Line) -> None:
     """The run is blocked with the right that the server asks for: exit code 4. It can be called off, as nothing was
     changed; granted, it goes on."""
