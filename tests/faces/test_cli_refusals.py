@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from keyturn.cli.session import Session
+from keyturn.operations import connections, systems
 from keyturn.storage.database import SqliteStore
-from keyturn_lab.parts.postgres import PostgresCluster
+from keyturn_lab.parts.postgres import PostgresCluster, Role
 from keyturn_lab.vendors.shapes.running import Shapes
 from tests.compliance.lab import or_skip, the_lab
 from tests.faces.conftest import Line
@@ -240,9 +242,8 @@ def test_an_administrator_who_is_refused_saves_nothing(keyturn: Line) -> None:
     keyturn(*PG, *where, *who, "--secret=admin_password=env:ADMIN")
 
 
-@pytest.mark.postgres
-def test_a_role_that_somebody_dropped_is_named_and_the_run_ends(keyturn: Line) -> None:
-    """The server's no is definite: nothing is tried for ever, nothing is owed, and what to do is said."""
+def _of_an_administrator(keyturn: Line) -> tuple[PostgresCluster, Role]:
+    """A role of its own, connected as db with the superuser as its administrator."""
     server = or_skip(lambda: the_lab().postgres)
     role = server.create_role(f"gone_{the_lab().number()}")
     keyturn.environment |= {"PW": role.password, "ADMIN": server.password}
@@ -255,6 +256,13 @@ def test_a_role_that_somebody_dropped_is_named_and_the_run_ends(keyturn: Line) -
     )
     who = (f"--set=user={role.name}", "--secret=password=env:PW", f"--set=admin_user={server.superuser}")
     keyturn(*PG, *where, *who, "--secret=admin_password=env:ADMIN")
+    return server, role
+
+
+@pytest.mark.postgres
+def test_a_role_that_somebody_dropped_is_named_and_the_run_ends(keyturn: Line) -> None:
+    """The server's no is definite: nothing is tried for ever, nothing is owed, and what to do is said."""
+    server, role = _of_an_administrator(keyturn)
     with server.connect() as session:
         session.execute(f"DROP ROLE {role.name}")
     run = keyturn.json("rotate", "db", "--timeout", "20s", code=None)
@@ -262,6 +270,15 @@ def test_a_role_that_somebody_dropped_is_named_and_the_run_ends(keyturn: Line) -
     assert f'role "{role.name}" does not exist' in said
     assert "Create it again" in said
     assert (run["state"], run["debts"]) == ("aborted_clean", [])
+
+
+@pytest.mark.postgres
+def test_what_to_do_when_nothing_works_names_this_connections_account(keyturn: Line) -> None:
+    """The vendor's recovery steps, filled in."""
+    _, role = _of_an_administrator(keyturn)
+    with Session(keyturn.environment).hub() as hub:
+        (step,) = systems.recovery(hub, connections.find(hub, "db"))
+    assert f"\\password {role.name} in psql" in step
 
 
 @pytest.mark.postgres
