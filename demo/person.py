@@ -48,11 +48,17 @@ class Person:
     def _run(self) -> None:
         with ThreadPoolExecutor(_HANDS) as hands:
             while not self._stop.is_set():
-                open_ones = [task for task in self._cli_json("tasks") if task["id"] not in self._in_hand]
-                for task in open_ones:
+                for task in self._open_ones():
                     self._in_hand.add(task["id"])
                     hands.submit(self._try, task)
                 self._stop.wait(0.4)
+
+    def _open_ones(self) -> list[dict[str, Any]]:
+        try:
+            return [task for task in self._cli_json("tasks") if task["id"] not in self._in_hand]
+        except (RuntimeError, subprocess.TimeoutExpired) as error:  # on a busy machine: looked at again
+            self.trouble.append(f"tasks: {type(error).__name__}"[:300])
+            return []
 
     def _try(self, task: Mapping[str, Any]) -> None:
         try:

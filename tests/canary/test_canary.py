@@ -82,6 +82,10 @@ def test_nothing_lies_around_after_a_short_life(tmp_path: Path) -> None:
     files = files_below(tmp_path, leave_out=[tmp_path / "key", tmp_path / "second" / "key"])
     names = {path.name for path in files}
     assert {"keyturn.db", "debug.log", "cli.txt", "tables.bin", "postgresql.log", "audit.jsonl"} <= names
+    assert "Freshdesk" in (tmp_path / "out" / "pages.txt").read_text()
+    assert '"freshdesk api_key"' in (tmp_path / "out" / "answers.txt").read_text()
+    assert "run.done" in (tmp_path / "out" / "webhooks.bin").read_text()
+    assert "Subject: " in (tmp_path / "out" / "mails.bin").read_text()
     hits = [hit for path in files for hit in scanner.file(path)]
     assert not hits
     assert [hit.what for hit in scanner.file(tmp_path / "key" / "kek")], (

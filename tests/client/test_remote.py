@@ -40,6 +40,7 @@ def without(found, *names):
         ("plan", "orders"),
         ("plan", "orders", "disconnect"),
         ("plan", "orders", "contain"),
+        ("rotate", "orders", "--dry-run"),
         ("test", "orders"),
         ("runs",),
         ("runs", "orders", "--limit", "1"),

@@ -334,6 +334,27 @@ def test_a_real_process_reports_errors_as_json(bare: Line) -> None:
     assert "keyturn init" in said["hint"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("rotate", "--json"),
+        ("lst", "--json"),
+        ("vault", "status", "--json", "--no-such"),
+        ("show", "--json", "a", "b"),
+    ],
+)
+def test_a_command_that_cannot_be_read_is_refused_in_json_too(bare: Line, command: tuple[str, ...]) -> None:
+    """Whoever asks for JSON gets it, also where an argument is missing, unknown or too many."""
+    done = bare(*command, code=2)
+    assert done.stdout == ""
+    assert json.loads(done.stderr)["error"] == "InvalidInput"
+
+
+def test_what_follows_two_dashes_is_not_for_us(bare: Line) -> None:
+    """A program's own --json does not make our words JSON."""
+    assert bare("lease", "--no-such", "--", "jq", "--json", code=2).stderr.startswith("Error: ")
+
+
 @pytest.mark.parametrize("variable", ["KEYTURN_WORKERS", "KEYTURN_PATIENCE"])
 def test_a_wrong_setting_is_named(keyturn: Line, variable: str) -> None:
     """The variable, not a traceback."""

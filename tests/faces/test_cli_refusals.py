@@ -16,9 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from keyturn.cli.session import Session
+from keyturn.operations import connections, systems
 from keyturn.storage.database import SqliteStore
-from keyturn_lab.parts.postgres import PostgresCluster
+from keyturn_lab.parts.postgres import PostgresCluster, Role
 from keyturn_lab.vendors.shapes.running import Shapes
+from tests.compliance.lab import or_skip, the_lab
 from tests.faces.conftest import Line
 
 Name = Callable[[str], str]
@@ -48,6 +51,20 @@ BAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "missing secret": ((*PG, *GOOD[:-2]), ("password", "missing")),
     "unknown field": ((*PG, *GOOD, "--set", "hots=x"), ("no field hots", "host")),
     "malformed number": ((*PG, *GOOD, "--set", "port=54x"), ("port", "whole number")),
+    "digits of a kind": ((*PG, *GOOD, "--set", "port=²"), ("port", "whole number")),
+    "no such port": ((*PG, *GOOD, "--set", "port=65536"), ("port", "65535")),
+    "address for a host": (
+        (*PG, *GOOD[2:], "--set", "host=https://db.example.com"),
+        ("host", "form", "db.example.com"),
+    ),
+    "administrator without password": (
+        (*PG, *GOOD, "--set", "admin_user=dba"),
+        ("admin_user", "admin_password is missing"),
+    ),
+    "administrator without name": (
+        (*PG, *GOOD, "--secret", "admin_password=env:PW"),
+        ("admin_password", "admin_user is missing"),
+    ),
     "wrong choice": ((*PG, *GOOD, "--set", "sslmode=maybe"), ("sslmode", "verify-full")),
     "spaces at the ends": ((*PG, *GOOD[2:], "--set", "host= db "), ("host", "spaces")),
     "given twice": ((*PG, *GOOD, "--set", "host=b"), ("host", "twice")),
@@ -203,6 +220,68 @@ def test_a_key_file_that_cannot_be_used_is_refused(
 
 
 @pytest.mark.postgres
+def test_an_administrator_who_is_refused_saves_nothing(keyturn: Line) -> None:
+    """Found when connecting, not at the first rotation: whose access it is, and the server's word."""
+    server = or_skip(lambda: the_lab().postgres)
+    role, deputy = (server.create_role(f"{who}_{the_lab().number()}") for who in ("app", "dba"))
+    keyturn.environment |= {"PW": role.password, "WRONG": "x" * 12, "ADMIN": deputy.password}
+    keyturn.environment["KEYTURN_ALLOWED_HOSTS"] = "127.0.0.1"
+    where = (
+        f"--set=port={server.port}",
+        "--set=sslmode=disable",
+        "--set=host=127.0.0.1",
+        "--set=database=postgres",
+    )
+    who = (f"--set=user={role.name}", "--secret=password=env:PW", f"--set=admin_user={deputy.name}")
+    before = keyturn.counts()
+    said = keyturn(*PG, *where, *who, "--secret=admin_password=env:WRONG", code=1).stderr
+    assert "administrator" in said
+    assert deputy.name in said
+    assert "Nothing was saved" in said
+    assert keyturn.counts() == before
+    keyturn(*PG, *where, *who, "--secret=admin_password=env:ADMIN")
+
+
+def _of_an_administrator(keyturn: Line) -> tuple[PostgresCluster, Role]:
+    """A role of its own, connected as db with the superuser as its administrator."""
+    server = or_skip(lambda: the_lab().postgres)
+    role = server.create_role(f"gone_{the_lab().number()}")
+    keyturn.environment |= {"PW": role.password, "ADMIN": server.password}
+    keyturn.environment["KEYTURN_ALLOWED_HOSTS"] = "127.0.0.1"
+    where = (
+        f"--set=port={server.port}",
+        "--set=sslmode=disable",
+        "--set=host=127.0.0.1",
+        "--set=database=postgres",
+    )
+    who = (f"--set=user={role.name}", "--secret=password=env:PW", f"--set=admin_user={server.superuser}")
+    keyturn(*PG, *where, *who, "--secret=admin_password=env:ADMIN")
+    return server, role
+
+
+@pytest.mark.postgres
+def test_a_role_that_somebody_dropped_is_named_and_the_run_ends(keyturn: Line) -> None:
+    """The server's no is definite: nothing is tried for ever, nothing is owed, and what to do is said."""
+    server, role = _of_an_administrator(keyturn)
+    with server.connect() as session:
+        session.execute(f"DROP ROLE {role.name}")
+    run = keyturn.json("rotate", "db", "--timeout", "20s", code=None)
+    said = f"{run['waiting_for']} {run['outcome']}"
+    assert f'role "{role.name}" does not exist' in said
+    assert "Create it again" in said
+    assert (run["state"], run["debts"]) == ("aborted_clean", [])
+
+
+@pytest.mark.postgres
+def test_what_to_do_when_nothing_works_names_this_connections_account(keyturn: Line) -> None:
+    """The vendor's recovery steps, filled in."""
+    _, role = _of_an_administrator(keyturn)
+    with Session(keyturn.environment).hub() as hub:
+        (step,) = systems.recovery(hub, connections.find(hub, "db"))
+    assert f"\\password {role.name} in psql" in step
+
+
+@pytest.mark.postgres
 def test_a_missing_privilege_is_named_and_the_old_one_serves(keyturn: Line) -> None:
     """The run is blocked with the right that the server asks for: exit code 4. It can be called off, as nothing was
     changed; granted, it goes on."""
@@ -311,6 +390,8 @@ def test_a_locked_database_is_said_so(keyturn: Line, impatient: None, held: None
     said = keyturn("issue", "api-key", "--name", "x", code=1).stderr
     assert "locked" in said
     assert str(keyturn.database) in said or "holds the database" in said
+    assert "other program holds" in said
+    assert "Nothing was changed" in said
 
 
 @pytest.mark.sqlite

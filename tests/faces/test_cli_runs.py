@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -127,6 +128,44 @@ def test_irreversible_goals_ask(
     assert keyturn.json("runs") == []
     keyturn("contain", name, typed=f"{name}\n")
     assert keyturn.json("runs")[0]["goal"] == "contain"
+
+
+def test_a_dry_run_shows_the_plan_and_starts_nothing(keyturn: Line, vendor: Shapes, fresh_name: Name) -> None:
+    """Of every goal, without being asked for a name; with what `plan` has no option for."""
+    name = fresh_name("dry")
+    keyturn.connect(vendor, "one_slot", name)
+    before = keyturn.counts()
+    for goal in ("rotate", "disconnect", "contain"):
+        assert keyturn.json(goal, name, "--dry-run") == keyturn.json("plan", name, goal)
+    assert "Consumers notice" in keyturn("rotate", name, "--dry-run").stdout
+    dropped = keyturn("disconnect", name, "--drop", "--dry-run").stdout
+    assert "Give the remote identity up" in dropped
+    assert "Consumers notice" not in dropped  # it ends: nobody is switched over
+    assert keyturn.counts() == before
+
+
+def test_what_one_is_told_to_type_can_be_typed(keyturn: Line, vendor: Shapes, fresh_name: Name) -> None:
+    """A name with a space in it is quoted for the shell."""
+    name = f"{fresh_name('two')} words"
+    made = keyturn.connect(vendor, "many_ids", name)
+    keyturn("disconnect", name, "--yes")
+    said = keyturn("rotate", name, code=2).stderr
+    command = said.split("`")[1]
+    assert shlex.split(command) == ["keyturn", "reconnect", name]
+    assert made.material["secret"] not in said
+
+
+def test_a_second_connection_to_one_account_is_told_when_it_is_made(
+    keyturn: Line, vendor: Shapes, fresh_name: Name
+) -> None:
+    """Neither can be rotated alone, and how to get out of that is said."""
+    first, second = fresh_name("first"), fresh_name("second")
+    _, args = keyturn.arguments(vendor, "one_slot", first)
+    keyturn("connect", "shapes", "one_slot", "--name", first, *args)
+    assert first in keyturn("connect", "shapes", "one_slot", "--name", second, *args).stdout
+    said = keyturn("rotate", second, code=2).stderr
+    assert first in said
+    assert "reconnect" in said
 
 
 def test_a_person_is_asked_checked_returned_and_thanked(

@@ -97,7 +97,7 @@ def test_key_inside_the_database_folder_is_refused(tmp_path):
     for path in (f"{data}/kek", f"{data}/deep/kek", f"{tmp_path}/link/kek", f"{tmp_path}/x/../data/kek"):
         with pytest.raises(InvalidInput, match="inside the database's folder") as caught:
             _source(f"file:{path}", str(tmp_path), database=database)
-        assert caught.value.facts["field"] == "kek"
+        assert caught.value.facts["field"] == "KEYTURN_KEK"
     assert _source(f"file:{tmp_path}/database-kek", str(tmp_path), database=database)
 
 
@@ -191,7 +191,7 @@ def test_malformed_settings(setting, config):
     """A setting that names no source is bad input, with the forms that exist."""
     with pytest.raises(InvalidInput) as caught:
         _source(setting, config)
-    assert caught.value.facts["field"] == "kek"
+    assert caught.value.facts["field"] == "KEYTURN_KEK"
 
 
 class _Ring(KeyringBackend):

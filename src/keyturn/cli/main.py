@@ -115,6 +115,11 @@ class LazyGroup(click.Group):
             ctx.fail(f"There is no command {name!r}." + (f" Did you mean {', '.join(near)}?" if near else ""))
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Notes that JSON is wanted before anything is wrong."""
+        terminal.expect_json(ctx, args)
+        return super().parse_args(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The commands in their sections, without importing any."""
         for title, section in COMMANDS.items():

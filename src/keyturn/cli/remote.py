@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
 import click
@@ -105,7 +106,9 @@ class There:
                 ) from None
         latest = next(self.client.runs(name, 1), None)
         if latest is None:
-            raise NotFound(f"{name} has no runs", hint=f"`keyturn rotate {name}` starts one.", field="run")
+            raise NotFound(
+                f"{name} has no runs", hint=f"`keyturn rotate {quote(name)}` starts one.", field="run"
+            )
         return self.client.run(latest["id"])
 
     def task(self, task_id: str) -> Mapping[str, Any]:
@@ -184,15 +187,12 @@ def _test(there: There, *, name: str, as_json: bool) -> Exit:
 
 def _plan(there: There, *, name: str, goal: str, to: str, plain: Sequence[str], as_json: bool) -> Exit:
     found = there.connection(name)
-    made = _planned(there, found, Goal(goal), to, _typed(plain, (), there.environment))
-    if as_json:
-        terminal.emit(
-            {"connection": name, **{k: v for k, v in made.items() if k not in {"connection", "digest"}}}
-        )
-    else:
-        shown_plan.show(name, Plan.from_json(made))
-        shown_plan.waits(made["approval"])
+    _only_show(name, _planned(there, found, Goal(goal), to, _typed(plain, (), there.environment)), as_json)
     return Exit.DONE
+
+
+def _only_show(name: str, made: Mapping[str, Any], as_json: bool) -> None:
+    shown_plan.told(name, Plan.from_json(made), made["approval"], as_json)
 
 
 def _planned(
@@ -230,6 +230,7 @@ def _starting(goal: Goal) -> Callable[..., Exit]:
         there: There,
         *,
         yes: bool,
+        dry_run: bool,
         no_wait: bool,
         reason: str,
         timeout: float | None,
@@ -246,6 +247,10 @@ def _starting(goal: Goal) -> Callable[..., Exit]:
         chosen = list(dict.fromkeys(there.connection(each) for each in (names or [name])))
         values = _typed(plain, secret, there.environment)
         plans = {each: _planned(there, each, goal, to, values, drop=drop) for each in chosen}
+        if dry_run:
+            for each, made in plans.items():
+                _only_show(each, made, as_json)
+            return Exit.DONE
         if goal in _FINAL or goal is Goal.MIGRATE:
             _ask(plans, goal, yes)
         for made in plans.values():

@@ -161,6 +161,12 @@ def json_option(command: C) -> C:
     )(command)
 
 
+def expect_json(ctx: click.Context, arguments: Sequence[str]) -> None:
+    """Remembers `--json` before a command has read its arguments, so that what is wrong with these is said in JSON too."""
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    ctx.find_root().meta[__name__] = "--json" in ours
+
+
 def confirm(names: Sequence[str], what: str, *, yes: bool) -> None:
     """A step that cannot be undone: the name is typed, or `--yes` was given. Raises: InvalidInput, click.Abort."""
     if yes:
@@ -202,6 +208,10 @@ def failed(error: Exception) -> int | None:
     if isinstance(error, KeyturnError):
         _report(type(error).__name__, error.message, error.hint, error.facts)
         return error.exit_code
+    if isinstance(error, click.UsageError) and _wants_json():
+        usage = f"`{error.ctx.command_path} --help` tells how it is used." if error.ctx else ""
+        _report("InvalidInput", error.format_message(), usage, {})
+        return Exit.BAD_INPUT
     if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
         return None
     if isinstance(error, OSError):
@@ -225,9 +235,13 @@ def failed(error: Exception) -> int | None:
     return Exit.FAILED
 
 
-def _report(kind: str, message: str, hint: str, facts: Mapping[str, Any]) -> None:
+def _wants_json() -> bool:
     ctx = click.get_current_context(silent=True)
-    if ctx is not None and ctx.find_root().meta.get(__name__):
+    return ctx is not None and bool(ctx.find_root().meta.get(__name__))
+
+
+def _report(kind: str, message: str, hint: str, facts: Mapping[str, Any]) -> None:
+    if _wants_json():
         said = {"error": kind, "message": message, "hint": hint, "facts": dict(facts)}
         click.echo(json.dumps(said, ensure_ascii=False, default=str), err=True)
         return

@@ -24,7 +24,7 @@ class Field:
     help: str = ""
     example: str = ""
     pattern: str = ""
-    kind: str = "text"  # text | integer | boolean | choice | file
+    kind: str = "text"  # text | integer | port | boolean | choice | file
     choices: tuple[str, ...] = ()
     default: Any = None
     required: bool = True

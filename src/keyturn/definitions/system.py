@@ -52,7 +52,7 @@ _FIELD = (
     "group",
     "source",
 )
-_KINDS = ("text", "integer", "boolean", "choice", "file")
+_KINDS = ("text", "integer", "port", "boolean", "choice", "file")
 _GUIDE = ("create", "revoke", "recovery", "paste_fields", "requires_pause", "handover")
 _CAPABILITIES = (
     "verify",

@@ -160,7 +160,9 @@ def _refuse_other_kinds(text: str, field: str) -> None:
         )
     if "PRIVATE KEY-----" not in text:
         raise InvalidInput(
-            "this is not a PEM private key", hint="It starts with -----BEGIN PRIVATE KEY-----.", field=field
+            "this is not a PEM private key",
+            hint="A file with one starts with -----BEGIN PRIVATE KEY-----.",
+            field=field,
         )
 
 

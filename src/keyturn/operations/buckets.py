@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from shlex import quote
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -148,7 +149,7 @@ def issue(
     if done.state is not RunState.COMPLETE or made.current_version_id is None:
         raise NotDone(
             f"the key of {name} is not there yet ({done.outcome or done.waiting_for or done.state.value})",
-            hint=f"`keyturn run {run.id}` shows how far it is; `keyturn handover {name}` hands it over then.",
+            hint=f"`keyturn run {run.id}` shows how far it is; `keyturn handover {quote(name)}` hands it over then.",
             run=run.id,
         )
     material = hub.secrets.material(version_row(made.current_version_id))

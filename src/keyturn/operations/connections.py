@@ -6,12 +6,20 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
 from keyturn.contract.manifest import PROVEN
 from keyturn.contract.values import Access, Found
-from keyturn.errors import Conflict, CredentialRejected, InvalidInput, NotFound, VendorUnavailable
+from keyturn.errors import (
+    Conflict,
+    CredentialRejected,
+    InvalidInput,
+    KeyturnError,
+    NotFound,
+    VendorUnavailable,
+)
 from keyturn.executor.hub import RowOf
 from keyturn.model.card import Strategy
 from keyturn.model.credential import Connection, ConnectionState, Provenance, Ref, State, Version
@@ -20,7 +28,7 @@ from keyturn.model.policy import Policy
 from keyturn.model.run import LineKind
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict, mismatch
-from keyturn.operations.forms import read_form
+from keyturn.operations.forms import read_form, whole_admin
 from keyturn.storage import connections, journal, principals, projects, sealed, versions
 from keyturn.storage.database import Tx
 from keyturn.vault.secrets import admin_row, version_row
@@ -110,6 +118,7 @@ def _tested(
     hub.catalog.method(system, method)
     row = hub.catalog.row(system, method, values, definition)
     settings, material, admin = read_form(f"{system}/{method}", row.method, values)
+    whole_admin(row.method, values)
     row = hub.catalog.row(system, method, settings, definition)
     connection = Connection(
         id=ConnectionId(new_id("con")),
@@ -149,12 +158,27 @@ def _tested(
             + (f": {probe.detail}" if probe.detail else ""),
             hint="Nothing was saved. Check host, port and network, then try again.",
         )
+    admin_works(row, access, saved="Nothing was saved.")
     control = negative_control(row, access, material)
     identity = dict(probe.identity)
     if probe.rights:
         identity["rights_label"] = " ".join(sorted(probe.rights))
     full = Connection(**{**connection.__dict__, "identity": identity})
     return _Tested(row, access, full, material, admin, probe, control)
+
+
+def admin_works(row: RowOf, access: Access, *, saved: str) -> None:
+    """The administrator sees what a run would look at first. Raises what the vendor says; `saved` says what became of it."""
+    if access.admin is None or row.can.lister is None:
+        return
+    try:
+        row.can.lister.list(access)
+    except KeyturnError as error:
+        raise type(error)(
+            f"the administrator's access does not work: {error.message}",
+            hint=f"{saved} {error.hint}".strip(),
+            **error.facts,
+        ) from None
 
 
 def check_name(hub: Keyturn, name: str) -> str:
@@ -321,6 +345,11 @@ def find(hub: Keyturn, name: str) -> Connection:
     return found
 
 
+def sharing(hub: Keyturn, connection: Connection) -> list[str]:
+    """Names of the other connections to the same account at the vendor."""
+    return [each.name for each in hub.store.read(lambda tx: connections.siblings(tx, connection))]
+
+
 def every(hub: Keyturn) -> list[Connection]:
     """All connections."""
     return hub.store.read(connections.every)
@@ -347,7 +376,7 @@ def test(hub: Keyturn, name: str) -> Probe:
     connection = find(hub, name)
     row, access, current = access_of(hub, connection)
     if current is None or access.acting is None:
-        raise Conflict(f"{name} has no credential", hint=f"Use `keyturn reconnect {name}`.")
+        raise Conflict(f"{name} has no credential", hint=f"Use `keyturn reconnect {quote(name)}`.")
     probe = row.can.verifier.verify(access, access.acting)
     wrong = mismatch(connection.identity, probe.identity) if probe.verdict is Verdict.ACCEPTED else ()
     facts = {"what": "test", "by": hub.settings.actor, **probe.as_facts(), "wrong_account": list(wrong)}
@@ -403,7 +432,7 @@ def forget(hub: Keyturn, name: str) -> None:
     if alive:
         raise Conflict(
             f"{name} still has {len(alive)} live credential(s)",
-            hint=f"Use `keyturn disconnect {name}` first.",
+            hint=f"Use `keyturn disconnect {quote(name)}` first.",
         )
 
     def work(tx: Tx) -> None:
@@ -412,7 +441,7 @@ def forget(hub: Keyturn, name: str) -> None:
         if left:
             raise Conflict(
                 f"{name} is used by {', '.join(left)}",
-                hint=f"`keyturn source edit {left[0]} --connection OTHER`, or `keyturn source remove {left[0]}`.",
+                hint=f"`keyturn source edit {quote(left[0])} --connection OTHER`, or `keyturn source remove {quote(left[0])}`.",
                 sources=left,
             )
         for version in known:

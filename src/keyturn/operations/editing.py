@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from shlex import quote
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -18,7 +19,7 @@ from keyturn.model.policy import Policy
 from keyturn.model.run import LineKind
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict, mismatch
-from keyturn.operations.connections import access_of, find
+from keyturn.operations.connections import access_of, admin_works, find
 from keyturn.operations.forms import checked
 from keyturn.storage import connections, journal, runs
 from keyturn.storage.database import Tx
@@ -115,7 +116,7 @@ def _settings(
             hint = (
                 "Connect the other account or place beside it, and disconnect this one."
                 if name in method.principal or not (field.secret or field.part)
-                else f"Use `keyturn rotate {connection.name}`."
+                else f"Use `keyturn rotate {quote(connection.name)}`."
             )
             raise InvalidInput(f"{name} cannot be edited", hint=hint, field=name)
         if not raw and not field.required:
@@ -151,9 +152,13 @@ def _test(hub: Keyturn, before: Connection, settings: Mapping[str, Any], admin: 
     if row.card.strategy is Strategy.ISSUED:
         oauth.terms(kinds.of_row(before.system, before.method), settings)
         return
-    if current is None or access.acting is None:
+    acting = access.acting
+    if current is None or acting is None:
         return
-    probe = row.can.verifier.verify(replace(access, admin=admin or access.admin), access.acting)
+    if admin is not None:
+        access = replace(access, admin=admin)
+        admin_works(row, access, saved="Nothing was changed.")
+    probe = row.can.verifier.verify(access, acting)
     said = " ".join(part for part in (probe.code, probe.detail) if part)
     if probe.verdict is Verdict.REJECTED:
         raise CredentialRejected(

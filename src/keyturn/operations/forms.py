@@ -51,6 +51,21 @@ def read_form(
     return settings, Material(parts, public), Material(admin) if admin else None
 
 
+def whole_admin(method: Method, values: Mapping[str, str]) -> None:
+    """An administrator is given with name and secret, or not at all. Raises: InvalidInput naming what is missing."""
+    fields = [field for field in method.fields if field.group == "admin"]
+    typed = [field for field in fields if values.get(field.name)]
+    named, secret = [f for f in fields if not f.secret], [f for f in fields if f.secret]
+    for lacking in (named[:1], secret):
+        if typed and lacking and not any(field in typed for field in lacking):
+            wanted = " or ".join(field.name for field in lacking)
+            raise InvalidInput(
+                f"{typed[0].name} is given and {wanted} is missing",
+                hint=f"{_help(lacking[0])} Give both, or neither.",
+                field=lacking[0].name,
+            )
+
+
 def checked(field: Field, raw: str) -> Any:
     """One value, in its type. Raises: InvalidInput."""
     if len(raw) > _MOST:
@@ -63,9 +78,13 @@ def checked(field: Field, raw: str) -> Any:
             hint="Paste it again without the line break.",
             field=field.name,
         )
-    if field.kind == "integer":
-        if not raw.isdigit():
+    if field.kind in {"integer", "port"}:
+        if not re2.fullmatch("[0-9]{1,9}", raw):
             raise InvalidInput(f"{field.name} must be a whole number", hint=_help(field), field=field.name)
+        if field.kind == "port" and not 1 <= int(raw) <= 65535:
+            raise InvalidInput(
+                f"{field.name} must be a port: 1 to 65535", hint=_help(field), field=field.name
+            )
         return int(raw)
     if field.kind == "boolean":
         if raw.lower() not in {"true", "false", "yes", "no"}:
@@ -81,7 +100,7 @@ def checked(field: Field, raw: str) -> Any:
 
 
 def _help(field: Field) -> str:
-    said = field.help or field.label
+    said = field.help or f"{field.label}."
     return f"{said} Example: {field.example}" if field.example and not field.secret else said
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -262,7 +263,7 @@ def reissue(
     if _is_public(connection) and connection.state is ConnectionState.ACTIVE:
         raise InvalidInput(
             f"{name} is a public client: it has no secret that could be replaced",
-            hint=f"`keyturn reissue {name} --recreate` gives it another client id.",
+            hint=f"`keyturn reissue {quote(name)} --recreate` gives it another client id.",
             field="name",
         )
     return _reissue(
@@ -311,7 +312,7 @@ def _client(hub: Keyturn, name: str) -> Connection:
     if not kinds.named(found.kind).flows:
         raise InvalidInput(
             f"{name} is a key and has no client id to change",
-            hint=f"Use `keyturn reissue {name}`.",
+            hint=f"Use `keyturn reissue {quote(name)}`.",
             field="name",
         )
     return found.connection
@@ -372,7 +373,7 @@ def _reissue(
             raise
         raise Conflict(
             f"{name} is being reissued already ({error.facts['run']})",
-            hint=f"Wait for its overlap, or end one of the two now: `keyturn revoke-issued {name} --slot`.",
+            hint=f"Wait for its overlap, or end one of the two now: `keyturn revoke-issued {quote(name)} --slot`.",
             run=error.facts["run"],
         ) from None
 
@@ -462,7 +463,7 @@ def reveal(hub: Keyturn, version_id: str, *, who: str = "") -> Secret:
     if value is None:
         raise Conflict(
             "the value is no longer kept: it could be seen for ten minutes",
-            hint=f"Use `keyturn reissue {connection.name}` for a new one.",
+            hint=f"Use `keyturn reissue {quote(connection.name)}` for a new one.",
         )
     facts = {"decision": "revealed", "version": version.id, "by": who}
     entry = journal.Entry(time.time(), "", "issued", LineKind.DECISION, 0, facts)

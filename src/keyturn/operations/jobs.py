@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -87,7 +88,7 @@ def _new(
         why = row.method.unsupported.get("read") or "its connector reads no samples"
         raise InvalidInput(
             f"{found.name} cannot have jobs: {why}",
-            hint=f"`keyturn test {found.name}` logs in with it.",
+            hint=f"`keyturn test {quote(found.name)}` logs in with it.",
             field="connection",
         )
     if not _NAME.fullmatch(name):

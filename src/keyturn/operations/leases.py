@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from shlex import quote
 
 from keyturn.bootstrap import Keyturn
 from keyturn.definitions.expressions import fill
@@ -78,7 +79,7 @@ def _serving(tx: Tx, name: str) -> tuple[Connection, Version, Version | None]:
     if connection is None or connection.current_version_id is None:
         state = connection.state.value if connection else "unknown"
         raise Conflict(
-            f"{name} has no credential to lease ({state})", hint=f"Use `keyturn reconnect {name}`."
+            f"{name} has no credential to lease ({state})", hint=f"Use `keyturn reconnect {quote(name)}`."
         )
     if connection.state is ConnectionState.PAUSED:
         raise Conflict(

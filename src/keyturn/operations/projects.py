@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from shlex import quote
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -69,7 +70,7 @@ def remove(hub: Keyturn, name: str) -> None:
         if left:
             raise Conflict(
                 f"project {name} has sources: {', '.join(s.label for s in left)}",
-                hint=f"`keyturn source remove {left[0].label}` first.",
+                hint=f"`keyturn source remove {quote(left[0].label)}` first.",
                 field="project",
             )
         rows.remove_project(tx, project)
@@ -100,7 +101,7 @@ def remove_object(hub: Keyturn, project: str, name: str) -> None:
         if left:
             raise Conflict(
                 f"object {name} has sources: {', '.join(s.label for s in left)}",
-                hint=f"`keyturn source remove {left[0].label}` first.",
+                hint=f"`keyturn source remove {quote(left[0].label)}` first.",
                 field="object",
             )
         rows.remove_object(tx, found)
@@ -277,7 +278,7 @@ def _object(tx: Tx, project: str, name: str) -> str:
     if not found:
         raise NotFound(
             f"{project} has no object {name}",
-            hint=f"`keyturn project add-object {project} {name}`",
+            hint=f"`keyturn project add-object {quote(project)} {quote(name)}`",
             field="object",
         )
     return found

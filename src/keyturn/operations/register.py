@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -337,7 +338,7 @@ def _newest_value(hub: Keyturn, connection: Connection) -> tuple[Version, dict[s
                 return version, json.loads(found)
     raise Conflict(
         f"the value of {connection.name} is nowhere any more: it was handed over, or its ten minutes are over",
-        hint=f"Use `keyturn reissue {connection.name}` for a new one.",
+        hint=f"Use `keyturn reissue {quote(connection.name)}` for a new one.",
     )
 
 

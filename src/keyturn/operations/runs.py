@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from shlex import quote
 from typing import Any
 
 from keyturn.bootstrap import Keyturn
@@ -407,7 +408,7 @@ def _give_way(tx: Tx, hub: Keyturn, run: Run, name: str, now: float, by: str) ->
             todo = f"Remove the cause and use `keyturn retry {run.id}`" + _or_undo(as_is)
         raise Conflict(
             f"{name} has a run that has changed something at the vendor ({run.id}, {run.state.value})",
-            hint=f"{todo}, then `keyturn contain {name}` again.",
+            hint=f"{todo}, then `keyturn contain {quote(name)}` again.",
             run=run.id,
         )
     _end(tx, as_is, epoch, now, by, "gave way to an emergency")

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 from keyturn import definitions
@@ -16,6 +17,7 @@ from keyturn.contract.manifest import EGRESS, Field, GuideStep, Method, Permissi
 from keyturn.contract.values import NetworkPolicy
 from keyturn.definitions.auth import OAuth
 from keyturn.definitions.check import Report, check
+from keyturn.definitions.expressions import fill
 from keyturn.definitions.model import Definition
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
@@ -627,12 +629,14 @@ def next_action(
     if run.state is RunState.COMPLETE:
         return ""
     if run.state is RunState.ABORTED_CLEAN:
-        return f"Nothing is left behind. Remove the cause, then `keyturn {run.goal.value} {name}` again."
+        return (
+            f"Nothing is left behind. Remove the cause, then `keyturn {run.goal.value} {quote(name)}` again."
+        )
     if run.state in TERMINAL:
         return " ".join(f"`keyturn debt {d.id}`." for d in owed) or "Everything owed is settled."
     if run.state is RunState.LOST:
-        steps = hub.catalog.row_of(connection).method.recovery_steps
-        first = f" First: {steps[0].text}" if steps else ""
+        steps = recovery(hub, connection)
+        first = f" First: {steps[0]}" if steps else ""
         return f"No known credential works. Follow the recovery steps of `keyturn systems {connection.system}`.{first}"
     if run.state is RunState.WAITING_APPROVAL:
         return f"Somebody else uses `keyturn approve {run.id}` or `keyturn refuse {run.id} --reason TEXT`."
@@ -642,6 +646,12 @@ def next_action(
         undo = f", or undo with `keyturn rollback {run.id}`" if run.plan.rollback else ""
         return f"Remove the cause, then `keyturn retry {run.id}`{undo}."
     return f"It goes on by itself while `keyturn serve` or `keyturn worker` runs; `keyturn run {run.id} --follow` helps."
+
+
+def recovery(hub: Keyturn, connection: Connection) -> list[str]:
+    """What a person does at the vendor when no known credential works, with this connection's names."""
+    steps = hub.catalog.row_of(connection).method.recovery_steps
+    return [fill(step.text, {"input": connection.settings}) for step in steps]
 
 
 def task_page(hub: Keyturn, task: Task, name: str = "") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from shlex import quote
 
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.model.card import RevokeScope, Strategy
@@ -29,12 +30,12 @@ def _check_state(situation: Situation, goal: Goal) -> None:
     if goal is Goal.RECONNECT and not gone:
         raise Conflict(
             f"{connection.name} is connected",
-            hint=f"Use `keyturn rotate {connection.name}` to replace its credential.",
+            hint=f"Use `keyturn rotate {quote(connection.name)}` to replace its credential.",
         )
     if goal not in {Goal.RECONNECT, Goal.REAUTHORIZE} and gone:
         raise Conflict(
             f"{connection.name} is {connection.state.value}",
-            hint=f"Use `keyturn reconnect {connection.name}` first.",
+            hint=f"Use `keyturn reconnect {quote(connection.name)}` first.",
         )
 
 
@@ -60,11 +61,14 @@ def _with_siblings(situation: Situation, made: Plan) -> Plan:
     if one or wide or any(step.target == "principal" for step in steps):
         others = ", ".join(each.name for each in situation.siblings)
         if made.goal in _ENDINGS and not any(step.target == "principal" for step in steps):
-            warning = f"{others} share this account at the vendor and lose their credential as well."
+            warning = (
+                f"The account at the vendor is also used by {others}: no credential is left there either."
+            )
             return replace(made, warnings=(*made.warnings, warning))
         raise Conflict(
             f"{name} shares its account at the vendor with {others}, which would lose its credential too",
-            hint="Let all of them use one connection through leases and disconnect the others.",
+            hint="Keep one of them and let all programs lease from it: disconnect each (that ends the account's credential),"
+            " then `keyturn reconnect` the one to keep.",
         )
     return made
 
@@ -103,7 +107,7 @@ def _reauthorize(situation: Situation, goal: Goal) -> Plan:
     if "authorizer" not in situation.can:
         raise InvalidInput(
             f"{situation.method.title} has nothing to authorize in a browser",
-            hint=f"Use `keyturn rotate {situation.connection.name}`.",
+            hint=f"Use `keyturn rotate {quote(situation.connection.name)}`.",
             field="goal",
         )
     if situation.connection.state is ConnectionState.REVOKED:
@@ -121,7 +125,7 @@ def _without_credential(situation: Situation, goal: Goal) -> Plan:
     name = situation.connection.name
     raise InvalidInput(
         f"{name} has no credential: there is nothing to {goal.value}",
-        hint=f"`keyturn test {name}` tells whether it answers.",
+        hint=f"`keyturn test {quote(name)}` tells whether it answers.",
         field="goal",
     )
 

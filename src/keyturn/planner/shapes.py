@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from shlex import quote
 
 from keyturn.model.card import GapClass, Hands, RevokeScope, Strategy
 from keyturn.model.credential import State
@@ -429,7 +430,7 @@ def warnings(situation: Situation, goal: Goal) -> tuple[str, ...]:
     card = situation.card
     said: list[str] = []
     if card.dies_on:
-        move = f"`keyturn migrate {situation.connection.name} --to METHOD` moves to another"
+        move = f"`keyturn migrate {quote(situation.connection.name)} --to METHOD` moves to another"
         said.append(f"The vendor withdraws this method by {card.dies_on}: {move}.")
     if card.gap_class is GapClass.Z2 and goal in {Goal.ROTATE, Goal.CONTAIN}:
         said.append(

@@ -157,9 +157,12 @@ class SqliteStore:
             self._writer = self._connect()
             schema.migrate(_SqliteTx(self._writer), self.dialect, _sqlite_transaction(self._writer))
         except (OSError, sqlite3.Error) as error:
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
             raise StoreUnavailable(
                 f"cannot open the database {path}: {_words(error)}",
-                hint="Check the path, its permissions and the free space.",
+                hint="Another program holds it. Nothing was changed; try again, or find and end that program."
+                if busy
+                else "Check the path, its permissions and the free space.",
             ) from None
         self._tx = _SqliteTx(self._writer)
 

@@ -112,11 +112,11 @@ class Transit:
             raise InvalidInput(
                 "the transit key source is malformed",
                 hint="Write it as transit:https://vault.example:8200/transit#key; the token goes into VAULT_TOKEN.",
-                field="kek",
+                field="KEYTURN_KEK",
             )
         if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
             raise InvalidInput(
-                "the master key must not travel over plain http", hint="Use https://.", field="kek"
+                "the master key must not travel over plain http", hint="Use https://.", field="KEYTURN_KEK"
             )
         mount = parts.path.strip("/").removeprefix("v1/") or "transit"
         return cls(name, f"{parts.scheme}://{parts.netloc}", mount, parts.fragment, environ)

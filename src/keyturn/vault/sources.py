@@ -156,7 +156,9 @@ def parse(
 
         transit = Transit.parse(setting, rest, environ)
         return KekSource(setting, _File(setting, os.path.join(config_dir, "kek.transit")), transit)
-    raise InvalidInput(f"unknown master key source {scheme}:", hint=f"Use one of: {FORMS}.", field="kek")
+    raise InvalidInput(
+        f"unknown master key source {scheme}:", hint=f"Use one of: {FORMS}.", field="KEYTURN_KEK"
+    )
 
 
 def _file(rest: str, config_dir: str, database: str | None) -> KekSource:
@@ -168,7 +170,7 @@ def _file(rest: str, config_dir: str, database: str | None) -> KekSource:
             raise InvalidInput(
                 f"the master key {path} is inside the database's folder {folder}",
                 hint="Put it elsewhere, e.g. file:/etc/keyturn/kek, so that a copy of the folder opens nothing.",
-                field="kek",
+                field="KEYTURN_KEK",
             )
     return KekSource(f"file:{path}", _File(f"file:{path}", path), _Plain())
 
@@ -250,7 +252,7 @@ class _Variable:
         raise InvalidInput(
             f"Keyturn cannot write the environment variable {self.variable}",
             hint=f"Set {self.variable} yourself: a new key from `openssl rand -base64 32`, a comma, then the old keys.",
-            field="kek",
+            field="KEYTURN_KEK",
         )
 
     def locked(self) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -150,18 +151,24 @@ def _connect(
 
 
 def _say(hub: Keyturn, made: Connected, as_json: bool) -> None:
-    from keyturn.operations import systems
+    from keyturn.operations import connections, systems
 
     connection = made.connection
+    others = connections.sharing(hub, connection)
     if as_json:
         page = systems.connection_page(hub, connection.name)
         terminal.emit(
-            {**page, "verdict": made.probe.verdict.value, "negative_control": made.negative_control}
+            {
+                **page,
+                "verdict": made.probe.verdict.value,
+                "negative_control": made.negative_control,
+                "same_account": others,
+            }
         )
         return
     if connection.current_version_id is None:
         terminal.say(f"Saved {connection.name}. It has no credential yet: a person must consent.")
-        terminal.say(f"Next: keyturn reauthorize {connection.name}")
+        terminal.say(f"Next: keyturn reauthorize {quote(connection.name)}")
         return
     who = made.probe.identity.get("principal_label") or made.probe.identity.get("principal", "")
     terminal.say(terminal.style(f"Connected {connection.name}.", "green", bold=True))
@@ -177,4 +184,8 @@ def _say(hub: Keyturn, made: Connected, as_json: bool) -> None:
         terminal.say(
             "  It is not clear that a wrong credential is refused, so a proof of death will be weaker."
         )
-    terminal.say(f"Next: keyturn plan {connection.name}")
+    if others:
+        terminal.say(
+            f"  {', '.join(others)} has this account too: one connection for all programs is rotated more easily."
+        )
+    terminal.say(f"Next: keyturn plan {quote(connection.name)}")

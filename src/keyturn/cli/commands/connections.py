@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -198,7 +199,9 @@ def tested(facts: Mapping[str, Any], as_json: bool) -> None:
             f"{name}: {words.state(verdict)}" + (f" as {who}" if who else "") + (f" ({said})" if said else "")
         )
         if verdict == "rejected":
-            terminal.say(f"The vendor refuses it. Next: keyturn rotate {name}, or keyturn reconnect {name}")
+            terminal.say(
+                f"The vendor refuses it. Next: keyturn rotate {quote(name)}, or keyturn reconnect {quote(name)}"
+            )
         elif verdict == "unknown":
             terminal.say("That says nothing about the credential. Check the network and test again.")
     if verdict != "accepted":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -166,7 +167,7 @@ def _said(last: dict[str, Any]) -> str:
 
 def _when(page: dict[str, Any]) -> str:
     if page["schedule"] == "on demand":
-        return f"`keyturn job run {page['name']}` runs it."
+        return f"`keyturn job run {quote(page['name'])}` runs it."
     return f"It runs {page['schedule']} while `keyturn serve` or `keyturn worker` runs; next {page['due']}."
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def lease_command(session: Session, name: str, command: tuple[str, ...], consume
     consumer, ttl, given = _late_options(given, consumer, ttl)
     if not given:
         raise InvalidInput(
-            "there is no command to run", hint=f"keyturn lease {name} -- COMMAND", field="command"
+            "there is no command to run", hint=f"keyturn lease {quote(name)} -- COMMAND", field="command"
         )
     with session.hub() as hub:
         found = inputs.connection(hub, name)

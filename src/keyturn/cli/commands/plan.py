@@ -25,7 +25,7 @@ GOALS = ("rotate", "reauthorize", "refresh", "revoke", "disconnect", "reconnect"
     ),
 )
 @click.argument("name")
-@click.argument("goal", type=click.Choice(GOALS), default="rotate")
+@click.argument("goal", metavar="[GOAL]", type=click.Choice(GOALS), default="rotate")
 @click.option(
     "--to", default="", metavar="METHOD", help="Where migrate goes; --set as for `keyturn migrate`."
 )
@@ -37,7 +37,8 @@ def plan_command(
 ) -> None:
     """Show what would happen, step by step, without doing any of it and without calling anybody.
 
-    GOAL is what for: rotate when left out. A run freezes exactly this plan.
+    GOAL is rotate when left out, or reauthorize, refresh, revoke, disconnect, reconnect, contain or migrate. A run
+    freezes exactly this plan.
     """
     from keyturn.model.plan import Goal
     from keyturn.operations import approvals, migrating, runs
@@ -50,6 +51,11 @@ def plan_command(
         else:
             made = runs.plan(hub, connection.name, Goal(goal))
         second = approvals.needed(hub, connection, made)
+    told(name, made, second, as_json)
+
+
+def told(name: str, made: Plan, second: str, as_json: bool) -> None:
+    """A plan that nobody starts now: for people or as JSON, with the rule that asks a second person."""
     if as_json:
         terminal.emit(
             {
@@ -75,13 +81,17 @@ def show(name: str, plan: Plan) -> None:
     """A plan for people: who does what, where it cannot be undone any more, how it is undone before that."""
     from keyturn.operations import systems
 
+    ends = plan.goal.value in {"revoke", "disconnect"}
     head = f"{plan.goal.value} {name}"
     terminal.say(
         terminal.style(head, bold=True) + f"  ({plan.system}/{plan.method}, strategy {plan.strategy.value})"
     )
     terminal.pairs(
         [
-            ("Consumers notice", f"{plan.gap_class.value}: {systems.GAPS[plan.gap_class]}"),
+            (
+                "Consumers notice",
+                "" if ends else f"{plan.gap_class.value}: {systems.GAPS[plan.gap_class]}",
+            ),
             ("Proof of death", f"{plan.proof.value}: {systems.PROOFS[plan.proof]}"),
             ("Used by", ", ".join(plan.used_by)),
         ],

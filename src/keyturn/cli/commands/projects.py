@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 import click
 
 from keyturn.cli import follow, inputs, terminal
@@ -136,7 +138,7 @@ def show(session: Session, name: str, as_json: bool) -> None:
             for o in page["objects"]
             for s in o["sources"] or [{}]
         ],
-        f"{name} has no objects. `keyturn project add-object {name} NAME` makes one.",
+        f"{name} has no objects. `keyturn project add-object {quote(name)} NAME` makes one.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -109,7 +110,7 @@ def find(hub: Keyturn, run_id: str) -> Run:
         latest = runs.recent(hub, name, 1)
         if not latest:
             raise NotFound(
-                f"{name} has no runs", hint=f"`keyturn rotate {name}` starts one.", field="run"
+                f"{name} has no runs", hint=f"`keyturn rotate {quote(name)}` starts one.", field="run"
             ) from None
         return latest[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ from keyturn.model.run import Run
 
 if TYPE_CHECKING:
     from keyturn.bootstrap import Keyturn
+    from keyturn.model.plan import Plan
 
 C = TypeVar("C", bound=Callable[..., Any])
 _FINAL = {Goal.DISCONNECT, Goal.REVOKE, Goal.CONTAIN}
@@ -41,6 +42,7 @@ def _options(command: C) -> C:
             metavar="WORDS",
             help="Accept a plan's risk in the words that it asks for; --yes does not.",
         ),
+        click.option("--dry-run", is_flag=True, help="Show the plan and start nothing."),
         click.option("--no-wait", is_flag=True, help="Start and return; serve or worker does the rest."),
         click.option("--yes", is_flag=True, help="Do not ask."),
     ):
@@ -163,6 +165,9 @@ def migrate_command(
         connection = inputs.connection(hub, name)
         values = inputs.values_of(hub, connection.system, to, plain, secret)
         made = {connection.name: migrating.plan(hub, connection.name, to, values)}
+        if options["dry_run"]:
+            _only_show(hub, made, options["as_json"])
+            return
         _ask(made, Goal.MIGRATE, options["yes"])
         run = migrating.start(
             hub, connection.name, to, values, reason=options["reason"], emergency=options["emergency"]
@@ -201,6 +206,7 @@ def _start(
     goal: Goal,
     *,
     yes: bool,
+    dry_run: bool,
     no_wait: bool,
     reason: str,
     timeout: float | None,
@@ -215,6 +221,9 @@ def _start(
     with session.hub() as hub:
         chosen = list(dict.fromkeys(inputs.connection(hub, name).name for name in names))
         plans = {name: runs.plan(hub, name, goal, drop=drop) for name in chosen}
+        if dry_run:
+            _only_show(hub, plans, as_json)
+            return
         if goal in _FINAL:
             _ask(plans, goal, yes)
         for made in plans.values():
@@ -259,6 +268,16 @@ def _begin(
     for error in failed:
         terminal.failed(error)
     return [each for each in made if isinstance(each, Run)], [Exit.BAD_INPUT] * len(failed)
+
+
+def _only_show(hub: Keyturn, plans: Mapping[str, Plan], as_json: bool) -> None:
+    """What would be started, one after another; each JSON object is what `keyturn plan --json` prints."""
+    from keyturn.cli.commands.plan import told
+    from keyturn.operations import approvals, connections
+
+    for name, made in plans.items():
+        second = approvals.needed(hub, connections.find(hub, name), made, len(plans))
+        told(name, made, second, as_json)
 
 
 def _ask(plans: dict[str, Any], goal: Goal, yes: bool) -> None:

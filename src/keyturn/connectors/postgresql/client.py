@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keyturn.connectors.postgresql.types import Role
-from keyturn.errors import Conflict, OutcomeUnknown, PermissionMissing
+from keyturn.errors import Conflict, InvalidInput, NotFound, OutcomeUnknown, PermissionMissing
 from keyturn.keymaking.scram import ScramKeys
 from keyturn.transport.sql import Row, Session
 
@@ -52,10 +52,17 @@ def count_sample(session: Session, table: Sequence[str], query: str, limit: int)
 
 
 def set_password(session: Session, role: str, keys: ScramKeys, *, options: str) -> None:
-    """Writes the verifier. `options` is one of our own constants: what comes before and after the password."""
+    """Writes the verifier. `options` is one of our own constants: what comes before and after the password.
+
+    Raises: InvalidInput when there is no such role, which is definite.
+    """
     before, _, after = options.partition("PASSWORD")
     template = f"ALTER ROLE {{0}} {before}PASSWORD {{verifier}}{after}"
-    session.change(session.compose(template, role, verifier=keys.verifier()), right=SET_RIGHT)
+    try:
+        session.change(session.compose(template, role, verifier=keys.verifier()), right=SET_RIGHT)
+    except NotFound as error:
+        hint = "Somebody dropped it. Create it again with what it may do, then start again."
+        raise InvalidInput(error.message, hint=hint, field="user") from None
 
 
 def alter(session: Session, role: str, options: str) -> None:

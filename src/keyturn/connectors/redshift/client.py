@@ -10,7 +10,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keyturn.errors import Conflict, OutcomeUnknown, PermissionMissing, VendorUnavailable
+from keyturn.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    PermissionMissing,
+    VendorUnavailable,
+)
 from keyturn.transport.sql import Row, Session
 
 SET_RIGHT = "superuser, or the system privilege ALTER USER"
@@ -66,9 +73,16 @@ def count_sample(session: Session, table: Sequence[str], query: str, limit: int)
 
 
 def set_password(session: Session, user: str, password: str, *, options: str = "") -> None:
-    """Writes the digest. `options` is one of our own constants."""
+    """Writes the digest. `options` is one of our own constants.
+
+    Raises: InvalidInput when there is no such user, which is definite.
+    """
     template = f"ALTER USER {{0}} PASSWORD {{digest}}{options}"
-    session.change(session.compose(template, user, digest=digest(user, password)), right=SET_RIGHT)
+    try:
+        session.change(session.compose(template, user, digest=digest(user, password)), right=SET_RIGHT)
+    except NotFound as error:
+        hint = "Somebody dropped it. Create it again with what it may do, then start again."
+        raise InvalidInput(error.message, hint=hint, field="user") from None
 
 
 def alter(session: Session, user: str, options: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from keyturn.contract.values import Remote
 from keyturn.errors import CapReached, Conflict, CredentialRejected, WrongAccount
 from keyturn.executor.context import Context
@@ -51,7 +53,7 @@ def preflight(ctx: Context, step: Step) -> Move:
         return Done()
     raise CredentialRejected(
         f"the current credential is refused ({found.code}) and there is no other way to set a new one",
-        hint=f"Use `keyturn reconnect {ctx.connection.name}` with a credential that works.",
+        hint=f"Use `keyturn reconnect {quote(ctx.connection.name)}` with a credential that works.",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from keyturn.consumers import sampling
 from keyturn.definitions.patterns import fits
 from keyturn.executor.context import Context
@@ -97,7 +99,7 @@ def _not_read(ctx: Context, step: Step, new: Version, bad: list[tuple[Job, Readi
     until = now + LOOK_AGAIN_S * ctx.hub.patience
     return Wait(
         until,
-        f"{why}; the old one is kept. `keyturn job pause {job.name}` goes on without this job",
+        f"{why}; the old one is kept. `keyturn job pause {quote(job.name)}` goes on without this job",
         RunState.BLOCKED,
     )
 

@@ -55,9 +55,7 @@ def show(it: Visit, run_id: str) -> Response:
         gap=systems.GAPS[run.plan.gap_class],
         versions=words.versions(known),
         advice=_advice(run, page),
-        recovery=it.hub.catalog.row_of(connection).method.recovery_steps
-        if run.state is RunState.LOST
-        else (),
+        recovery=systems.recovery(it.hub, connection) if run.state is RunState.LOST else (),
     )
 
 
