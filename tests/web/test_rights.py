@@ -42,6 +42,7 @@ EXPECTED = {
     "people.change": {AD},
     "notice.read": {AD},
     "notice.change": {AD},
+    "notice.test": {AD},
     "hub.check": {AD},
     "hub.run": set(),
 }
@@ -77,6 +78,7 @@ def test_what_is_about_the_whole_hub():
         "people.change",
         "notice.read",
         "notice.change",
+        "notice.test",
         "hub.check",
         "hub.run",
     }

@@ -13,7 +13,7 @@ from tests.web.conftest import LOCAL, URL, hidden
 from keyturn.cli.main import cli
 from keyturn.cli.session import Session
 from keyturn.model.plan import Goal
-from keyturn.operations import issued, jobs, people, rights, runs, tasks
+from keyturn.operations import events, issued, jobs, notices, people, rights, runs, tasks
 from keyturn.storage import journal
 
 _UNLIKE = re.compile(r"\d+\.\d+|[0-9a-f]{16,}|\b[a-z]{2,4}_[0-9a-z]{20,}\b|\borders-(line|call|page)\S*")
@@ -50,9 +50,9 @@ def ways(idle, app, browser, person, monkeypatch):
     _, value = people.make_token(idle, LOCAL, robot.id, "x", rights.SCOPES)
     api = TestClient(app, base_url=URL, headers={"Authorization": f"Bearer {value.reveal()}"})
 
-    def line(*args):
+    def line(*args, code=0):
         result = CliRunner().invoke(cli, args, obj=Session({}, idle.catalog), prog_name="keyturn")
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == code, result.output
         return result
 
     def call(method, path, body=None):
@@ -214,6 +214,22 @@ def test_a_task(idle, connect, ways):
         ),
         "supplied",
     )
+
+
+def test_a_test_message(idle, ways):
+    """On the hub's own record, with what came of it."""
+    topics, address = ["run.done"], "https://127.0.0.1:1/"
+    to, _ = notices.add_recipient(idle, LOCAL, "webhook", "ops", address, topics)
+    assert "leads to a loopback address" in ways.line("recipients", "test", "ops", code=1).output
+    assert not ways.call("POST", f"/recipients/{to.id}/test").json()["delivered"]
+    ways.click(f"/settings/told/{to.id}/test", on=f"/settings/told/{to.id}")
+    left = [
+        plain({name: value for name, value in line.facts.items() if name != "from"})
+        for line in events.latest(idle)
+        if line.facts["decision"] == "recipient_tested"
+    ]
+    assert len(left) == 3
+    assert left[0] == left[1] == left[2]
 
 
 def test_issuing(idle, ways):

@@ -571,6 +571,13 @@ class NewRecipient(Recipient):
     secret: str | None
 
 
+class TestMessage(BaseModel):
+    """What came of a test message: whether it was taken, and the answer."""
+
+    delivered: bool
+    said: str
+
+
 class Topic(BaseModel):
     """Something one can be told of."""
 

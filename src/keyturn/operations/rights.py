@@ -59,6 +59,7 @@ class Operation(StrEnum):
     PEOPLE_CHANGE = "people.change"
     NOTICE_READ = "notice.read"
     NOTICE_CHANGE = "notice.change"
+    NOTICE_TEST = "notice.test"
     HUB_CHECK = "hub.check"
     HUB_RUN = "hub.run"
 
@@ -137,8 +138,9 @@ TABLE: Mapping[Operation, Right] = {
     Operation.PEOPLE_CHANGE: Right(
         "invite people, give roles, make tokens", _ADMINS, "people", hub_wide=True
     ),
-    Operation.NOTICE_READ: Right("see who is told of what", _ADMINS, "notify", hub_wide=True),
+    Operation.NOTICE_READ: Right("see who is told of what", _ADMINS, "notify", ("recipients",), hub_wide=True),
     Operation.NOTICE_CHANGE: Right("say who is told of what", _ADMINS, "notify", hub_wide=True),
+    Operation.NOTICE_TEST: Right("send a test message", _ADMINS, "notify", ("recipients",), hub_wide=True),
     Operation.HUB_CHECK: Right("see whether the hub is well", _ADMINS, "read", ("doctor",), hub_wide=True),
     Operation.HUB_RUN: Right(
         "run the hub itself",

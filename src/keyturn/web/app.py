@@ -197,6 +197,7 @@ def site_map(live: Live) -> tuple[Page, ...]:
         Page("POST", "/settings/told/{recipient_id}/switch", settings.switch, Operation.NOTICE_CHANGE),
         Page("POST", "/settings/told/{recipient_id}/secret", settings.renew, Operation.NOTICE_CHANGE),
         Page("POST", "/settings/told/{recipient_id}/remove", settings.remove, Operation.NOTICE_CHANGE),
+        Page("POST", "/settings/told/{recipient_id}/test", settings.test, Operation.NOTICE_TEST),
         Page("POST", "/settings/told/{recipient_id}/try", settings.try_again, Operation.NOTICE_CHANGE),
         Page("GET", "/health", health.show, Operation.HUB_CHECK),
         Page("GET", "/live", live.hub, Operation.HUB_READ),
