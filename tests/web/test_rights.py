@@ -37,6 +37,8 @@ EXPECTED = {
     "debt.close": {AP, AD},
     "issued.read": {VI, OP, AP, AD},
     "issued.change": {AD},
+    "dataset.read": {OP, AD},
+    "dataset.drop": {AD},
     "audit.read": {AP, AD},
     "people.read": {AD},
     "people.change": {AD},
@@ -44,6 +46,8 @@ EXPECTED = {
     "notice.change": {AD},
     "notice.test": {AD},
     "hub.check": {AD},
+    "hub.backup": {AD},
+    "vault.rotate": {AD},
     "hub.run": set(),
 }
 
@@ -73,6 +77,8 @@ def test_what_is_about_the_whole_hub():
     """People, notices, the audit trail and the hub itself: an administrator of one project has no say in them."""
     wide = {each.value for each, right in TABLE.items() if right.hub_wide}
     assert wide == {
+        "dataset.read",
+        "dataset.drop",
         "audit.read",
         "people.read",
         "people.change",
@@ -80,6 +86,8 @@ def test_what_is_about_the_whole_hub():
         "notice.change",
         "notice.test",
         "hub.check",
+        "hub.backup",
+        "vault.rotate",
         "hub.run",
     }
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from fastapi.testclient import TestClient
 from tests.waiting import wait_for
+from tests.web import furnished
 from tests.web.conftest import LOCAL, URL, hidden
 
 from keyturn.cli.main import cli
@@ -216,6 +217,40 @@ def test_a_task(idle, connect, ways):
     )
 
 
+def said(idle, *decisions):
+    """What the hub's own record holds of these, without where from; newest first."""
+    return [
+        plain({name: value for name, value in line.facts.items() if name not in {"from", "key"}})
+        for line in events.latest(idle)
+        if line.facts["decision"] in decisions
+    ]
+
+
+def test_a_dataset_that_is_taken_away_and_deleted(idle, ways):
+    """Whose hands it went into, and who deleted it."""
+    for way in ("line", "call", "page"):
+        furnished.load(idle, f"orders-{way}")
+    ways.line("datasets", "orders-line", "--export", "csv")
+    ways.line("datasets", "orders-line", "--drop", "--yes")
+    ways.call("GET", "/datasets/orders-call/export?format=csv")
+    ways.call("DELETE", "/datasets/orders-call")
+    ways.click("/datasets/orders-page/export", {"format": "csv"}, on="/datasets/orders-page")
+    ways.click("/datasets/orders-page/drop", {"name": "orders-page"}, on="/datasets/orders-page")
+    left = said(idle, "dataset_exported", "dataset_dropped")
+    assert left[0:2] == left[2:4] == left[4:6]
+    assert (left[1]["form"], left[1]["records"], left[0]["decision"]) == ("csv", "3", "dataset_dropped")
+
+
+def test_a_newer_master_key(idle, ways):
+    ways.line("vault", "rotate-kek")
+    ways.call("POST", "/vault/rotate")
+    ways.click("/vault/rotate", {"sure": "yes"}, on="/vault")
+    left = said(idle, "master_key_made")
+    assert len(left) == 3
+    assert {each["decision"] for each in left} == {"master_key_made"}
+    assert left[0]["by"] == left[1]["by"] == left[2]["by"]
+
+
 def test_a_test_message(idle, ways):
     """On the hub's own record, with what came of it."""
     topics, address = ["run.done"], "https://127.0.0.1:1/"
@@ -223,11 +258,7 @@ def test_a_test_message(idle, ways):
     assert "leads to a loopback address" in ways.line("recipients", "test", "ops", code=1).output
     assert not ways.call("POST", f"/recipients/{to.id}/test").json()["delivered"]
     ways.click(f"/settings/told/{to.id}/test", on=f"/settings/told/{to.id}")
-    left = [
-        plain({name: value for name, value in line.facts.items() if name != "from"})
-        for line in events.latest(idle)
-        if line.facts["decision"] == "recipient_tested"
-    ]
+    left = said(idle, "recipient_tested")
     assert len(left) == 3
     assert left[0] == left[1] == left[2]
 

@@ -478,6 +478,44 @@ class Doctor(BaseModel):
     checks: list[Check]
 
 
+class Backup(BaseModel):
+    """A copy of the database, on the hub's machine."""
+
+    file: str
+    size_bytes: int
+    made: str | None
+
+
+class NewBackup(Backup):
+    """A backup just made: it opens only with all of these master keys."""
+
+    keys: list[str]
+    connections: int
+
+
+class MasterKey(BaseModel):
+    """A master key that is loaded, and how many rows it wraps; the newest one seals."""
+
+    id: str
+    rows: int
+    newest: bool
+
+
+class Vault(BaseModel):
+    """The master keys, newest first; `lost` are rows under keys that are not loaded, by key."""
+
+    source: str
+    keys: list[MasterKey]
+    lost: dict[str, int]
+
+
+class Rewrapped(BaseModel):
+    """Which key is the newest now, and how many rows were wrapped anew."""
+
+    key: str
+    rows: int
+
+
 class Today(BaseModel):
     """What needs somebody now, by how urgent it is: of each list the first 100; `counts` says by the list's name how many
     there are."""

@@ -17,6 +17,7 @@ from keyturn.web.pages import (
     account,
     approvals,
     audit,
+    backups,
     bulk,
     connect,
     connections,
@@ -39,6 +40,7 @@ from keyturn.web.pages import (
     settings,
     systems,
     tasks,
+    vault,
 )
 from keyturn.web.site import Page, Site
 
@@ -169,6 +171,10 @@ def site_map(live: Live) -> tuple[Page, ...]:
         Page("POST", "/issued/{issued_id}/link", issued.link, Operation.ISSUED_CHANGE),
         Page("GET", "/received", received.show, Operation.ISSUED_READ),
         Page("POST", "/received/replay", received.replay, Operation.ISSUED_CHANGE),
+        Page("GET", "/datasets/{dataset}", received.one, Operation.DATASET_READ),
+        Page("POST", "/datasets/{dataset}/export", received.export, Operation.DATASET_READ),
+        Page("POST", "/datasets/{dataset}/drop", received.drop, Operation.DATASET_DROP),
+        Page("POST", "/received/replay-all", received.replay_all, Operation.ISSUED_CHANGE),
         Page("GET", "/jobs", jobs.every, Operation.CONNECTION_READ),
         Page("GET", "/jobs/new", jobs.form, Operation.CONNECTION_CHANGE),
         Page("POST", "/jobs", jobs.add, Operation.CONNECTION_CHANGE),
@@ -200,6 +206,11 @@ def site_map(live: Live) -> tuple[Page, ...]:
         Page("POST", "/settings/told/{recipient_id}/test", settings.test, Operation.NOTICE_TEST),
         Page("POST", "/settings/told/{recipient_id}/try", settings.try_again, Operation.NOTICE_CHANGE),
         Page("GET", "/health", health.show, Operation.HUB_CHECK),
+        Page("GET", "/backups", backups.show, Operation.HUB_BACKUP),
+        Page("POST", "/backups", backups.make, Operation.HUB_BACKUP),
+        Page("GET", "/vault", vault.show, Operation.HUB_CHECK),
+        Page("POST", "/vault/rotate", vault.rotate, Operation.VAULT_ROTATE),
+        Page("POST", "/vault/rewrap", vault.rewrap, Operation.VAULT_ROTATE),
         Page("GET", "/live", live.hub, Operation.HUB_READ),
         Page("GET", "/live/runs/{run_id}", live.run, Operation.RUN_READ),
     )
