@@ -385,6 +385,15 @@ class Issued(BaseModel):
     secrets: list[IssuedSecret]
 
 
+class Grant(BaseModel):
+    """What somebody allows an application."""
+
+    id: str
+    login: str
+    scopes: list[str]
+    since: str | None
+
+
 class Handed(BaseModel):
     """A fresh credential. `value` is shown in this answer and not again."""
 

@@ -168,6 +168,7 @@ def site_map(live: Live) -> tuple[Page, ...]:
         Page("POST", "/issued/{issued_id}/reveal", issued.reveal, Operation.ISSUED_CHANGE),
         Page("POST", "/issued/{issued_id}/holders", issued.hold, Operation.ISSUED_CHANGE),
         Page("POST", "/issued/{issued_id}/holder", issued.change_holder, Operation.ISSUED_CHANGE),
+        Page("POST", "/issued/{issued_id}/take-back", issued.take_back, Operation.ISSUED_CHANGE),
         Page("POST", "/issued/{issued_id}/link", issued.link, Operation.ISSUED_CHANGE),
         Page("GET", "/received", received.show, Operation.ISSUED_READ),
         Page("POST", "/received/replay", received.replay, Operation.ISSUED_CHANGE),
