@@ -106,7 +106,9 @@ CHECKS = """() => {
     const inText = e.tagName === 'A' && getComputedStyle(e).display === 'inline';
     if (shown(e) && r.width && !inText && !e.closest('.unseen, .skip') && !e.classList.contains('skip') && (r.height < 24 || r.width < 24)) wrong.push('small: ' + e.outerHTML.slice(0, 90));
   }
-  const parse = (c) => { const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true}); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true}), known = new Map();
+  const read = (c) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const parse = (c) => { if (!known.has(c)) known.set(c, read(c)); return known.get(c); };
   const lum = ([r, g, b]) => { const f = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b); };
   const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] > 250) return c; } return [255, 255, 255]; };
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);

@@ -82,6 +82,8 @@ class ConnectionLine(BaseModel):
     run_state: str
     debts: int
     tasks: int
+    jobs: int
+    failing_jobs: int
 
 
 class VersionPage(BaseModel):
