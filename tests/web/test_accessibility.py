@@ -63,7 +63,7 @@ def test_every_page(chromium, there, width):
     context = chromium.new_context(viewport={"width": width, "height": 900}, base_url=there.url)
     context.add_init_script(path=AXE)  # once for all pages: it is large
     page, said, wrong = context.new_page(), [], {}
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
     page.on("console", lambda m: said.append(m.text) if m.type in {"error", "warning"} else None)
     page.on("pageerror", lambda error: said.append(str(error)))
 

@@ -55,9 +55,7 @@ PAGES = {
     **dict.fromkeys(
         ["rotate", "reauthorize", "refresh", "contain"], "POST /connections/{connection_id}/start/{goal}"
     ),
-    **dict.fromkeys(
-        ["revoke", "disconnect", "reconnect"], "POST /connections/{connection_id}/end/{goal}"
-    ),
+    **dict.fromkeys(["revoke", "disconnect", "reconnect"], "POST /connections/{connection_id}/end/{goal}"),
     "migrate": "POST /connections/{connection_id}/migrate/{method}",
     "runs": "GET /runs",
     "run": "GET /runs/{run_id}",
@@ -101,5 +99,7 @@ def test_every_command_has_its_page(app):
     there = {f"{page.method} {page.path}" for page in site_map(app.state.pages.live)}
     assert {page for page in PAGES.values() if page != NONE} <= there
     said = MANUAL.read_text().partition("## What has no page")[2].partition("\n## ")[0]
-    told = {line.split("`")[1].removeprefix("keyturn ") for line in said.splitlines() if line.startswith("| `")}
+    told = {
+        line.split("`")[1].removeprefix("keyturn ") for line in said.splitlines() if line.startswith("| `")
+    }
     assert told == {command for command, page in PAGES.items() if page == NONE}

@@ -85,7 +85,9 @@ def test_a_source_that_cannot_be_written_says_how(idle, person):
     hub = replace(idle, settings=replace(idle.settings, kek="env:HUB_KEK", environment=given))
     it = Browser(create_app(hub)).sign_in(person().login)
     it.post("/vault/rotate", {"sure": "yes"}, on="/vault")
-    assert "cannot write the environment variable HUB_KEK. Set HUB_KEK yourself: a new key" in text(it.get("/vault"))
+    assert "cannot write the environment variable HUB_KEK. Set HUB_KEK yourself: a new key" in text(
+        it.get("/vault")
+    )
 
 
 @pytest.fixture

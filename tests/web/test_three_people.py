@@ -225,7 +225,9 @@ def test_from_the_first_start_to_a_rotation(served, somebody, provider):
     assert not first & alive(provider)
     assert len(alive(provider)) == 2  # also what was turned down: it is owed, until it is proven dead
     ben.page.goto("/debts")
-    ben.page.get_by_role("row", name=re.compile("lacks rights")).get_by_role("link", name="Not wanted").click()
+    ben.page.get_by_role("row", name=re.compile("lacks rights")).get_by_role(
+        "link", name="Not wanted"
+    ).click()
     ben.press("Try again")
     ben.sees("Closed by the hub")
     assert len(alive(provider)) == 1

@@ -79,7 +79,8 @@ CONNECTION: dict[str, Any] = {
     **{
         k: LINE[k]
         for k in LINE
-        if k not in {"health", "created_at", "run", "goal", "run_state", "debts", "tasks", "jobs", "failing_jobs"}
+        if k
+        not in {"health", "created_at", "run", "goal", "run_state", "debts", "tasks", "jobs", "failing_jobs"}
     },
     "title": "user name and password",
     **_CARD,

@@ -70,7 +70,8 @@ def kept(it: Caller) -> dict[str, Any]:
     found = backups.kept(it.hub.settings)
     return {
         "items": [
-            {"file": each.path.name, "size_bytes": each.size_bytes, "made": iso(each.made_at)} for each in found
+            {"file": each.path.name, "size_bytes": each.size_bytes, "made": iso(each.made_at)}
+            for each in found
         ]
     }
 

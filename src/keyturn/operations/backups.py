@@ -87,7 +87,8 @@ def make(hub: Keyturn, address: str = "") -> Copied:
     there = folder(settings)
     if len(kept(settings)) >= MOST_KEPT:
         raise Conflict(
-            f"{MOST_KEPT} backups lie in {there}", hint="Move them to another machine first: there they are safe."
+            f"{MOST_KEPT} backups lie in {there}",
+            hint="Move them to another machine first: there they are safe.",
         )
     there.mkdir(mode=0o700, parents=True, exist_ok=True)
     if shutil.disk_usage(there).free < 3 * path.stat().st_size:

@@ -441,9 +441,7 @@ def drop(hub: Keyturn, name: str, address: str = "") -> None:
         raise Conflict(f"a load into {name} is running", hint="Wait for it, or give it up first.")
     records = shelf(hub).summary(name).records
     shelf(hub).drop(name)
-    events.note(
-        hub, "dataset_dropped", by=hub.settings.actor, address=address, on=name, records=records
-    )
+    events.note(hub, "dataset_dropped", by=hub.settings.actor, address=address, on=name, records=records)
 
 
 def export(hub: Keyturn, name: str, form: str, by: str = "", address: str = "") -> Iterator[bytes]:
@@ -457,9 +455,7 @@ def export(hub: Keyturn, name: str, form: str, by: str = "", address: str = "") 
     summary = shelf(hub).summary(name)
     rows = shelf(hub).each(name)
     by = by or hub.settings.actor
-    events.note(
-        hub, "dataset_exported", by=by, address=address, on=name, form=form, records=summary.records
-    )
+    events.note(hub, "dataset_exported", by=by, address=address, on=name, form=form, records=summary.records)
     return _as_csv(rows, summary.columns) if form == "csv" else _as_ndjson(rows)
 
 

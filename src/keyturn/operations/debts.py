@@ -305,9 +305,11 @@ def _shares_place(tx: Tx, it: _Attempt, ref: Ref, other: Version) -> bool:
     if ref.id or ref.slot or it.row.card.strategy is not Strategy.CONSENT:
         return True
     body = sealed.get(tx, version_row(other.id))
-    theirs = Material.from_bytes(it.hub.secrets.open(body, version_row(other.id))) if body else {}
-    tokens = {(it.material or {}).get("refresh_token"), theirs.get("refresh_token")}
-    return len(tokens) == 1 or None in tokens
+    if it.material is None or body is None:
+        return True
+    theirs = Material.from_bytes(it.hub.secrets.open(body, version_row(other.id)))
+    token = it.material.get("refresh_token")
+    return not token or token == theirs.get("refresh_token") or not theirs.get("refresh_token")
 
 
 def _may_end(it: _Attempt) -> bool:

@@ -147,7 +147,9 @@ TABLE: Mapping[Operation, Right] = {
     Operation.PEOPLE_CHANGE: Right(
         "invite people, give roles, make tokens", _ADMINS, "people", hub_wide=True
     ),
-    Operation.NOTICE_READ: Right("see who is told of what", _ADMINS, "notify", ("recipients",), hub_wide=True),
+    Operation.NOTICE_READ: Right(
+        "see who is told of what", _ADMINS, "notify", ("recipients",), hub_wide=True
+    ),
     Operation.NOTICE_CHANGE: Right("say who is told of what", _ADMINS, "notify", hub_wide=True),
     Operation.NOTICE_TEST: Right("send a test message", _ADMINS, "notify", ("recipients",), hub_wide=True),
     Operation.HUB_CHECK: Right(
