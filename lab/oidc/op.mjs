@@ -155,7 +155,11 @@ async function readBody(req) {
 async function showForm(req, res) {
   const { uid, prompt, params } = await provider.interactionDetails(req, res);
   const asked = escape(`${params.client_id} asks for ${params.scope}`);
-  const body = prompt.name === 'login' ? '<label>Login <input name="login" required></label>' : `<p>${asked}</p>`;
+  const kept = (prompt.details.missingOIDCScope ?? [])
+    .map((scope) => `<label><input type="checkbox" name="without" value="${escape(scope)}">not ${escape(scope)}</label> `);
+  const body = prompt.name === 'login'
+    ? '<label>Login <input name="login" required></label>'
+    : `<p>${asked}</p><p>${kept.join('')}</p>`;
   res.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end(page(uid, prompt.name, body));
 }
 
@@ -172,7 +176,11 @@ async function takeForm(req, res) {
     const grant = grantId
       ? await provider.Grant.find(grantId)
       : new provider.Grant({ accountId: session.accountId, clientId: params.client_id });
-    if (prompt.details.missingOIDCScope) grant.addOIDCScope(prompt.details.missingOIDCScope.join(' '));
+    const without = form.getAll('without'); // a person may allow less than was asked for
+    for (const scope of prompt.details.missingOIDCScope ?? []) {
+      if (without.includes(scope)) grant.rejectOIDCScope(scope);
+      else grant.addOIDCScope(scope);
+    }
     result = { consent: { grantId: await grant.save() } };
   }
   await provider.interactionFinished(req, res, result, { mergeWithLastSubmission: true });

@@ -642,6 +642,27 @@ def test_the_secret_of_an_application_is_rotated_without_asking_anybody_again(wo
     is_ok(world.refresh(fresh, second["refresh_token"]))
 
 
+def test_an_administrator_takes_back_what_somebody_allowed(world, app, eve):
+    """On the application's page, by name; viewers see it and end nothing."""
+    body = world.signed_up(app)
+    person(world.hub, "boss", Role.ADMIN)
+    there = f"/issued/{issued.get(world.hub, 'portal').connection.id}"
+    grant = grants.allowed(world.hub)[0]
+    looking, browser = world.browser(), world.browser()
+    looking.sign_in("eve")
+    assert "Who allowed it what" in looking.get(there).text
+    assert f"{there}/take-back" not in looking.get(there).text
+    browser.sign_in("boss")
+    page = browser.get(there).text
+    token = page.split('name="csrf" value="')[1].split('"')[0]
+    assert browser.post(f"{there}/take-back", {"csrf": token, "grant": "none"}).status_code == 404
+    assert browser.post(f"{there}/take-back", {"csrf": token, "grant": grant.id}).status_code == 303
+    assert world.whoami(body["access_token"]).status_code == 401
+    assert "Who allowed it what" not in browser.get(there).text
+    line = events.latest(world.hub, 1)[0].facts
+    assert (line["decision"], line["by"]) == ("application_taken_back", "boss")
+
+
 def test_ending_an_application_ends_what_people_allowed(world, app):
     """Also when it is issued anew later: what was allowed before does not come back."""
     body = world.signed_up(app)

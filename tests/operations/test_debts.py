@@ -11,6 +11,7 @@ from keyturn.model.credential import Provenance, State, Version
 from keyturn.model.ids import DebtId, PrincipalId, RunId, VersionId
 from keyturn.model.plan import Goal
 from keyturn.model.run import Debt, LineKind
+from keyturn.model.verdict import Verdict
 from keyturn.operations import connections, debts, leases, runs
 from keyturn.storage import connections as connection_rows
 from keyturn.storage import debts as rows
@@ -69,6 +70,8 @@ class Owed:
     def _second(self, method):
         if method in {"many_ids", "supplied"}:
             return shapes.Material(shapes.pasted(shapes.person_supplies(self.client, self.principal)))
+        if method == "grant":  # the vendor gave the same one at both consents
+            return self.hub.secrets.material(version_row(self.connection.current_version_id))
         slot = {"two_slots": "b", "one_slot": "password"}[method]
         value = f"ktlab-second-{self.principal}"
         if method == "two_slots":
@@ -187,6 +190,17 @@ def test_a_grant_that_takes_others_along_is_never_ended(hub, client):
     owed = Owed(hub, client, "many_ids", kind="unrevocable_grant")
     assert not owed.again()
     assert owed.alive() == 2
+
+
+def test_a_grant_without_a_name_is_told_by_its_token(hub, client):
+    """A vendor may give the same token at both consents: ending what was turned down would end what serves."""
+    owed = Owed(hub, client, "grant", state=State.REFUSED, kind="unwanted")
+    hub.store.write(
+        lambda tx: tx.run("UPDATE version SET ref = '{}' WHERE connection_id = ?", owed.connection.id)
+    )
+    assert not owed.again()
+    assert "in the same place" in owed.now().facts["last"]
+    assert connections.test(hub, owed.connection.name).verdict is Verdict.ACCEPTED
 
 
 def test_nothing_is_ended_where_something_else_lives(hub, client):

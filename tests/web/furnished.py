@@ -18,6 +18,7 @@ from keyturn.model.plan import Goal
 from keyturn.model.run import Debt
 from keyturn.operations import (
     connections,
+    datasets,
     factors,
     issued,
     jobs,
@@ -34,6 +35,7 @@ from keyturn.storage import debts
 PASSWORD = "plum-orbit-kettle-42"
 DAY = 86400.0
 LOCAL = rights.local("ada")
+RECORDS = "id,name,country\n1,Northwind,NL\n2,Contoso,FR\n3,Fabrikam,ES\n"
 
 
 def furnish(hub: Any, vendor: Any) -> dict[str, list[str]]:
@@ -131,6 +133,7 @@ def furnish(hub: Any, vendor: Any) -> dict[str, list[str]]:
         hub, made["Survey tool"].name, Goal.DISCONNECT, reason="not used any more", who="ben"
     )
     key = issued.issue(hub, "api-key", "Partner portal", {"scopes": "read"}, "Partner team")
+    load(hub, "customers")
     return {
         "connection_id": [made["Orders database"].id, made["Roadmap"].id, made["Tickets"].id, warehouse.id],
         "goal": ["rotate", "disconnect", "reauthorize"],
@@ -146,7 +149,19 @@ def furnish(hub: Any, vendor: Any) -> dict[str, list[str]]:
         "method": ["key_pair", "password", "oauth"],
         "issued_id": [key.connection.id],
         "project": ["Billing"],
+        "dataset": ["customers"],
     }
+
+
+def load(hub: Any, name: str, text: str = RECORDS) -> None:
+    """A dataset that somebody loaded with a bulk key."""
+    sender = issued.issue(hub, "bulk-key", f"Export of {name}", {}, "Partner team")
+    made = datasets.begin(hub, name, sender.connection.id, sender.version_id, form="csv")
+    receiver, let_go = datasets.receiving(hub, made.id, 0)
+    receiver.write(text.encode())
+    receiver.commit(complete=True)
+    let_go()
+    datasets.Loader(hub).work()
 
 
 def serve(hub: Any) -> tuple[Any, str, Any]:

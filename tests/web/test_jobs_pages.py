@@ -70,6 +70,7 @@ def test_what_cannot_be_read_is_not_kept_unless_somebody_says_so(it, connect, id
     job = jobs.get(idle, "nightly")
     it.post(f"/jobs/{job.id}/run", on=f"/jobs/{job.id}")
     assert "Cannot read: there is no table" in text(it.get(f"/jobs/{job.id}"))
+    assert "1 job, 1 fails" in text(it.get("/connections"))
     assert jobs.get(idle, "nightly").state is JobState.FAILED
 
 

@@ -37,12 +37,17 @@ EXPECTED = {
     "debt.close": {AP, AD},
     "issued.read": {VI, OP, AP, AD},
     "issued.change": {AD},
+    "dataset.read": {OP, AD},
+    "dataset.drop": {AD},
     "audit.read": {AP, AD},
     "people.read": {AD},
     "people.change": {AD},
     "notice.read": {AD},
     "notice.change": {AD},
+    "notice.test": {AD},
     "hub.check": {AD},
+    "hub.backup": {AD},
+    "vault.rotate": {AD},
     "hub.run": set(),
 }
 
@@ -72,12 +77,17 @@ def test_what_is_about_the_whole_hub():
     """People, notices, the audit trail and the hub itself: an administrator of one project has no say in them."""
     wide = {each.value for each, right in TABLE.items() if right.hub_wide}
     assert wide == {
+        "dataset.read",
+        "dataset.drop",
         "audit.read",
         "people.read",
         "people.change",
         "notice.read",
         "notice.change",
+        "notice.test",
         "hub.check",
+        "hub.backup",
+        "vault.rotate",
         "hub.run",
     }
 

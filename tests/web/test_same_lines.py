@@ -8,12 +8,13 @@ import pytest
 from click.testing import CliRunner
 from fastapi.testclient import TestClient
 from tests.waiting import wait_for
+from tests.web import furnished
 from tests.web.conftest import LOCAL, URL, hidden
 
 from keyturn.cli.main import cli
 from keyturn.cli.session import Session
 from keyturn.model.plan import Goal
-from keyturn.operations import issued, jobs, people, rights, runs, tasks
+from keyturn.operations import events, issued, jobs, notices, people, rights, runs, tasks
 from keyturn.storage import journal
 
 _UNLIKE = re.compile(r"\d+\.\d+|[0-9a-f]{16,}|\b[a-z]{2,4}_[0-9a-z]{20,}\b|\borders-(line|call|page)\S*")
@@ -50,9 +51,9 @@ def ways(idle, app, browser, person, monkeypatch):
     _, value = people.make_token(idle, LOCAL, robot.id, "x", rights.SCOPES)
     api = TestClient(app, base_url=URL, headers={"Authorization": f"Bearer {value.reveal()}"})
 
-    def line(*args):
+    def line(*args, code=0):
         result = CliRunner().invoke(cli, args, obj=Session({}, idle.catalog), prog_name="keyturn")
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == code, result.output
         return result
 
     def call(method, path, body=None):
@@ -214,6 +215,52 @@ def test_a_task(idle, connect, ways):
         ),
         "supplied",
     )
+
+
+def said(idle, *decisions):
+    """What the hub's own record holds of these, without where from; newest first."""
+    return [
+        plain({name: value for name, value in line.facts.items() if name not in {"from", "key"}})
+        for line in events.latest(idle)
+        if line.facts["decision"] in decisions
+    ]
+
+
+def test_a_dataset_that_is_taken_away_and_deleted(idle, ways):
+    """Whose hands it went into, and who deleted it."""
+    for way in ("line", "call", "page"):
+        furnished.load(idle, f"orders-{way}")
+    ways.line("datasets", "orders-line", "--export", "csv")
+    ways.line("datasets", "orders-line", "--drop", "--yes")
+    ways.call("GET", "/datasets/orders-call/export?format=csv")
+    ways.call("DELETE", "/datasets/orders-call")
+    ways.click("/datasets/orders-page/export", {"format": "csv"}, on="/datasets/orders-page")
+    ways.click("/datasets/orders-page/drop", {"name": "orders-page"}, on="/datasets/orders-page")
+    left = said(idle, "dataset_exported", "dataset_dropped")
+    assert left[0:2] == left[2:4] == left[4:6]
+    assert (left[1]["form"], left[1]["records"], left[0]["decision"]) == ("csv", "3", "dataset_dropped")
+
+
+def test_a_newer_master_key(idle, ways):
+    ways.line("vault", "rotate-kek")
+    ways.call("POST", "/vault/rotate")
+    ways.click("/vault/rotate", {"sure": "yes"}, on="/vault")
+    left = said(idle, "master_key_made")
+    assert len(left) == 3
+    assert {each["decision"] for each in left} == {"master_key_made"}
+    assert left[0]["by"] == left[1]["by"] == left[2]["by"]
+
+
+def test_a_test_message(idle, ways):
+    """On the hub's own record, with what came of it."""
+    topics, address = ["run.done"], "https://127.0.0.1:1/"
+    to, _ = notices.add_recipient(idle, LOCAL, "webhook", "ops", address, topics)
+    assert "leads to a loopback address" in ways.line("recipients", "test", "ops", code=1).output
+    assert not ways.call("POST", f"/recipients/{to.id}/test").json()["delivered"]
+    ways.click(f"/settings/told/{to.id}/test", on=f"/settings/told/{to.id}")
+    left = said(idle, "recipient_tested")
+    assert len(left) == 3
+    assert left[0] == left[1] == left[2]
 
 
 def test_issuing(idle, ways):

@@ -1,12 +1,13 @@
 """Settings by clicks: who is told by webhook or mail, the signing secret shown once, and what became of deliveries."""
 
+import json
 import re
 from dataclasses import replace
 
 import pytest
 from tests.api.managing.test_notices import Receiver
 from tests.waiting import wait_for
-from tests.web.conftest import Browser, text
+from tests.web.conftest import LOCAL, Browser, text
 
 from keyturn.api.app import create_app
 from keyturn.contract.values import NetworkPolicy
@@ -120,6 +121,48 @@ def test_a_mail_address_by_clicks(it, hub):
     assert "Mail to ops@example.com" in text(it.get("/settings"))
     told = notices.recipients(hub)[0]
     assert "Signing secret" not in it.get(f"/settings/told/{told.id}").text
+
+
+def test_a_test_message(it, hub, receiver):
+    """Sent at once, signed, also while paused; what the other end says is shown, and on record. Nothing waits for later."""
+    secret = re.search(r'value="(whsec_[^"]+)"', webhook(it, receiver).text)[1]
+    told = notices.recipients(hub)[0]
+    path = f"/settings/told/{told.id}"
+    it.post(f"{path}/switch", {"paused": "yes"}, on=path)
+    receiver.answers += [(204, {}), (404, {}), (410, {})]
+    seen = []
+    for _ in range(3):
+        it.post(f"{path}/test", on=path)
+        seen.append(text(it.get(path)))
+    assert "ops channel took the test message: 204." in seen[0]
+    assert "ops channel did not take it: it answered 404." in seen[1]
+    assert "410: nobody listens there any more." in seen[2]
+    head, body = receiver.got[0]
+    assert head["webhook-signature"] == notices.sign(
+        secret, head["webhook-id"], int(head["webhook-timestamp"]), body
+    )
+    said = json.loads(body)
+    assert (said["type"], said["data"]["by"]) == ("test.message", "admin")
+    assert len(receiver.got) == 3
+    assert notices.deliveries(hub, told.id) == []
+    lines = [line.facts for line in events.latest(hub) if line.facts["decision"] == "recipient_tested"]
+    assert [(line["by"], line["on"], line["delivered"], line["said"]) for line in reversed(lines)] == [
+        ("admin", "ops channel", True, "204"),
+        ("admin", "ops channel", False, "it answered 404"),
+        ("admin", "ops channel", False, "410: nobody listens there any more"),
+    ]
+
+
+def test_a_test_message_goes_nowhere_else(idle, browser, person, receiver):
+    """The guard of every call holds for it as well: an address of this machine is not called."""
+    port = receiver.server_address[1]
+    to, _ = notices.add_recipient(idle, LOCAL, "webhook", "x", f"https://127.0.0.1:{port}/", TOPICS)
+    it = browser(person())
+    it.post(f"/settings/told/{to.id}/test", on=f"/settings/told/{to.id}")
+    assert "x did not take it: 127.0.0.1 leads to a loopback address." in text(
+        it.get(f"/settings/told/{to.id}")
+    )
+    assert receiver.got == []
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ def invite(admin, other, login, role):
     other.page.get_by_role("heading", name="Today").wait_for()
 
 
-def consent(helper, login):
-    """Takes the task from home, opens the provider in a new tab, signs in there and allows."""
+def consent(helper, login, without=""):
+    """Takes the task from home, opens the provider in a new tab, signs in there and allows, all but one scope maybe."""
     page = helper.page
     page.goto("/")
     page.locator("a.name[href^='/tasks/']").first.click()
@@ -141,6 +141,8 @@ def consent(helper, login):
     there.fill("input[name=login]", login)
     there.get_by_role("button", name="Continue").click()
     there.get_by_text("asks for").wait_for()
+    if without:
+        there.get_by_label(f"not {without}").check()
     there.get_by_role("button", name="Continue").click()
     there.get_by_text("Keyturn received your consent").wait_for()
     there.close()
@@ -199,7 +201,7 @@ def test_from_the_first_start_to_a_rotation(served, somebody, provider):
     ada.press("Keep the policy")
     ada.sees("The policy is kept")
 
-    # the next one: Ben starts it himself, errs, is told who was seen and who is wanted, and consents again
+    # the next one: Ben starts it himself, errs, and is told who was seen and who is wanted
     ben.menu("records", "Authorize")
     ben.sees("You are about to replace")
     ben.press("Authorize now")
@@ -209,11 +211,26 @@ def test_from_the_first_start_to_a_rotation(served, somebody, provider):
     ben.page.goto(run)
     ben.page.get_by_text(re.compile("belongs to eve@elsewhere.*to ana")).first.wait_for()
     ben.page.get_by_role("link", name="Open the task").first.wait_for()
+
+    # the right person now, who allows less than before: what is missing is named, the old one serves on, and he is asked again
+    consent(ben, "ana", without="records.read")
+    ben.sees("lacks rights the old one has: records.read")  # on the task's page, without a reload
+    assert "openid" not in ben.page.get_by_text("lacks rights").first.inner_text()
+    ben.page.goto(run)
+    ben.page.get_by_role("link", name="Open the task").first.wait_for()
+    assert first <= alive(provider)
     consent(ben, "ana")
     ben.page.goto(run)
     ben.page.get_by_text(re.compile("^Complete")).first.wait_for(timeout=60_000)
-    assert len(alive(provider)) == 1
     assert not first & alive(provider)
+    assert len(alive(provider)) == 2  # also what was turned down: it is owed, until it is proven dead
+    ben.page.goto("/debts")
+    ben.page.get_by_role("row", name=re.compile("lacks rights")).get_by_role(
+        "link", name="Not wanted"
+    ).click()
+    ben.press("Try again")
+    ben.sees("Closed by the hub")
+    assert len(alive(provider)) == 1
 
     # its end needs a second person
     ada.menu("records", "Revoke authorization")

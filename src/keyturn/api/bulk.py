@@ -207,11 +207,13 @@ def routes(hub: Keyturn, door: Door, loader: Loader) -> APIRouter:
         request: Request, dataset: str, form: Annotated[str, Query(alias="format")] = "ndjson"
     ) -> Response:
         """As `ndjson` or `csv`, from one consistent view, in bounded memory."""
-        door.enter(request, "read")
+        found = door.enter(request, "read")
+        address = request.client.host if request.client else ""
         kind = "text/csv" if form == "csv" else "application/x-ndjson"
         name = f'attachment; filename="{dataset}.{form}"'
         headers = {**_NO_STORE, "Content-Disposition": name}
-        return StreamingResponse(datasets.export(hub, dataset, form), media_type=kind, headers=headers)
+        parts = datasets.export(hub, dataset, form, found.name, address)
+        return StreamingResponse(parts, media_type=kind, headers=headers)
 
     return router
 

@@ -116,6 +116,8 @@ def _line(line: dict[str, Any], seen: overview.Line) -> dict[str, Any]:
         "run_state": seen.run_state,
         "debts": seen.debts,
         "tasks": seen.tasks,
+        "jobs": seen.jobs,
+        "failing_jobs": seen.failing_jobs,
     }
 
 

@@ -54,6 +54,8 @@ LINE: dict[str, Any] = {
     "run_state": "",
     "debts": 0,
     "tasks": 0,
+    "jobs": 2,
+    "failing_jobs": 0,
 }
 VERSION: dict[str, Any] = {
     "number": 3,
@@ -77,7 +79,8 @@ CONNECTION: dict[str, Any] = {
     **{
         k: LINE[k]
         for k in LINE
-        if k not in {"health", "created_at", "run", "goal", "run_state", "debts", "tasks"}
+        if k
+        not in {"health", "created_at", "run", "goal", "run_state", "debts", "tasks", "jobs", "failing_jobs"}
     },
     "title": "user name and password",
     **_CARD,

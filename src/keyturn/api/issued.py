@@ -12,9 +12,9 @@ from keyturn.api.calls import NO_STORE, Body, Caller, Calls, Visit
 from keyturn.api.connections import Name, Policy, Values, Word
 from keyturn.api.paging import After, Limit, cursor, place
 from keyturn.bootstrap import Keyturn
-from keyturn.errors import InvalidInput
+from keyturn.errors import InvalidInput, NotFound
 from keyturn.model.moment import iso
-from keyturn.operations import issued, register
+from keyturn.operations import grants, issued, register
 from keyturn.operations.issued import Handed, Issued
 from keyturn.operations.rights import Operation
 
@@ -166,6 +166,41 @@ def where_used(it: Caller, credential: str) -> dict[str, Any]:
     """To be read before it is reissued or ended: whom it was given to, who called with which slot within 30 days, which
     loads run, how old and how idle it is."""
     return register.told(register.where_used(it.hub, _one(it, credential).connection.id))
+
+
+@calls.get(
+    "/issued/{credential}/grants",
+    Operation.ISSUED_READ,
+    "What people allow an application",
+    answer=shapes.Page[shapes.Grant],
+    example=examples.page(
+        {"id": "gra_06f0k46s1t2v3w4x5y6z7a8b9c", "login": "kim", "scopes": ["read"], "since": None}
+    ),
+    problems=(404,),
+)
+def allowed(it: Caller, credential: str) -> dict[str, Any]:
+    """At present, newest first."""
+    found = grants.of_application(it.hub, _one(it, credential).connection.id)
+    return {
+        "items": [
+            {"id": each.id, "login": each.subject, "scopes": list(each.scopes), "since": iso(each.since)}
+            for each in found
+        ]
+    }
+
+
+@calls.delete(
+    "/issued/{credential}/grants/{grant}",
+    Operation.ISSUED_CHANGE,
+    "End what somebody allowed an application",
+    status=204,
+    problems=(404,),
+)
+def take_back(it: Caller, credential: str, grant: str) -> None:
+    """With every token that came of it, on every worker from this call on."""
+    if grant not in {each.id for each in grants.of_application(it.hub, _one(it, credential).connection.id)}:
+        raise NotFound("nobody allows it that", field="grant")
+    grants.take_back(it.hub, grant, by=it.who.login, address=it.who.address)
 
 
 @calls.post(

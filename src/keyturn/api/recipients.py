@@ -187,6 +187,22 @@ def renew(it: Caller, recipient: str) -> Response:
     return _shown(found, notices.new_secret(it.hub, it.who, recipient))
 
 
+@calls.post(
+    "/recipients/{recipient}/test",
+    Operation.NOTICE_TEST,
+    "Send a test message now",
+    answer=shapes.TestMessage,
+    example={"delivered": False, "said": "it answered 404"},
+    problems=(404,),
+    hub_wide=True,
+)
+def test(it: Caller, recipient: str) -> dict[str, Any]:
+    """Sent once, also while paused, signed as any other; its `type` is `test.message`. `said` is the status it answered, or
+    what went wrong."""
+    sent = notices.test(it.hub, it.who, recipient)
+    return {"delivered": sent.is_done, "said": sent.said}
+
+
 @calls.get(
     "/recipients/{recipient}/deliveries",
     Operation.NOTICE_READ,

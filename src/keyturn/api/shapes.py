@@ -82,6 +82,8 @@ class ConnectionLine(BaseModel):
     run_state: str
     debts: int
     tasks: int
+    jobs: int
+    failing_jobs: int
 
 
 class VersionPage(BaseModel):
@@ -420,6 +422,15 @@ class WhereUsed(BaseModel):
     findings: list[str]
 
 
+class Grant(BaseModel):
+    """What somebody allows an application."""
+
+    id: str
+    login: str
+    scopes: list[str]
+    since: str | None
+
+
 class Handed(BaseModel):
     """A fresh credential. `value` is shown in this answer and not again."""
 
@@ -513,6 +524,44 @@ class Doctor(BaseModel):
     checks: list[Check]
 
 
+class Backup(BaseModel):
+    """A copy of the database, on the hub's machine."""
+
+    file: str
+    size_bytes: int
+    made: str | None
+
+
+class NewBackup(Backup):
+    """A backup just made: it opens only with all of these master keys."""
+
+    keys: list[str]
+    connections: int
+
+
+class MasterKey(BaseModel):
+    """A master key that is loaded, and how many rows it wraps; the newest one seals."""
+
+    id: str
+    rows: int
+    newest: bool
+
+
+class Vault(BaseModel):
+    """The master keys, newest first; `lost` are rows under keys that are not loaded, by key."""
+
+    source: str
+    keys: list[MasterKey]
+    lost: dict[str, int]
+
+
+class Rewrapped(BaseModel):
+    """Which key is the newest now, and how many rows were wrapped anew."""
+
+    key: str
+    rows: int
+
+
 class Today(BaseModel):
     """What needs somebody now, by how urgent it is: of each list the first 100; `counts` says by the list's name how many
     there are."""
@@ -604,6 +653,13 @@ class NewRecipient(Recipient):
     """A new recipient. `secret` is what a webhook's deliveries are signed with; it is shown in this answer and not again."""
 
     secret: str | None
+
+
+class TestMessage(BaseModel):
+    """What came of a test message: whether it was taken, and the answer."""
+
+    delivered: bool
+    said: str
 
 
 class Topic(BaseModel):

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "backup": ("hub", "Copy the database while it is in use"),
         "restore": ("hub", "Put a backup in the database's place"),
         "vault": ("vault", "Look at and rotate the master key"),
+        "recipients": ("recipients", "Who is told of what; send a test message"),
         "audit": ("audit", "Export and verify the audit trail"),
     },
     "Connections": {

@@ -51,7 +51,20 @@ _RAW = frozenset(  # what the API says of a run besides its page
     }
 )
 _MORE = frozenset(
-    {"health", "project", "serving", "generation", "created_at", "run", "goal", "run_state", "debts", "tasks"}
+    {
+        "health",
+        "project",
+        "serving",
+        "generation",
+        "created_at",
+        "run",
+        "goal",
+        "run_state",
+        "debts",
+        "tasks",
+        "jobs",
+        "failing_jobs",
+    }
 )
 
 

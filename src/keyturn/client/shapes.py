@@ -38,6 +38,8 @@ class Connection(TypedDict):
     run_state: str
     debts: int
     tasks: int
+    jobs: int
+    failing_jobs: int
 
 
 class ConnectionPage(TypedDict):

@@ -1,15 +1,17 @@
-"""backup and restore of a hub on SQLite."""
+"""backup and restore of a hub on SQLite, and the backups that lie on its machine."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from keyturn.bootstrap import kek_source
+from keyturn.bootstrap import Keyturn, kek_source
 from keyturn.errors import Conflict, InvalidInput, StoreUnavailable, VaultSealed
+from keyturn.operations import events
 from keyturn.operations.hub import is_hub, require_initialised, sqlite_path
 from keyturn.settings import Settings
 from keyturn.storage import copies
@@ -48,6 +50,62 @@ def backup(settings: Settings, target: Path) -> Copied:
             ) from None
         raise
     return facts
+
+
+# -- those that lie on the hub's machine -------------------------------------------------------------------------------
+
+MOST_KEPT = 10
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A backup in the hub's own folder for them."""
+
+    path: Path
+    size_bytes: int
+    made_at: float
+
+
+def folder(settings: Settings) -> Path:
+    """Where backups lie that were made without naming a file."""
+    return settings.home / "backups"
+
+
+def kept(settings: Settings) -> list[Kept]:
+    """What lies there, newest first."""
+    found = [(path, path.stat()) for path in folder(settings).glob("*.db")]
+    return sorted((Kept(path, is_.st_size, is_.st_mtime) for path, is_ in found), key=lambda k: -k.made_at)
+
+
+def make(hub: Keyturn, address: str = "") -> Copied:
+    """A backup in the hub's own folder, named after the time, on record. Nothing is ever deleted there.
+
+    Raises: Conflict when there are many already or the disk has no room, InvalidInput on PostgreSQL.
+    """
+    settings, now = hub.settings, time.gmtime()
+    path = _sqlite_only(settings, "pg_dump --format=custom --file FILE")
+    there = folder(settings)
+    if len(kept(settings)) >= MOST_KEPT:
+        raise Conflict(
+            f"{MOST_KEPT} backups lie in {there}",
+            hint="Move them to another machine first: there they are safe.",
+        )
+    there.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if shutil.disk_usage(there).free < 3 * path.stat().st_size:
+        raise Conflict("the disk has no room for a backup", hint="Make room on the hub's machine first.")
+    made = backup(settings, _unused(there / f"keyturn-{time.strftime('%Y-%m-%d-%H%M%S', now)}.db"))
+    events.note(
+        hub,
+        "backup_made",
+        by=settings.actor,
+        address=address,
+        file=made.path.name,
+        size_bytes=made.size_bytes,
+    )
+    return made
+
+
+# -- the copying -------------------------------------------------------------------------------------------------------
 
 
 def _claim(target: Path) -> None:
@@ -136,6 +194,6 @@ def restore(settings: Settings, source: Path, *, replace: bool = False) -> tuple
 
 
 def _unused(wanted: Path) -> Path:
-    """The name itself, or with a number behind it where there was a restore in the same second."""
-    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+    """The name itself, or with a number in it where there was another in the same second."""
+    numbered = (wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}") for number in itertools.count(2))
     return next(path for path in itertools.chain([wanted], numbered) if not path.exists())

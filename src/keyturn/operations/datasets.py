@@ -29,7 +29,7 @@ from keyturn.issued.book import CheckResult, Code
 from keyturn.model.credential import Connection
 from keyturn.model.ids import ConnectionId, VersionId, new_id
 from keyturn.model.run import LineKind
-from keyturn.operations import intake
+from keyturn.operations import events, intake
 from keyturn.storage import bulk, connections, journal
 from keyturn.storage.bulk import Load, LoadState
 from keyturn.storage.database import Tx
@@ -435,15 +435,18 @@ def every(hub: Keyturn) -> list[Summary]:
     return [found.summary(name) for name in found.names()]
 
 
-def drop(hub: Keyturn, name: str) -> None:
-    """Deletes a dataset. Raises: NotFound, Conflict while a load into it runs."""
+def drop(hub: Keyturn, name: str, address: str = "") -> None:
+    """Deletes a dataset, on record. Raises: NotFound, Conflict while a load into it runs."""
     if any(load.dataset == name for load in hub.store.read(bulk.open_loads)):
         raise Conflict(f"a load into {name} is running", hint="Wait for it, or give it up first.")
+    records = shelf(hub).summary(name).records
     shelf(hub).drop(name)
+    events.note(hub, "dataset_dropped", by=hub.settings.actor, address=address, on=name, records=records)
 
 
-def export(hub: Keyturn, name: str, form: str) -> Iterator[bytes]:
-    """A dataset as CSV or NDJSON, from one view, a piece at a time. Raises: NotFound, InvalidInput, before the first.
+def export(hub: Keyturn, name: str, form: str, by: str = "", address: str = "") -> Iterator[bytes]:
+    """A dataset as CSV or NDJSON, from one view, a piece at a time; whose hands it went into is on record before the first.
+    Raises: NotFound, InvalidInput, before the first.
 
     In CSV a value that a spreadsheet would take for a formula gets an apostrophe in front (CWE-1236).
     """
@@ -451,6 +454,8 @@ def export(hub: Keyturn, name: str, form: str) -> Iterator[bytes]:
         raise InvalidInput(f"format must be one of {', '.join(FORMATS)}", field="format")
     summary = shelf(hub).summary(name)
     rows = shelf(hub).each(name)
+    by = by or hub.settings.actor
+    events.note(hub, "dataset_exported", by=by, address=address, on=name, form=form, records=summary.records)
     return _as_csv(rows, summary.columns) if form == "csv" else _as_ndjson(rows)
 
 

@@ -22,7 +22,7 @@ from keyturn.errors import (
 )
 from keyturn.executor.context import NOT_APPLIED
 from keyturn.executor.hub import RowOf
-from keyturn.model.card import Proof, RevokeScope
+from keyturn.model.card import Proof, RevokeScope, Strategy
 from keyturn.model.credential import LIVE, Connection, Ref, State, Version
 from keyturn.model.ids import ConnectionId, DebtId, new_id
 from keyturn.model.policy import Policy
@@ -292,9 +292,24 @@ def _why_a_person(tx: Tx, it: _Attempt) -> str:
             return f"{held[0].consumer} still leases it"
     for other in versions.on_principal(tx, it.connection.principal_id):
         is_other = version is None or other.id != version.id
-        if is_other and other.state in LIVE and (other.ref.id, other.ref.slot) == (ref.id, ref.slot):
+        if is_other and other.state in LIVE and _shares_place(tx, it, ref, other):
             return f"v{other.number} ({other.state.value}) is in the same place"
     return ""
+
+
+def _shares_place(tx: Tx, it: _Attempt, ref: Ref, other: Version) -> bool:
+    """A grant without a name is nowhere but in its refresh token: another token is another place. A vendor may have given
+    the same one at both consents, though, and then ending it would end what serves."""
+    if (other.ref.id, other.ref.slot) != (ref.id, ref.slot):
+        return False
+    if ref.id or ref.slot or it.row.card.strategy is not Strategy.CONSENT:
+        return True
+    body = sealed.get(tx, version_row(other.id))
+    if it.material is None or body is None:
+        return True
+    theirs = Material.from_bytes(it.hub.secrets.open(body, version_row(other.id)))
+    token = it.material.get("refresh_token")
+    return not token or token == theirs.get("refresh_token") or not theirs.get("refresh_token")
 
 
 def _may_end(it: _Attempt) -> bool:

@@ -32,6 +32,7 @@ class Allowed:
 
     id: str
     application: str
+    connection_id: str
     subject: str
     scopes: tuple[str, ...]
     since: float
@@ -53,10 +54,16 @@ def allowed(hub: Keyturn, account_id: str = "") -> list[Allowed]:
         for grant, name in oauth.live_grants(tx, account_id):
             account = people.by_id(tx, grant.subject)
             login = account.login if account else grant.subject
-            found.append(Allowed(grant.id, name, login, tuple(grant.scopes.split()), grant.created_at))
+            scopes = tuple(grant.scopes.split())
+            found.append(Allowed(grant.id, name, grant.connection_id, login, scopes, grant.created_at))
         return found
 
     return hub.store.read(work)
+
+
+def of_application(hub: Keyturn, connection_id: str) -> list[Allowed]:
+    """What people allow one application at present, newest first."""
+    return [each for each in allowed(hub) if each.connection_id == connection_id]
 
 
 def take_back(hub: Keyturn, grant_id: str, *, by: str, account_id: str = "", address: str = "") -> None:

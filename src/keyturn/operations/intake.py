@@ -367,14 +367,16 @@ def replay(hub: Keyturn, refused_id: str, *, unsigned: bool = False, who: str = 
     return receipt
 
 
-def replay_all(hub: Keyturn, name: str, *, unsigned: bool = False) -> tuple[int, list[tuple[str, str]]]:
+def replay_all(
+    hub: Keyturn, name: str, *, unsigned: bool = False, who: str = ""
+) -> tuple[int, list[tuple[str, str]]]:
     """Replays what was refused of one sender, oldest first: how many, and which not, with the reason."""
     wanted = issued_operations.get(hub, name).connection.id
     rows = hub.store.read(lambda tx: events.refusals(tx, wanted, _REFUSED_ROWS, open_only=True))
     done, left = 0, []
     for row in reversed(rows):
         try:
-            replay(hub, row.id, unsigned=unsigned)
+            replay(hub, row.id, unsigned=unsigned, who=who)
             done += 1
         except KeyturnError as error:
             left.append((row.id, error.message))

@@ -53,6 +53,7 @@ TOPICS: Mapping[str, str] = {
     "leak.found": "a credential was reported as leaked",
 }
 CHANGED = ("run.changed", "task.changed")  # for the stream alone
+TEST = "test.message"  # sent when somebody asks for it, and never kept
 LOOK_S, SELDOM_S, TIDY_S = 0.5, 30.0, 3600.0
 KEPT_S = 30 * 86400.0
 OVERLAP_S = 300.0  # clocks of several workers may differ
@@ -442,6 +443,26 @@ def try_again(hub: Keyturn, who: Who, recipient_id: str, delivery_id: str) -> No
     hub.store.write(work)
 
 
+def test(hub: Keyturn, who: Who, recipient_id: str) -> Sent:
+    """Sends a message that says it is a test, now and once, as any other would be sent, also to somebody who is paused.
+    Never raises for what the recipient does; what came back goes into the audit trail. Raises: NotFound."""
+    found, now = recipient(hub, recipient_id), time.time()
+    facts = {"says": f"A test message from Keyturn. {who.name or who.login} asked for it.", "by": who.login}
+    notice = Notice(0, now, TEST, "", found.id, facts)
+    each = Delivery(new_id("dlv"), found.id, 0, "waiting", 0, now, "", now, None)
+    tried = _try(hub, found, notice, each)
+    events.note(
+        hub,
+        "recipient_tested",
+        by=who.login,
+        address=who.address,
+        on=found.name,
+        delivered=tried.is_done,
+        said=tried.said,
+    )
+    return tried
+
+
 def _topics(topics: Iterable[str]) -> str:
     wanted = sorted(set(topics))
     unknown = [each for each in wanted if each not in TOPICS]
@@ -509,15 +530,15 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 # -- delivering --------------------------------------------------------------------------------------------------------
 
 
-class _Gone(Exception):
-    """The recipient says that nobody listens there any more."""
-
-
 @dataclass(frozen=True)
-class _Tried:
+class Sent:
+    """What came of one attempt: what the other end said, whether it took it, how long it asks to wait, and whether it says
+    that nobody listens there any more."""
+
     said: str
     is_done: bool
     wait_s: float = 0.0
+    is_gone: bool = False
 
 
 def deliver(hub: Keyturn) -> int:
@@ -538,18 +559,10 @@ def _attempt(hub: Keyturn, each: Delivery) -> None:
     to, notice = hub.store.read(work)
     if to is None or notice is None:
         return
-    try:
-        found = (
-            _send_webhook(hub, to, notice, each) if to.kind == WEBHOOK else _send_mail(hub, to, notice, each)
-        )
-    except _Gone:
+    found = _try(hub, to, notice, each)
+    if found.is_gone:
         hub.store.write(lambda tx: rows.change_recipient(tx, to.id, paused_at=time.time()))
         events.note(hub, "recipient_paused", by="keyturn", on=to.name, why="it answered 410")
-        found = _Tried("410: nobody listens there any more; paused", is_done=False)
-    except KeyturnError as error:
-        found = _Tried(error.message, is_done=False)
-    except Exception as error:
-        found = _Tried(unexpected(error), is_done=False)
     now = time.time()
     settled: tuple[str, str, float | None, float | None]
     if found.is_done:
@@ -563,6 +576,17 @@ def _attempt(hub: Keyturn, each: Delivery) -> None:
     hub.store.write(lambda tx: rows.settle(tx, each, state, said[:300], due_at, ended_at))
 
 
+def _try(hub: Keyturn, to: Recipient, notice: Notice, each: Delivery) -> Sent:
+    try:
+        if to.kind == WEBHOOK:
+            return _send_webhook(hub, to, notice, each)
+        return _send_mail(hub, to, notice, each)
+    except KeyturnError as error:
+        return Sent(error.message, is_done=False)
+    except Exception as error:
+        return Sent(unexpected(error), is_done=False)
+
+
 def payload(notice: Notice) -> dict[str, Any]:
     """What a webhook carries: the type, when, and the facts. Never a secret."""
     return {
@@ -572,7 +596,7 @@ def payload(notice: Notice) -> dict[str, Any]:
     }
 
 
-def _send_webhook(hub: Keyturn, to: Recipient, notice: Notice, each: Delivery) -> _Tried:
+def _send_webhook(hub: Keyturn, to: Recipient, notice: Notice, each: Delivery) -> Sent:
     body = json.dumps(payload(notice), separators=(",", ":"), ensure_ascii=False).encode()
     at = int(time.time())
     signatures = [sign(value, each.id, at, body) for value, _ in _secrets(hub, to.id)]
@@ -587,27 +611,29 @@ def _send_webhook(hub: Keyturn, to: Recipient, notice: Notice, each: Delivery) -
         hub.settings.network,
     )
     if 200 <= answer.status < 300:
-        return _Tried(str(answer.status), is_done=True)
+        return Sent(str(answer.status), is_done=True)
     if answer.status == 410:
-        raise _Gone
+        return Sent("410: nobody listens there any more", is_done=False, is_gone=True)
     wait = answer.header("retry-after")
-    return _Tried(
+    return Sent(
         f"it answered {answer.status}",
         is_done=False,
         wait_s=min(float(wait), 86400.0) if wait.isdigit() else 0.0,
     )
 
 
-def _send_mail(hub: Keyturn, to: Recipient, notice: Notice, each: Delivery) -> _Tried:
+def _send_mail(hub: Keyturn, to: Recipient, notice: Notice, each: Delivery) -> Sent:
     post = hub.settings.post
     if post is None:
-        return _Tried("this hub sends no mail (KEYTURN_SMTP_URL is not set)", is_done=False)
+        return Sent("this hub sends no mail (KEYTURN_SMTP_URL is not set)", is_done=False)
     subject, text = _letter(hub, notice)
-    return _Tried(mail.send(post, to.address, subject, text, each.id), is_done=True)
+    return Sent(mail.send(post, to.address, subject, text, each.id), is_done=True)
 
 
 def _letter(hub: Keyturn, notice: Notice) -> tuple[str, str]:
     """Subject and text in plain words. What a vendor or a person called something keeps its place in one line."""
+    if notice.topic == TEST:
+        return "[keyturn] a test message", f"{_plain(notice.facts['says'])}\n\n{hub.settings.public_url}\n"
     facts = {key: _plain(value) for key, value in notice.facts.items() if value not in ("", None)}
     name = facts.get("connection", "")
     subject = f"[keyturn] {name}: {TOPICS[notice.topic]}" if name else f"[keyturn] {TOPICS[notice.topic]}"

@@ -41,6 +41,8 @@ class Line:
     run_state: str = ""
     debts: int = 0
     tasks: int = 0
+    jobs: int = 0
+    failing_jobs: int = 0
 
     @property
     def health(self) -> str:
@@ -101,6 +103,7 @@ def _lines(tx: Tx, ids: Sequence[str]) -> list[Line]:
         return []
     of_run = {row[0]: row for row in listing.unfinished(tx, ids)}
     debts_of, tasks_of = dict(map(tuple, listing.owed(tx, ids))), dict(map(tuple, listing.asked(tx, ids)))
+    jobs_of = {row[0]: (int(row[1]), int(row[2])) for row in listing.jobs(tx, ids)}
     found = {}
     for row in listing.light(tx, ids):
         run = of_run.get(row[0])
@@ -122,6 +125,8 @@ def _lines(tx: Tx, ids: Sequence[str]) -> list[Line]:
             run_state=run[3] if run else "",
             debts=debts_of.get(row[0], 0),
             tasks=tasks_of.get(row[0], 0),
+            jobs=jobs_of.get(row[0], (0, 0))[0],
+            failing_jobs=jobs_of.get(row[0], (0, 0))[1],
         )
     return [found[each] for each in ids if each in found]
 

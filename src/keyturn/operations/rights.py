@@ -54,12 +54,17 @@ class Operation(StrEnum):
     DEBT_CLOSE = "debt.close"
     ISSUED_READ = "issued.read"
     ISSUED_CHANGE = "issued.change"
+    DATASET_READ = "dataset.read"
+    DATASET_DROP = "dataset.drop"
     AUDIT_READ = "audit.read"
     PEOPLE_READ = "people.read"
     PEOPLE_CHANGE = "people.change"
     NOTICE_READ = "notice.read"
     NOTICE_CHANGE = "notice.change"
+    NOTICE_TEST = "notice.test"
     HUB_CHECK = "hub.check"
+    HUB_BACKUP = "hub.backup"
+    VAULT_ROTATE = "vault.rotate"
     HUB_RUN = "hub.run"
 
 
@@ -126,6 +131,11 @@ TABLE: Mapping[Operation, Right] = {
     Operation.ISSUED_READ: Right(
         "see what this hub issued", _ALL, "read", ("issued", "holders", "datasets", "events")
     ),
+    # what others loaded leaves the hub
+    Operation.DATASET_READ: Right(
+        "look into datasets and take them away", _OPERATORS, "read", ("datasets",), hub_wide=True
+    ),
+    Operation.DATASET_DROP: Right("delete datasets", _ADMINS, "issue", ("datasets",), hub_wide=True),
     Operation.ISSUED_CHANGE: Right(
         "issue and end credentials",
         _ADMINS,
@@ -137,14 +147,21 @@ TABLE: Mapping[Operation, Right] = {
     Operation.PEOPLE_CHANGE: Right(
         "invite people, give roles, make tokens", _ADMINS, "people", hub_wide=True
     ),
-    Operation.NOTICE_READ: Right("see who is told of what", _ADMINS, "notify", hub_wide=True),
+    Operation.NOTICE_READ: Right(
+        "see who is told of what", _ADMINS, "notify", ("recipients",), hub_wide=True
+    ),
     Operation.NOTICE_CHANGE: Right("say who is told of what", _ADMINS, "notify", hub_wide=True),
-    Operation.HUB_CHECK: Right("see whether the hub is well", _ADMINS, "read", ("doctor",), hub_wide=True),
+    Operation.NOTICE_TEST: Right("send a test message", _ADMINS, "notify", ("recipients",), hub_wide=True),
+    Operation.HUB_CHECK: Right(
+        "see whether the hub is well", _ADMINS, "read", ("doctor", "vault"), hub_wide=True
+    ),
+    Operation.HUB_BACKUP: Right("make backups", _ADMINS, "backup", ("backup",), hub_wide=True),
+    Operation.VAULT_ROTATE: Right("rotate the master key", _ADMINS, "vault", ("vault",), hub_wide=True),
     Operation.HUB_RUN: Right(
         "run the hub itself",
         _NOBODY,
         "",
-        ("init", "serve", "worker", "backup", "restore", "vault"),
+        ("init", "serve", "worker", "restore"),
         hub_wide=True,
     ),
 }

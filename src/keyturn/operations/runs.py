@@ -374,6 +374,7 @@ def end_waiting(
 
 _ROUTINE = frozenset({Goal.ROTATE, Goal.REAUTHORIZE, Goal.REFRESH})
 _STANDS = frozenset({RunState.WAITING_HUMAN, RunState.BLOCKED, RunState.LOST})
+_A_LOOK_S = 2.0  # longer than a worker looks at a run that only waits
 
 
 def _goes_on(run: Run) -> bool:
@@ -521,8 +522,21 @@ def _take(tx: Tx, hub: Keyturn, run_id: RunId, now: float) -> tuple[Run, int]:
             f"{run_id} has ended already ({run.state.value})", hint="Start a new rotation instead."
         )
     if epoch is None:
-        raise Conflict(f"{run_id} is being worked on", hint="Try again in a moment.")
+        raise Conflict(f"{run_id} is being worked on", hint="Try again in a moment.", busy=True)
     return run, epoch
+
+
+def _in_turn(hub: Keyturn, work: Callable[[Tx], None]) -> None:
+    """Commits what takes a run's principal. A worker that merely looks at the run has it for a moment and is waited for,
+    so that nobody's button is refused for that. Raises: Conflict when it has it for longer: its call may be under way."""
+    until = time.monotonic() + _A_LOOK_S
+    while True:
+        try:
+            return hub.store.write(work)
+        except Conflict as error:
+            if not error.facts.get("busy") or time.monotonic() >= until:
+                raise
+        time.sleep(0.02)
 
 
 def _not_begun(run_id: str) -> Conflict:
@@ -634,7 +648,7 @@ def cancel(hub: Keyturn, run_id: str) -> Run:
             )
         _end(tx, as_is, epoch, now, by, "cancelled")
 
-    hub.store.write(work)
+    _in_turn(hub, work)
     found = get(hub, run_id)
     if found.state not in TERMINAL:
         hub.engine.wake(run.id, now)
@@ -653,7 +667,7 @@ def stop(hub: Keyturn, run_id: str, why: str, *, who: str = "") -> Run:
             as_is, epoch = _take(tx, hub, run.id, now)
             _end(tx, as_is, epoch, now, by, why)
 
-        hub.store.write(work)
+        _in_turn(hub, work)
     return get(hub, run_id)
 
 
@@ -686,7 +700,7 @@ def rollback(hub: Keyturn, run_id: str) -> Run:
         runs.change(tx, run.id, {**columns, "outcome": "rolled back on request"})
         principals.let_go(tx, run.principal_id, taken, ended=False)
 
-    hub.store.write(work)
+    _in_turn(hub, work)
     hub.engine.wake(run.id, now)
     return get(hub, run_id)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from keyturn.bootstrap import Keyturn, kek_source
+from keyturn.operations import events
 from keyturn.storage import sealed
 from keyturn.storage.database import Tx
 from keyturn.vault.keyring import Keyring
@@ -34,12 +35,17 @@ def status(hub: Keyturn) -> Status:
 
 
 def rotate_kek(
-    hub: Keyturn, *, new_key: bool = True, progress: Callable[[int, int], None] = lambda _done, _all: None
+    hub: Keyturn,
+    *,
+    new_key: bool = True,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    address: str = "",
 ) -> tuple[str, int]:
     """A newer master key, then every row rewrapped under it in batches: values are not touched, nothing stops.
 
     Called again after a crash it goes on where it was: with `new_key` False no further key is made. Returns the
-    newest key's id and how many rows were rewrapped.
+    newest key's id and how many rows were rewrapped, which goes on record. Other processes find the new key at its source
+    when they first need it.
     """
     source = kek_source(hub.settings)
     if new_key:
@@ -53,6 +59,8 @@ def rotate_kek(
     while True:
         batch = hub.store.read(lambda tx: sealed.wrapped_with_other(tx, newest, after, _BATCH))  # noqa: B023
         if not batch:
+            said = "master_key_made" if new_key else "master_key_rewrapped"
+            events.note(hub, said, by=hub.settings.actor, address=address, key=newest, rows=done)
             return newest, done
         after = batch[-1][0]
         fresh = [(row_id, old, ring.rewrap(old, row_id)) for row_id, old in batch]

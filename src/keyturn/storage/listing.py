@@ -239,6 +239,15 @@ def asked(tx: Tx, ids: Sequence[str]) -> list[Row]:
     )
 
 
+def jobs(tx: Tx, ids: Sequence[str]) -> list[Row]:
+    """(connection id, jobs on it, those of them that could not read)."""
+    return tx.all(
+        "SELECT connection_id, COUNT(*), COUNT(CASE WHEN state = 'failed' THEN 1 END) FROM job"
+        f" WHERE connection_id IN ({_marks(ids)}) GROUP BY connection_id",
+        *ids,
+    )
+
+
 # -- all of them, as numbers -------------------------------------------------------------------------------------------
 
 

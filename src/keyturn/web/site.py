@@ -102,13 +102,13 @@ NAVIGATION = (
     Entry("Tasks", "/tasks", "task", Operation.TASK_READ),
     Entry("Approvals", "/approvals", "done", Operation.APPROVAL_READ),
     Entry("Debts", "/debts", "debt", Operation.DEBT_READ),
-    Entry("Issued", "/issued", "give", Operation.ISSUED_READ, ("/received",)),
+    Entry("Issued", "/issued", "give", Operation.ISSUED_READ, ("/received", "/datasets")),
     Entry("Jobs", "/jobs", "clock", Operation.CONNECTION_READ),
     Entry("Projects", "/projects", "project", Operation.CONNECTION_READ),
     Entry("Systems", "/systems", "grid", Operation.SYSTEM_READ),
     Entry("Audit", "/audit", "audit", Operation.AUDIT_READ),
     Entry("People", "/people", "people", Operation.PEOPLE_READ),
-    Entry("Settings", "/settings", "gear", Operation.NOTICE_READ, ("/health",)),
+    Entry("Settings", "/settings", "gear", Operation.NOTICE_READ, ("/health", "/backups", "/vault")),
 )
 
 

@@ -61,6 +61,8 @@ def acts(it: Visit, line: overview.Line) -> list[Act]:
                 found.append(Act("Rotate", f"{base}/plan/rotate"))
             if is_consent and line.state != "disconnected":
                 found.append(Act("Authorize", f"{base}/plan/reauthorize"))
+                if not is_gone:
+                    found.append(Act("Refresh now", f"{base}/plan/refresh"))
         if it.may(Operation.RUN_END, project):
             if is_gone:
                 found.append(Act("Reconnect", f"{base}/plan/reconnect"))

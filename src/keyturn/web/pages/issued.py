@@ -17,7 +17,7 @@ from keyturn.issued.kinds import BUCKET, Kind
 from keyturn.issued.reveal import REVEAL_S
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
-from keyturn.operations import events, issued, overview, projects, register, rights, runs
+from keyturn.operations import events, grants, issued, overview, projects, register, rights, runs
 from keyturn.operations.issued import Handed, Issued
 from keyturn.operations.rights import Operation
 from keyturn.storage.issued import ACCEPTED
@@ -199,6 +199,8 @@ def _one(
         where=where,
         newest=newest,
         affected=register.affected(it.hub, found.connection.id),
+        allowed=grants.of_application(it.hub, found.connection.id) if kind.name == "oauth-app" else [],
+        says=grants.says,
         runs=recent,
         open_run=next((run for run in recent if run.ended_at is None), None),
         can_show=newest is not None
@@ -309,6 +311,17 @@ def change_holder(it: Visit, issued_id: str) -> Response:
         said = f"{holder} is off the register."
     it.done(Operation.ISSUED_CHANGE, found.connection.name, verb="holder")
     return it.redirect(f"/issued/{found.connection.id}#holders", said)
+
+
+def take_back(it: Visit, issued_id: str) -> Response:
+    """Ends what somebody allowed an application, with every token that came of it."""
+    found, _ = _of(it, issued_id)
+    there = {each.id: each for each in grants.of_application(it.hub, found.connection.id)}
+    chosen = there.get(it.text("grant"))
+    if chosen is None:
+        raise NotFound("nobody allows it that any more")
+    grants.take_back(it.hub, chosen.id, by=it.who.login, address=it.address)
+    return it.redirect(f"/issued/{found.connection.id}", f"What {chosen.subject} allowed has ended.")
 
 
 def link(it: Visit, issued_id: str) -> Response:

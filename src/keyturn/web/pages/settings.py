@@ -187,6 +187,16 @@ def remove(it: Visit, recipient_id: str) -> Response:
     return it.redirect("/settings", f"{told.name} is told no more.")
 
 
+def test(it: Visit, recipient_id: str) -> Response:
+    """Sends a message that says it is a test; the answer is shown."""
+    told = notices.recipient(it.hub, recipient_id)
+    sent = notices.test(it.hub, it.who, told.id)
+    if sent.is_done:
+        said = f"{told.name} took the test message: {sent.said}."
+        return it.redirect(f"/settings/told/{told.id}", said)
+    return it.redirect(f"/settings/told/{told.id}", f"{told.name} did not take it: {sent.said}.", "bad")
+
+
 def try_again(it: Visit, recipient_id: str) -> Response:
     """Delivers once more what was given up."""
     notices.try_again(it.hub, it.who, recipient_id, it.text("delivery"))
