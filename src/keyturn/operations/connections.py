@@ -111,6 +111,8 @@ def _tested(
     row = hub.catalog.row(system, method, values, definition)
     settings, material, admin = read_form(f"{system}/{method}", row.method, values)
     row = hub.catalog.row(system, method, settings, definition)
+    if row.card.strategy is Strategy.NOTHING:
+        own["max_age_days"] = 0
     connection = Connection(
         id=ConnectionId(new_id("con")),
         name=name,
