@@ -85,10 +85,13 @@ def main() -> int:
                 consumer.start()
         time.sleep(1.5)
         names = [row.name for row in every]
-        if names:
-            _say("rotate", "keyturn rotate " + " ".join(f'"{name}"' for name in names))
+        turning = [row.name for row in every if not row.is_public]
+        if turning:
+            _say("rotate", "keyturn rotate " + " ".join(f'"{name}"' for name in turning))
             subprocess.run(
-                [BIN / "keyturn", "rotate", *names, "--yes", "--reason", "demo"], env=environment, check=False
+                [BIN / "keyturn", "rotate", *turning, "--yes", "--reason", "demo"],
+                env=environment,
+                check=False,
             )
         if given.PORTAL in callers:
             # Only now: with a first account, so many rotations at once would wait for a second person.
@@ -97,13 +100,18 @@ def main() -> int:
             callers[given.PORTAL].start()
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(lambda each: _reissue(each, environment, callers[each.name]), ours))
+        notes = {
+            row.name: _leave_and_return(row.name, environment, consumers[row.name])
+            for row in every
+            if row.is_public
+        }
         names += callers
         _wait_for(hub, names, 90.0)
         time.sleep(0.5)
         for consumer in consumers.values():
             consumer.stop()
         person.stop()
-        report = _report(environment, names, consumers, began)
+        report = _report(environment, names, consumers, notes, began)
         report["audit_ok"] = _audit(environment)
         report["seconds"] = round(time.monotonic() - began, 1)
         for trouble in person.trouble:
@@ -244,6 +252,19 @@ def _reissue(each: Given, environment: Mapping[str, str], caller: Caller) -> Non
         caller.take(each.values(said))
 
 
+def _leave_and_return(name: str, environment: Mapping[str, str], consumer: Consumer | Caller) -> str:
+    """Where there is no credential: tested, its plan refused in words, left, connected again and tested. What to say of it."""
+    _say("test", f'keyturn test "{name}"')
+    _keyturn(["test", name], environment)
+    refused = _keyturn(["plan", name], environment, allowed=(2,))
+    consumer.stop()  # it is left on purpose: no gap to count
+    for verb, *options in (("disconnect", "--yes"), ("reconnect",), ("test",)):
+        _say(verb, f'keyturn {verb} "{name}"')
+        _keyturn([verb, name, *options], environment)
+    why = refused.splitlines()[0].removeprefix("Error: ").removesuffix(" (goal)")
+    return f"tested, disconnected, reconnected; its plan: {why}"
+
+
 def _invitation(hub: Keyturn) -> str:
     """A one-time link by which whoever looks at the demo becomes an administrator of its hub."""
     invited = people.invite(hub, rights.local("demo"), "you", "You", [(rights.Role.ADMIN.value, "")])
@@ -264,7 +285,11 @@ def _wait_for(hub: Keyturn, names: list[str], timeout_s: float) -> None:
 
 
 def _report(
-    environment: Mapping[str, str], names: list[str], consumers: Mapping[str, Consumer | Caller], began: float
+    environment: Mapping[str, str],
+    names: list[str],
+    consumers: Mapping[str, Consumer | Caller],
+    notes: Mapping[str, str],
+    began: float,
 ) -> dict[str, Any]:
     found = []
     latest: dict[str, dict[str, Any]] = {}
@@ -292,6 +317,7 @@ def _report(
                 "proof": last.get("proof", ""),
                 "seconds": round(last.get("seconds") or 0.0, 1),
                 "waiting_for": last.get("waiting_for", ""),
+                "note": notes.get(name, ""),
             }
         )
     return {"rows": found, "seconds": round(time.monotonic() - began, 1)}
@@ -325,6 +351,7 @@ def _print(report: Mapping[str, Any], world: Mapping[str, Any]) -> None:
             f" {row['gap_class']:<4} {row['consumer_logins']:>7} {row['consumer_failures']:>8} {row['proof']:<6}"
             f" {row['seconds']:>6.1f}s"
             + (f"  {row['waiting_for']}" if not row["state"].startswith("complete") else "")
+            + (f"\n  {row['note']}" if row["note"] else "")
         )
     print("-" * len(head))
     done = sum(row["state"].startswith("complete") for row in report["rows"])
@@ -349,7 +376,7 @@ def _keyturn(arguments: list[str], environment: Mapping[str, str], allowed: tupl
     )
     if done.returncode not in allowed:
         sys.exit(f"keyturn {' '.join(arguments[:4])}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return done.stdout or done.stderr
 
 
 def _end(child: subprocess.Popen[Any]) -> None:

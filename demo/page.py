@@ -41,7 +41,7 @@ def write(path: Path, report: Mapping[str, Any], journals: Mapping[str, list[Map
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Keyturn: what the demo did</title><style>{_STYLE}</style></head>
 <body><main><h1>What the demo did</h1>
-<p>{done} of {len(report["rows"])} credentials were rotated and proven dead in {report["seconds"]:.0f} seconds, while a consumer
+<p>{done} of {len(report["rows"])} rows are complete after {report["seconds"]:.0f} seconds, while a consumer
 of each kept logging in. The audit trail is {audit}.</p>
 <table><caption>One line per row</caption><thead><tr><th scope="col">Connection</th><th scope="col">Row</th>
 <th scope="col">Strategy</th><th scope="col">State</th><th scope="col">Consumers</th><th scope="col">Logins</th>
@@ -56,10 +56,11 @@ of each kept logging in. The audit trail is {audit}.</p>
 
 def _row(row: Mapping[str, Any]) -> str:
     state = "complete" if row["state"] == "complete" else "other"
+    note = f"<br>{_safe(row['note'])}" if row["note"] else ""
     return (
         f'<tr><th scope="row"><a href="#{_anchor(row)}">{_safe(row["name"])}</a></th>'
         f"<td>{_safe(row['system'])}/{_safe(row['method'])}</td><td>{_safe(row['strategy'])}</td>"
-        f'<td class="{state}">{_safe(row["state"])}</td>'
+        f'<td class="{state}">{_safe(row["state"])}{note}</td>'
         f"<td>{_safe(row['gap_class'])}: {_WORDS.get(row['gap_class'], '')}</td>"
         f'<td class="number">{row["consumer_logins"]}</td><td class="number">{row["consumer_failures"]}</td>'
         f'<td>{_safe(row["proof"])}</td><td class="number">{row["seconds"]}</td></tr>'

@@ -26,6 +26,11 @@ class Row:
     every_s: float = 0.2  # how often its consumer logs in afresh
     owes: str = ""  # the kind of debt that a rotation honestly leaves at this vendor
 
+    @property
+    def is_public(self) -> bool:
+        """Whether there is no credential, so that nothing is rotated."""
+        return self.method == "none"
+
 
 def url_of(task: Mapping[str, Any]) -> str:
     """The address a task's instructions send the person to."""

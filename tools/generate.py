@@ -32,6 +32,7 @@ NOTE = "<!-- Written by tools/generate.py. Change the source it names and run `m
 CLI_PAGE = "docs/cli.md"
 
 STRATEGY = {
+    Strategy.NOTHING: "there is no credential, so there is nothing to rotate",
     Strategy.TWO_SLOTS: "two slots, the hub makes the value",
     Strategy.MANY_IDS: "many credentials side by side, the vendor makes the value",
     Strategy.NAMED_SLOTS: "two named slots, the vendor makes the value",
@@ -72,7 +73,7 @@ POLICY = {
     "accept": "`NAME may be lost`: accepts the plan's risk for every run, those that begin by themselves too",
     "task_days": "how long a person has for a task",
     "drop_principal": "whether a disconnect also deletes the remote user or client",
-    "max_age_days": "after this age a rotation is due",
+    "max_age_days": "after this age a rotation is due; 0: never by its age",
     "approve": "goals that a second person approves here, besides those that the hub asks for",
     "approval_days": "how long a run waits to be approved",
     "automatic": "whether the hub rotates by itself when it is due; else it only shows it",
@@ -150,21 +151,23 @@ def method_parts(catalog: Catalog, system: System, method: Method) -> Iterator[s
     """The sections of one row."""
     yield f"## {system.name}/{method.name}"
     yield f"**{method.title}** ({method.direction}). {flat(method.summary)}"
-    card = method.card
+    card, rotates = method.card, method.card.strategy is not Strategy.NOTHING
+    who = f" {capital(HANDS[card.hands])}." if rotates else ""
     yield (
         f"Rotation: **{card.strategy.value}**, {STRATEGY[card.strategy]}"
-        f" ([strategies](../strategies.md#{card.strategy.value.lower()})). {capital(HANDS[card.hands])}."
+        f" ([strategies](../strategies.md#{card.strategy.value.lower()})).{who}"
     )
-    if method.rest == "user":
+    if method.rest == "user" and rotates:
         yield (
             "The card below is what holds without declared calls. Your own definition decides:"
             " [definitions](../definitions.md)."
         )
     if card.dies_on:
         yield f"**End date:** the vendor withdraws this method by {card.dies_on}."
-    yield "### What a rotation is like"
-    life = systems.life(method)
-    yield table(("question", "answer"), [*card_rows(card), *([("Ends by itself", life)] if life else [])])
+    if rotates:
+        yield "### What a rotation is like"
+        life = systems.life(method)
+        yield table(("question", "answer"), [*card_rows(card), *([("Ends by itself", life)] if life else [])])
     for variant in method.variants:
         changed = [row for row in card_rows(variant.card) if row not in card_rows(card)]
         yield f"With `{variant.field}` = `{variant.equals}` ({variant.name}) these answers differ:"
@@ -366,15 +369,16 @@ def rows_table(catalog: Catalog, folder: str) -> str:
             gaps = sorted({card.gap_class.value, *(v.card.gap_class.value for v in method.variants)})
             proofs = sorted({card.proof.value, *(v.card.proof.value for v in method.variants)})
             own = method.rest == "user"
+            decides = "your definition" if card.strategy is not Strategy.NOTHING else "none"
             rows.append(
                 (
                     f"[`{system.name}/{method.name}`]({folder}{system.name}.md#{slug(f'{system.name}/{method.name}')})",
                     f"{system.title}: {lower(method.title)}",
                     method.direction,
-                    "your definition" if own else " or ".join(strategies),
-                    "your definition" if own else card.hands.value,
-                    "your definition" if own else " or ".join(gaps),
-                    "your definition" if own else " or ".join(proofs),
+                    decides if own and decides != "none" else " or ".join(strategies),
+                    decides if own else card.hands.value,
+                    decides if own else " or ".join(gaps),
+                    decides if own else " or ".join(proofs),
                 )
             )
     return table(("row", "what", "direction", "strategy", "hands", "gap", "proof"), rows)
@@ -384,7 +388,7 @@ def index_page(catalog: Catalog) -> str:
     """The list of systems."""
     words = (
         "One page a system, made from `src/keyturn/connectors/*/definition.yaml`. `keyturn systems` prints the same."
-        " [Strategies](../strategies.md) explains S1 to S8; [the glossary](../glossary.md) explains gap and proof."
+        " [Strategies](../strategies.md) explains S0 to S8; [the glossary](../glossary.md) explains gap and proof."
     )
     return "\n\n".join(["# Systems", NOTE, words, rows_table(catalog, "")]) + "\n"
 

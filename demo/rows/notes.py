@@ -1,4 +1,4 @@
-"""Custom REST: a system that only its definition describes, by a password that a person sets and by keys of its API."""
+"""Custom REST: a system that only its definition describes, by a password that a person sets, by keys of its API, and its public status."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ def rows(part: Mapping[str, Any], _callback: str) -> list[Row]:
     url = part["url"]
     made = people.make_key(url, ACCOUNT)
     return [
+        Row(
+            "notes status",
+            "custom-rest",
+            "none",
+            {"address": url},
+            definition=DEFINITIONS / "notes-status.yaml",
+            every_s=0.4,
+        ),
         Row(
             "notes by password",
             "custom-rest",

@@ -562,6 +562,16 @@ def test_forced_change_needs_its_ticket(lab: Lab) -> None:
     assert login(PASSWORD=STRONG + "2")["success"]
 
 
+@pytest.mark.parametrize(("how", "code"), [("mfa", 390197), ("policy", 390202)])
+def test_a_password_alone_can_be_turned_away(lab: Lab, how: str, code: int) -> None:
+    """Only the right one is told so, with a code of its own; a key pair of the same user still opens."""
+    lab.post("users", {"name": LEGACY, "password": STRONG, "RSA_PUBLIC_KEY": ONE.body, "password_alone": how})
+    assert lab.refusal(LEGACY, password=STRONG) == code
+    assert lab.refusal(LEGACY, password="ktlab-wrong") == 390100
+    with lab.login(LEGACY, **by_key(ONE)):
+        pass
+
+
 def test_slow_to_settle(lab: Lab) -> None:
     """With the settling dial on, DESC USER shows a key before it opens and a removed one lingers."""
     lab.post("users", {"name": USER, "RSA_PUBLIC_KEY": ONE.body})

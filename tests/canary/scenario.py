@@ -64,6 +64,10 @@ class Told:
     trouble: list[str] = field(default_factory=list)
 
 
+# Without the row that has no secret; and Ecosystems has one connection, so one of its two shapes.
+ALL = tuple(name for name in ROWS if name not in {"custom-rest/none", "ecosystem/access_key several keys"})
+
+
 def play(lab: Lab, folder: Path, *, only: tuple[str, ...] = (), brief: bool = False) -> Told:
     """Everything once; what a part of the lab that is missing would have shown is left out and named.
 
@@ -78,7 +82,7 @@ def play(lab: Lab, folder: Path, *, only: tuple[str, ...] = (), brief: bool = Fa
         hub = _open(folder, cases, KEYTURN_SMTP_URL=post)
         try:
             told.secrets += _tell(hub, hook)
-            for name, case in _cases(lab, told, only or tuple(ROWS)):
+            for name, case in _cases(lab, told, only or ALL):
                 cases[name] = case
                 _live(told, hub, name, case)
             _issue(told, hub)

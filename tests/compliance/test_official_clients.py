@@ -19,6 +19,7 @@ from keyturn.keymaking import rsa
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict
 from keyturn.testing import RowUnderTest
+from tests.compliance import entra
 from tests.compliance.case import under_test
 from tests.compliance.lab import or_skip, the_lab
 from tests.compliance.rows import ROWS
@@ -212,6 +213,14 @@ def _hdbcli(row: RowUnderTest, held: Material) -> str:
         return str(cursor.fetchone()[0])
 
 
+def _msal(row: RowUnderTest, held: Material) -> str:
+    """MSAL says no in a dictionary and raises nothing."""
+    got = entra.sign_in(row.access.settings, held)
+    if "access_token" not in got:
+        raise PermissionError(got["error_codes"])
+    return entra.who_am_i(row.access.settings, got["access_token"])
+
+
 def _error(module: str, name: str) -> Callable[[], type[Exception]]:
     """An exception of a client, which is imported when it is needed."""
     from importlib import import_module
@@ -242,6 +251,8 @@ CLIENTS = {
     "databricks/user": Client(
         _databricks, _error("databricks.sdk.errors", "PermissionDenied"), "Invalid access token"
     ),
+    "dynamics/client_secret": Client(_msal, lambda: PermissionError, "7000215"),
+    "dynamics/certificate": Client(_msal, lambda: PermissionError, "700027"),
     "s3-customer/": Client(_boto3, _error("botocore.exceptions", "ClientError"), "InvalidAccessKeyId"),
     "sap-datasphere/": Client(_hdbcli, _error("hdbcli.dbapi", "Error"), "authentication failed"),
 }

@@ -2,12 +2,16 @@
 
 import base64
 import json
+import time
 import urllib.parse
+from datetime import UTC, datetime
+from email.utils import formatdate
 
 import pytest
 
 from keyturn.contract.values import Access
 from keyturn.definitions.check import accept
+from keyturn.definitions.classify import LONGEST_WAIT_S
 from keyturn.definitions.interpreter import capabilities
 from keyturn.definitions.reader import read_definition
 from keyturn.errors import (
@@ -37,7 +41,7 @@ ME = {
 
 def _access(server, acting=GOOD, **more):
     settings = {"base_url": server.url, **more.pop("settings", {})}
-    return Access(settings, acting=acting, network=server.network, marker="kt-m1", deadline_s=5, **more)
+    return Access(settings, acting=acting, network=server.network, marker="kt-m1", deadline_s=30, **more)
 
 
 @pytest.fixture
@@ -80,6 +84,43 @@ def test_only_the_documented_no_is_a_rejection(server, acme, answer, verdict, co
     assert (probe.verdict.value, probe.code) == (verdict, code)
     assert probe.wait_s == (7 if code == "rate_limited" else 0)
     assert "ak_" not in repr(probe)
+
+
+@pytest.mark.parametrize(
+    ("wait", "answer", "seconds"),
+    [
+        ("header: Retry-After, as: seconds", lambda _: ({}, {"Retry-After": "7"}), 7),
+        (
+            "header: Retry-After, as: seconds",
+            lambda at: ({}, {"Retry-After": formatdate(at, usegmt=True)}),
+            20,
+        ),
+        (
+            "header: Retry-After, as: http_date",
+            lambda at: ({}, {"Retry-After": formatdate(at, usegmt=True)}),
+            20,
+        ),
+        ("header: X-Wait-Ms, as: ms", lambda _: ({}, {"X-Wait-Ms": "2500"}), 2.5),
+        ("header: X-RateLimit-Reset, as: unix", lambda at: ({}, {"X-RateLimit-Reset": str(int(at))}), 20),
+        ('json: "$.error.until", as: iso', lambda at: ({"error": {"until": _iso(at)}}, {}), 20),
+        ("header: Retry-After, as: seconds", lambda _: ({}, {"Retry-After": "soon"}), 0),
+        ("header: X-RateLimit-Reset, as: unix", lambda _: ({}, {"X-RateLimit-Reset": "1"}), 0),
+        ("header: Retry-After, as: seconds", lambda _: ({}, {"Retry-After": "1e300"}), LONGEST_WAIT_S),
+    ],
+)
+def test_how_long_to_wait_is_read_in_every_dialect(server, sample, wait, answer, seconds):
+    """What is no time, or is over, is none; nobody is made to wait for ever."""
+    text = sample("acme.yaml").replace("wait: {header: Retry-After, as: seconds}", f"wait: {{{wait}}}")
+    can = capabilities(accept(text, "acme.yaml"))
+    body, headers = answer(time.time() + 20)
+    server.on("GET", "/api/v2/me", (429, body, headers))
+    probe = can.verifier.verify(_access(server), GOOD)
+    assert (probe.verdict, probe.code) == (Verdict.UNKNOWN, "rate_limited")
+    assert probe.wait_s == pytest.approx(seconds, abs=1.5)
+
+
+def _iso(at):
+    return datetime.fromtimestamp(at, UTC).isoformat()
 
 
 def test_a_bogus_key_has_the_same_shape_and_another_middle(acme):

@@ -32,6 +32,13 @@ def _first(text):
     ("old", "new", "line", "field", "words"),
     [
         ("title: Small", "titel: Small", 3, "titel", "not a known key"),
+        (
+            'auth: {kind: bearer, token: "${secret.token}"}',
+            "auth: {kind: none}\ncredential: {parts: {token: {secret: true, title: Token}}}",
+            7,
+            "credential",
+            "sends no credential",
+        ),
         ("title: Small\n", "", 1, "title", "is missing"),
         ("kind: bearer", "kind: baerer", 6, "auth.kind", "not one of the choices"),
         ("kind: bearer, token", "kind: bearer, tokken", 6, "auth.tokken", "not a known key"),

@@ -170,7 +170,7 @@ def test_every_capability_is_documented():
 
 
 def test_every_strategy_gap_and_grade_is_explained():
-    """S1 to S8 each have their section; Z and D classes their line."""
+    """S0 to S8 each have their section; Z and D classes their line."""
     for each in card.Strategy:
         assert f"\n## {each.value}\n" in text("docs/strategies.md")
     for each in (*card.GapClass, *card.Proof):

@@ -308,6 +308,30 @@ def test_a_page_names_the_addresses_a_vendor_must_let_in(bare: Line) -> None:
     assert "office" in bare("systems", "snowflake", code=2).stderr
 
 
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [
+        ("snowflake", "The vendor withdraws this method by 2026-10-31."),
+        ("databricks", "A password is refused by Databricks since 10 July 2024"),
+        ("mixpanel", "project API secrets, which Mixpanel retires on 3 March 2027"),
+    ],
+)
+def test_a_page_says_when_an_older_method_ends(bare: Line, system: str, words: str) -> None:
+    """Whoever still has one learns it where the way out is."""
+    assert words in " ".join(bare("systems", system).stdout.split())
+
+
+def test_a_public_address_has_nothing_to_rotate_in_words(bare: Line) -> None:
+    """In the table of rows, on the page, and no strategy of another row in its place."""
+    page = bare("systems", "custom-rest").stdout.partition("custom-rest/basic")[0]
+    assert "S0: There is no credential: nothing to rotate." in page
+    assert "What consumers notice" not in page
+    (row,) = (
+        line for line in bare("systems").stdout.splitlines() if "custom-rest" in line and "none" in line
+    )
+    assert row.split()[-4:] == ["S0", "none", "none", "none"]
+
+
 def test_no_colour_reaches_a_pipe() -> None:
     """Escape codes are for terminals."""
     done = subprocess.run([PROGRAM, "systems"], capture_output=True, text=True, check=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.catalog import Catalog
+from keyturn.model.card import Hands, Strategy
 from tests.faults.cases import FAULTS, SUBJECTS, Case, applies, pairs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,3 +99,15 @@ def test_every_fault_meets_a_strategy_and_every_strategy_a_fault() -> None:
     assert {subject.name for subject, _ in met} == {subject.name for subject in SUBJECTS}
     assert {fault.name for _, fault in met} == {fault.name for fault in FAULTS}
     assert all(applies(subject, fault) for subject, fault in met)
+
+
+def test_every_rows_strategy_is_in_the_matrix() -> None:
+    """Of every row and variant; one that a person has a hand in, where a person can be the one who answers."""
+    by_strategy = {(subject.strategy[:2], subject.by_person) for subject in SUBJECTS}
+    for system in Catalog().systems():
+        for method in system.methods:
+            for card in (method.card, *(variant.card for variant in method.variants)):
+                if card.strategy is Strategy.NOTHING:  # there is no credential to rotate
+                    continue
+                person = card.hands is Hands.GUIDED and card.strategy is not Strategy.CONSENT
+                assert (card.strategy.value, person) in by_strategy, f"{system.name}/{method.name}"

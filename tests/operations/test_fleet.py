@@ -231,6 +231,8 @@ def test_the_pictures_are_of_the_connections(hub: Keyturn, lines: list[overview.
         ({"automatic": True, "max_age_days": 365.0}, 10.0, 100.0),
         ({"automatic": True, "max_age_days": 365.0}, 0.0, 10.0),
         ({"automatic": False}, 0.0, 5.0),
+        ({"automatic": True, "max_age_days": 0}, 10.0, None),
+        ({"automatic": True, "max_age_days": 0}, 10.0, 100.0),
     ],
 )
 def test_dates_of_a_connection_are_those_of_what_serves(
@@ -259,7 +261,8 @@ def test_dates_of_a_connection_are_those_of_what_serves(
     hub.store.write(work)
     since, due, expires, rotate, connection, version = hub.store.read(look)
     assert since == pytest.approx(now - born * DAY, abs=0.01)
-    assert due == pytest.approx(since + policy.get("max_age_days", 90.0) * DAY, abs=0.01)
+    most = policy.get("max_age_days", 90.0)
+    assert due == (pytest.approx(since + most * DAY, abs=0.01) if most else None)
     assert expires == version.expires_at
     wanted = schedule.due_at(connection, version) if policy.get("automatic") else None
     assert rotate == (None if wanted is None else pytest.approx(wanted, abs=0.01))

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,11 @@ from keyturn.model.plan import Goal, Kind
 from keyturn.model.run import TERMINAL, Run, RunState
 from keyturn.model.verdict import Verdict
 from keyturn.operations import connections, leases, migrating, runs
+from keyturn_lab.vendors.snowflake import people
+from tests.compliance.case import url_of
 from tests.compliance.lab import or_skip, the_lab
 from tests.compliance.rows import ROWS
+from tests.compliance.rows.snowflake import CALLBACK, ROLE
 from tests.operations.test_rows_end_to_end import World, open_world
 
 BASIC = "snowflake/password by an administrator"
@@ -83,6 +87,34 @@ def test_a_password_becomes_a_key_pair_under_the_same_name(world: World) -> None
     again = world.run(Goal.ROTATE, timeout_s=60)
     assert again.state is RunState.COMPLETE, world.why(again)
     assert again.plan.method == "key_pair"
+
+
+def test_a_password_becomes_a_grant_by_the_users_own_consent(world: World) -> None:
+    """The other way out of a withdrawn method: the user consents with the password that goes, and only then it is unset.
+    The grant lives on without it, and its next rotation is that of the client's two secrets."""
+    there, user = the_lab().vendor("snowflake"), world.case.values["user"]
+    named = f"HUB_{the_lab().number()}"
+    made = there.post("integrations", {"name": named, "properties": {"OAUTH_REDIRECT_URI": CALLBACK}})
+    values = {"integration": named, "client_id": made["client_id"], "role": ROLE}
+    password = world.case.values["password"]
+    world.case = replace(
+        world.case,
+        person=lambda task: {"callback_url": people.consent(url_of(task), user, password=password)},
+    )
+    started = migrating.start(world.hub, world.name, "oauth", values, reason="passwords end")
+    run = world.follow(started.id, timeout_s=60)
+    assert run.state is RunState.COMPLETE, world.why(run)
+    assert run.proof == "D2"
+    assert connections.find(world.hub, world.name).method == "oauth"
+    assert accepted(world) is Verdict.ACCEPTED
+    assert "password" not in at_the_vendor(world)
+    assert [(v.method, v.state) for v in world.versions()] == [
+        ("oauth", State.CURRENT),
+        ("password", State.DEAD),
+    ]
+    again = world.run(Goal.ROTATE, timeout_s=60)
+    assert again.state is RunState.COMPLETE, world.why(again)
+    assert (again.plan.method, accepted(world)) == ("oauth", Verdict.ACCEPTED)
 
 
 def test_the_plan_says_it_all_and_changes_nothing(world: World) -> None:

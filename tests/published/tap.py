@@ -13,8 +13,6 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from werkzeug.middleware.proxy_fix import ProxyFix
-
 from keyturn_lab.parts.aws import AwsServer
 from keyturn_lab.standin import running
 from tests.compliance.lab import Lab, StandIn
@@ -144,9 +142,7 @@ class TappedLab(Lab):
     def vendor(self, name: str) -> StandIn:
         if name not in self._vendors:
             app = import_module(f"keyturn_lab.vendors.{name}.server").create_app()
-            # A client that insists on https comes as if through a proxy that ends TLS.
-            behind_proxy = ProxyFix(app.wsgi_app, x_proto=1, x_host=1)
-            app.wsgi_app = self._taps[name] = Tap(behind_proxy)
+            app.wsgi_app = self._taps[name] = Tap(app.wsgi_app)
             self._vendors[name] = StandIn(self._servers.enter_context(running(app)))
         return self._vendors[name]
 

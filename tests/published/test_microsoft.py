@@ -10,12 +10,10 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import msal
 import pytest
-import requests
 
-from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict
+from tests.compliance import entra
 from tests.compliance.case import under_test
 from tests.compliance.rows import ROWS
 from tests.published.description import Description
@@ -110,19 +108,6 @@ def test_every_line_that_calls_microsoft_ran(recorded: Recorded) -> None:
     assert recorded.sites.silent() == []
 
 
-class _Elsewhere(requests.Session):
-    """MSAL insists on https: what is sent to that address reaches the stand-in, as behind a proxy that ends TLS."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.headers.update({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "login.lab"})
-        self._url = url
-
-    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        return super().request(method, url.replace("https://login.lab", self._url), *args, **kwargs)
-
-
 @pytest.mark.parametrize("method", ["client_secret", "certificate"])
 def test_the_login_is_msals(recorded: Recorded, method: str) -> None:
     """MSAL, unchanged and with a credential that Keyturn made, sends the same form and the same claims."""
@@ -130,14 +115,7 @@ def test_the_login_is_msals(recorded: Recorded, method: str) -> None:
     held = row.stage().material
     row.becomes(held, Verdict.ACCEPTED)
     settings, before = row.access.settings, len(recorded.tap.seen)
-    application = msal.ConfidentialClientApplication(
-        settings["client_id"],
-        authority=f"https://login.lab/{settings['tenant_id']}",
-        client_credential=_as_msal_has_it(held),
-        instance_discovery=False,
-        http_client=_Elsewhere(str(settings["login_url"])),
-    )
-    got = application.acquire_token_for_client(["https://login.lab/.default"])
+    got = entra.sign_in(settings, held)
     assert got.get("access_token"), got.get("error_codes")
     (their,) = [each for each in recorded.tap.seen[before:] if each.method == "POST"]
     our = next(
@@ -157,17 +135,6 @@ def test_the_login_is_msals(recorded: Recorded, method: str) -> None:
         assert set(head) <= set(their_head)  # MSAL may add the whole certificate
         assert set(claims) - {"nbf"} == set(their_claims) - {"nbf"}
         assert urlsplit(claims["aud"]).path == urlsplit(their_claims["aud"]).path
-
-
-def _as_msal_has_it(material: Material) -> Any:
-    if "client_secret" in material:
-        return material["client_secret"]
-    pem = material["certificate"]
-    key = re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", pem, re.DOTALL)
-    certificate = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem, re.DOTALL)
-    assert key
-    assert certificate
-    return {"private_key": key[0], "public_certificate": certificate[0]}
 
 
 def _jwt(exchange: Exchange) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,11 +3,15 @@
 import re
 
 import pytest
+from tests.compliance.lab import or_skip, the_lab
+from tests.compliance.rows.custom_rest import notes_status
 from tests.faults import shapes_connector as shapes
-from tests.web.conftest import text
+from tests.operations.test_rows_end_to_end import open_world
+from tests.web.conftest import LOCAL, PASSWORD, Browser, text
 
+from keyturn.api.app import create_app
 from keyturn.catalog import Catalog
-from keyturn.operations import connections, events, leases, projects, systems
+from keyturn.operations import connections, events, leases, people, projects, systems
 from keyturn.operations.rights import Role
 from keyturn.web import words
 
@@ -178,6 +182,26 @@ def test_a_definition_of_ones_own(it, idle):
     assert bad.status_code == 422
     assert "schema: nope" in bad.text
     assert systems.own_definitions(idle) == []
+
+
+def test_a_public_address_is_offered_nothing_that_it_has_not(tmp_path):
+    """No rotation, no leak to contain, no grade of proof; what it is, is said, before and after it is connected."""
+    world = open_world(or_skip(lambda: notes_status(the_lab())), tmp_path)
+    world.hub.engine.stop()
+    world.connect()
+    made = people.invite(world.hub, LOCAL, "ada", "Ada", [(Role.ADMIN.value, "")])
+    it = Browser(create_app(world.hub)).sign_in(people.accept(world.hub, made.code.reveal(), PASSWORD).login)
+    words = "There is no credential: nothing to rotate."
+    assert f"{words}</span>" in it.get("/connect/custom-rest").text
+    page = it.get(f"/connections/{connections.find(world.hub, world.name).id}").text
+    assert words in page
+    assert "Proof of death" not in page
+    for act in ("plan/rotate", "plan/contain"):
+        assert act not in page
+    for act in ("/test", "plan/disconnect"):
+        assert act in page
+    assert "Nothing to rotate" in it.get("/systems").text
+    world.hub.close()
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR, Role.APPROVER])

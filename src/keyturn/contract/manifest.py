@@ -184,6 +184,7 @@ class System:
     docs: tuple[str, ...]
     methods: tuple[Method, ...]
     category: str = ""  # under which heading it is offered
+    single: bool = False  # one connection to it at most, which all jobs and sources share
 
     def method(self, name: str) -> Method | None:
         """The method of this name, if any."""

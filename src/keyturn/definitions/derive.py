@@ -62,6 +62,15 @@ def _part(source: Part, group: str) -> Field:
 def card(definition: Definition) -> Card:
     """The capability card: strategy from the mode, grade of proof from what the test and the inventory can show."""
     rotation, manual = definition.rotation, definition.manual
+    if isinstance(definition.auth, NoAuth):
+        return Card(
+            Strategy.NOTHING,
+            Hands.AUTOMATIC,
+            GapClass.Z0,
+            Proof.DA,
+            slots=None,
+            call_deadline_s=definition.timeout_s,
+        )
     strategy, gap = _AUTOMATIC.get(rotation.mode, (Strategy.SUPPLIED, GapClass.Z0))
     if rotation.mode == "reconsent" or _consented(definition):
         strategy = Strategy.CONSENT
@@ -110,8 +119,6 @@ def _proof(definition: Definition) -> Proof:
     """D2 needs a test that refuses a bogus credential, and an old value that may be tried without locking the new."""
     check = definition.rotation.dead_check
     tried = definition.test.negative_control and check is not None and bool(check.expect)
-    if isinstance(definition.auth, NoAuth):
-        return Proof.DA
     if tried and not definition.old_counts:
         return Proof.D2
     return Proof.D1 if definition.discover is not None else Proof.DA

@@ -91,6 +91,10 @@ def _definition(at: Cursor, name: str, title: str) -> Definition:
     auth_at, credential, http = at.get("auth"), at.get("credential"), at.get("http")
     auth = read_auth(auth_at) if auth_at is not None else NoAuth()
     if credential is not None:
+        if auth_at is not None and auth_at.text("kind") == "none":
+            credential.refuse(
+                "auth `none` sends no credential", "Say in `auth` how it travels, or leave it out."
+            )
         credential = credential.keys("parts", "overlap", "expiry", "lockout", "reviewable")
     if http is not None:
         http = http.keys("headers", "timeout_s", "max_response_bytes", "redirects")

@@ -20,7 +20,7 @@ from keyturn.definitions.reader import read_block
 from keyturn.model.card import Card
 
 SCHEMA = "keyturn-system/v1"
-_TOP = ("schema", "system", "title", "category", "summary", "docs", "sources", "methods")
+_TOP = ("schema", "system", "title", "category", "summary", "docs", "sources", "methods", "single")
 _METHOD = (
     "title",
     "direction",
@@ -104,7 +104,13 @@ def collect_system(text: str, log: Log) -> System:
         method = _method(key, at, name)
         methods.append(dataclasses.replace(method, sources=(*method.sources, *shared)))
     return System(
-        name, top.text("title"), top.text("summary"), top.texts("docs"), tuple(methods), top.text("category")
+        name,
+        top.text("title"),
+        top.text("summary"),
+        top.texts("docs"),
+        tuple(methods),
+        top.text("category"),
+        top.flag("single"),
     )
 
 

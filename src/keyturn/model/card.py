@@ -9,6 +9,7 @@ from enum import StrEnum
 class Strategy(StrEnum):
     """The shapes a rotation can have (docs/strategies.md)."""
 
+    NOTHING = "S0"  # there is no credential: nothing is ever rotated
     TWO_SLOTS = "S1"  # two slots, we generate
     MANY_IDS = "S2"  # many ids, the vendor generates
     NAMED_SLOTS = "S3"  # two named slots, the vendor generates

@@ -22,7 +22,7 @@ class Policy:
     retention_s: float = 7 * 86400.0  # how long the ciphertext of a dead version is kept
     task_days: float = 14.0
     drop_principal: bool = False  # a disconnect also deletes the remote user or client
-    max_age_days: float = 90.0
+    max_age_days: float = 90.0  # 0: it is never due by its age
     automatic: bool = (
         False  # rotate by itself when it is due; where a person's hand is needed, a task is opened
     )

@@ -119,7 +119,10 @@ def _tested(
     row = hub.catalog.row(system, method, values, definition)
     settings, material, admin = read_form(f"{system}/{method}", row.method, values)
     whole_admin(row.method, values)
+    hub.store.read(lambda tx: _not_second(hub, tx, system))
     row = hub.catalog.row(system, method, settings, definition)
+    if row.card.strategy is Strategy.NOTHING:
+        own["max_age_days"] = 0
     connection = Connection(
         id=ConnectionId(new_id("con")),
         name=name,
@@ -267,6 +270,21 @@ def _not_halved(tx: Tx, row: RowOf, connection: Connection) -> None:
             )
 
 
+def _not_second(hub: Keyturn, tx: Tx, system: str) -> None:
+    """Raises: Conflict naming the one there is, where a system has one connection at most."""
+    if not hub.catalog.system(system).single:
+        return
+    for there in connections.of_system(tx, system):
+        gone = there.state in {ConnectionState.DISCONNECTED, ConnectionState.REVOKED}
+        raise Conflict(
+            f"{system} has one connection, and it is {there.name}",
+            hint=f"Use `keyturn reconnect {there.name}`."
+            if gone
+            else f"Let all jobs and programs use {there.name}.",
+            field="name",
+        )
+
+
 def _save(
     hub: Keyturn,
     row: RowOf,
@@ -286,6 +304,9 @@ def _save(
         seals.append(hub.secrets.sealing(admin_row(connection.id), admin.to_bytes(), now))
 
     def work(tx: Tx) -> Connection:
+        if hub.catalog.system(connection.system).single:
+            principals.alone(tx, connection.system)
+        _not_second(hub, tx, connection.system)
         _not_halved(tx, row, connection)
         principal_id = principals.ensure(tx, identity)
         current = version_id if material is not None else None

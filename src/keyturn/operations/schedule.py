@@ -48,11 +48,11 @@ def due_at(connection: Connection, current: Version | None) -> float | None:
     """When the connection should be rotated: at its policy's age, or with time to spare before the credential ends."""
     if current is None:
         return None
-    born = current.born_at or current.changed_at
-    at = born + Policy.read(connection.policy).max_age_days * 86400.0
+    born, most = current.born_at or current.changed_at, Policy.read(connection.policy).max_age_days
+    due = [born + most * 86400.0] if most else []
     if current.expires_at is not None:
-        at = min(at, current.expires_at - min(_MOST_LEAD_S, _LEAD * max(0.0, current.expires_at - born)))
-    return at
+        due.append(current.expires_at - min(_MOST_LEAD_S, _LEAD * max(0.0, current.expires_at - born)))
+    return min(due, default=None)
 
 
 def _refreshes(tx: Tx, now: float) -> list[tuple[Connection, Version]]:

@@ -46,6 +46,7 @@ PROOFS: Mapping[Proof, str] = {
     Proof.DA: "A named person attests it; the vendor offers nothing better.",
 }
 STRATEGIES: Mapping[Strategy, str] = {
+    Strategy.NOTHING: "There is no credential: nothing to rotate.",
     Strategy.TWO_SLOTS: "Two slots take turns; the hub makes the value.",
     Strategy.MANY_IDS: "A second credential is created beside the first, then the first is deleted.",
     Strategy.NAMED_SLOTS: "Two named slots; the vendor makes the value of the idle one.",
@@ -88,6 +89,8 @@ def rows(catalog: Catalog, system: str = "") -> list[dict[str, Any]]:
 
 
 def _card_short(card: Card) -> dict[str, Any]:
+    if card.strategy is Strategy.NOTHING:
+        return {"strategy": card.strategy.value, "gap_class": "none", "proof": "none", "hands": "none"}
     return {
         "strategy": card.strategy.value,
         "gap_class": card.gap_class.value,
@@ -191,8 +194,11 @@ def _steps(method: Method) -> dict[str, Any]:
 
 def card_page(card: Card) -> dict[str, str]:
     """A capability card in words, by question."""
+    how = f"{card.strategy.value}: {STRATEGIES[card.strategy]}"
+    if card.strategy is Strategy.NOTHING:
+        return {"How it rotates": how}
     said = {
-        "How it rotates": f"{card.strategy.value}: {STRATEGIES[card.strategy]}",
+        "How it rotates": how,
         "What consumers notice": f"{card.gap_class.value}: {GAPS[card.gap_class]}",
         "How death is proven": f"{card.proof.value}: {PROOFS[card.proof]}",
         "Who acts at the vendor": "the hub"

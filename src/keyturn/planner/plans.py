@@ -19,7 +19,7 @@ def plan(situation: Situation, goal: Goal) -> Plan:
     if builder is None:
         raise InvalidInput(f"{goal.value} is not available for {situation.method.title}", field="goal")
     _check_state(situation, goal)
-    if not shapes.has_credential(situation):
+    if situation.card.strategy is Strategy.NOTHING:
         builder = _without_credential
     return _with_siblings(situation, builder(situation, goal))
 

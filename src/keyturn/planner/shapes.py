@@ -25,12 +25,6 @@ def call(situation: Situation, verb: str, otherwise: str) -> str:
     return situation.method.calls.get(verb, otherwise)
 
 
-def has_credential(situation: Situation) -> bool:
-    """Whether there is one at all: a secret that is typed, a grant, or something the hub or the vendor makes."""
-    typed = any(field.secret and field.group != "admin" for field in situation.method.fields)
-    return typed or bool(situation.can & {"authorizer", "issuer", "setter"})
-
-
 def preflight(situation: Situation) -> Step:
     """Look only: nothing is changed before this is green."""
     looks = (

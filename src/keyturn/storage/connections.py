@@ -85,6 +85,14 @@ def by_name(tx: Tx, name: str) -> Connection | None:
     return _read(row) if row else None
 
 
+def of_system(tx: Tx, system: str) -> list[Connection]:
+    """All connections to one system, by name."""
+    return [
+        _read(row)
+        for row in tx.all(f"SELECT {_COLUMNS} FROM connection WHERE system = ? ORDER BY name", system)
+    ]
+
+
 def every(tx: Tx) -> list[Connection]:
     """All connections by name."""
     return [_read(row) for row in tx.all(f"SELECT {_COLUMNS} FROM connection ORDER BY name")]

@@ -21,6 +21,11 @@ def ensure(tx: Tx, identity: str) -> PrincipalId:
     return PrincipalId(row[0])
 
 
+def alone(tx: Tx, identity: str) -> None:
+    """Until the commit nobody else gets past this for the same identity text, in any process."""
+    tx.lock("SELECT id FROM principal WHERE id = ?", ensure(tx, identity))
+
+
 def by_identity(tx: Tx, identity: str) -> PrincipalId | None:
     """The principal with this identity text, if any connection ever had it."""
     row = tx.one("SELECT id FROM principal WHERE identity = ?", identity)

@@ -16,8 +16,9 @@ Told = tuple[str, Callable[[RowUnderTest], None], tuple[str, ...], Callable[[Row
 
 def facts() -> Iterator[Told]:
     """(name, check, capabilities needed, whether it applies)."""
-    for check in (agrees, fields, sources, permissions, reasons, guide, env):
+    for check in (agrees, fields, sources, permissions, guide, env):
         yield f"page: {check.__name__}", check, (), lambda _row: True
+    yield "page: reasons", reasons, (), lambda row: not row.is_public  # none is made, none is ended
 
 
 def agrees(row: RowUnderTest) -> None:

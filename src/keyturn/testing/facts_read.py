@@ -57,8 +57,9 @@ HOSTILE = (
 
 def facts() -> Iterator[Told]:
     """(name, check, capabilities needed, whether it applies)."""
-    for check in (counts, refused, absent, hostile):
+    for check in (counts, absent, hostile):
         yield f"read: {check.__name__}", check, ("reader",), lambda _row: True
+    yield "read: refused", refused, ("reader",), lambda row: not row.is_public
     for lie in _LIES:
         yield f"read: lie: {lie}", partial(lied_to, which=lie), ("reader",), lambda _row: True
     for kind in SPOILS:

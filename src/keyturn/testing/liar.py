@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import json
 import os
+import re
 import socket
 import ssl
 import struct
@@ -257,6 +260,23 @@ def _oversize(_liar: Liar, peer: socket.socket) -> None:
         peer.sendall(b" " * 65_536)
 
 
+def _echo(liar: Liar, peer: socket.socket) -> None:
+    """Everything that was sent, and what is inside its Basic header, in each place where vendors have their message."""
+    said = bytes(liar.received).decode("latin-1")
+    for encoded in re.findall(r"(?i)authorization: basic ([A-Za-z0-9+/=]+)", said):
+        said += base64.b64decode(encoded + "==").decode("latin-1")
+    told = {"message": f"refused: {said}", "code": "odd"}
+    body = {
+        **told,
+        "error": told,
+        "error_description": said,
+        "errors": [told],
+        "reasons": [told],
+        "detail": said,
+    }
+    _answer("422 Unprocessable Content", json.dumps(body).encode())(liar, peer)
+
+
 def _redirect(liar: Liar, peer: socket.socket) -> None:
     peer.sendall(
         b"HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % liar.foreign_url.encode()
@@ -311,6 +331,7 @@ LIES: dict[str, Callable[[Liar, socket.socket], None]] = {
     "oversized": _oversize,
     "redirect to a foreign host": _redirect,
     "server error": _answer("500 Internal Server Error", b'{"error":"internal"}'),
+    "echo": _echo,
     "proxy login": _answer("407 Proxy Authentication Required", b"", b"Proxy-Authenticate: Basic\r\n"),
     "not the protocol": lambda _liar, peer: peer.sendall(b"220 mail.example ESMTP ready\r\n" * 3),
     "silent": _silent,

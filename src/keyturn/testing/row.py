@@ -13,7 +13,7 @@ from keyturn.contract.capabilities import Capabilities
 from keyturn.contract.manifest import Method
 from keyturn.contract.values import Access, Candidate, Remote
 from keyturn.errors import KeyturnError
-from keyturn.model.card import Card
+from keyturn.model.card import Card, Strategy
 from keyturn.model.credential import Ref
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict
@@ -108,6 +108,11 @@ class RowUnderTest:
         for name, value in (self.access.admin or {}).items():
             field = self.method.field(name) or self.method.field(f"admin_{name}")
             self.witness.tell(value if field is None or field.secret else None)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether there is no credential: what is about making, refusing or ending one does not apply."""
+        return self.card.strategy is Strategy.NOTHING
 
     def verify(self, material: Material, access: Access | None = None) -> Probe:
         """One test, which never raises; the witness keeps what may be shown of it."""

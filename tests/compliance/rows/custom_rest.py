@@ -116,7 +116,14 @@ def oidc_grant(lab: Lab) -> Case:
 ACCOUNT, ELSEWHERE = "acme", "globex"
 _ASKS = {"test_path": "/me", "who": "$.account", "settles": "1"}
 _READS = {"sample_path": "/notes", "sample_items": "$.notes", "sample_limit": "per_page"}
-PUBLIC = {"auth": "none", "test_path": "/status", "always": "$.status"}
+PUBLIC = {
+    "auth": "none",
+    "test_path": "/status",
+    "always": "$.service",
+    "sample_path": "/incidents",
+    "sample_items": "$.incidents",
+    "sample_limit": "per_page",
+}
 PASSWORD = {
     **_ASKS,
     **_READS,
@@ -148,6 +155,25 @@ def drafted(url: str, said: dict[str, str]) -> str:
     text, _ = drafting.draft({"title": "Acme Notes", "address": f"{url}/v1", **said}, NETWORK)
     setting = f"inputs: {{address: {{title: Address, help: Without a path., default: '{url}'}}}}"
     return text.replace(f"base_url: {url}/v1", f"{setting}\nbase_url: ${{input.address}}/v1")
+
+
+def notes_status(lab: Lab) -> Case:
+    """None: a public address. Nothing is made, refused or ended; it is tested and read."""
+    there = lab.vendor("notes")
+    there.post("reset", {})
+    return Case(
+        "custom-rest",
+        "none",
+        {},
+        alive=set,
+        of=lambda _material: "",
+        wrong_values={},
+        definition=drafted(there.url, PUBLIC),
+        aim=lambda aim: {"address": aim.url},
+        reads=Reads("list", 3, ("everything",), more={"": 3}, spoil=spoiled(there, "incidents")),
+        throttled=lambda: undone(lambda: there.arm("*", "throttle"), there.disarm),
+        nameless="a public address knows nobody",
+    )
 
 
 def notes_password(lab: Lab) -> Case:
@@ -233,6 +259,7 @@ def _key(lab: Lab, account: str) -> dict[str, str]:
 
 
 ROWS = {
+    "custom-rest/none": notes_status,
     "custom-rest/basic": notes_password,
     "custom-rest/token": notes_keys,
     "custom-rest/oauth2 client": oidc_client,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.compliance.case import Case
 from tests.compliance.lab import the_lab
-from tests.compliance.rows.custom_rest import PUBLIC, drafted
+from tests.compliance.rows.custom_rest import notes_status
 from tests.operations.test_rows_end_to_end import World, open_world
 
 from keyturn.errors import InvalidInput, VendorUnavailable
@@ -16,16 +16,12 @@ from keyturn.model.credential import ConnectionState
 from keyturn.model.plan import Goal, Kind
 from keyturn.model.run import RunState
 from keyturn.model.verdict import Verdict
-from keyturn.operations import connections, leases, runs
+from keyturn.operations import connections, leases, overview, runs, systems
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    there = the_lab().vendor("notes")
-    there.post("reset", {})
-    text = drafted(there.url, PUBLIC)
-    case = Case("custom-rest", "none", {}, set, lambda _: "", {}, definition=text)
-    made = open_world(case, tmp_path)
+    made = open_world(notes_status(the_lab()), tmp_path)
     yield made
     made.hub.close()
 
@@ -54,6 +50,38 @@ def test_there_is_nothing_to_rotate(world: World, goal: Goal) -> None:
     world.connect()
     with pytest.raises(InvalidInput, match="no credential"):
         runs.plan(world.hub, world.name, goal)
+
+
+def test_it_is_never_due(world: World) -> None:
+    """However old: neither overdue in the lists, nor begun by the clock, nor a date to wait for."""
+    world.connect()
+    connection = connections.find(world.hub, world.name)
+    old = time.time() - 400 * 86400.0
+    world.hub.store.write(
+        lambda tx: tx.run(
+            "UPDATE version SET changed_at = ?, born_at = ? WHERE id = ?",
+            old,
+            old,
+            connection.current_version_id,
+        )
+    )
+    (line,) = overview.page(world.hub, None).lines
+    assert (line.due, line.health) == (None, "good")
+    (shown,) = systems.overview(world.hub)
+    assert shown["due"] is None
+
+
+def test_its_row_and_its_page_say_so(world: World) -> None:
+    """No strategy, grade or hand is claimed for what never happens."""
+    world.connect()
+    (row,) = (each for each in systems.rows(world.hub.catalog, "custom-rest") if each["method"] == "none")
+    said = {"strategy": "S0", "gap_class": "none", "proof": "none", "hands": "none"}
+    page = systems.connection_page(world.hub, world.name)
+    assert {name: row[name] for name in said} == {name: page[name] for name in said} == said
+    method = next(
+        m for m in systems.page(world.hub.catalog, "custom-rest")["methods"] if m["method"] == "none"
+    )
+    assert method["card"] == {"How it rotates": "S0: There is no credential: nothing to rotate."}
 
 
 def test_it_is_left_and_taken_up_again(world: World) -> None:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import httpx2
 import pytest
+from tests.compliance.lab import the_lab
+from tests.compliance.rows.ecosystem import one_key
+from tests.operations.test_rows_end_to_end import open_world
 
 from keyturn.catalog import Catalog
 from keyturn.connectors.ecosystem import connector
 from keyturn.connectors.ecosystem.connector import Prober, capabilities
 from keyturn.contract.values import Access, NetworkPolicy
-from keyturn.errors import InvalidInput, NotFound
+from keyturn.errors import Conflict, InvalidInput, NotFound
 from keyturn.model.card import GapClass, Strategy
+from keyturn.model.plan import Goal
+from keyturn.model.run import RunState
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, Verdict
+from keyturn.operations import connections
 from keyturn.transport.http import Answer
 from keyturn_lab.standin import running
 from keyturn_lab.vendors.ecosystem import STANDIN, people
@@ -111,3 +120,51 @@ def test_one_key_is_assumed() -> None:
         GapClass.Z0,
         False,
     )
+
+
+def test_there_is_one_connection(tmp_path: Path) -> None:
+    """A second one is refused before anything is sent, with the name of the first; also while that one is disconnected."""
+    case = one_key(the_lab())
+    world = open_world(case, tmp_path)
+    try:
+        world.enter()
+        world.name, there = "another", the_lab().vendor("ecosystem")
+        there.arm("*", "error_not_applied", times=None)
+        with pytest.raises(Conflict, match="has one connection, and it is c") as second:
+            world.connect()
+        assert second.value.facts["field"] == "name"
+        there.disarm()
+        world.name = "c"
+        assert world.run(Goal.DISCONNECT).state is RunState.COMPLETE
+        world.name = "another"
+        with pytest.raises(Conflict) as again:
+            world.connect()
+        assert "keyturn reconnect c" in again.value.hint
+    finally:
+        world.hub.close()
+
+
+def test_two_who_connect_at_once_make_one(tmp_path: Path) -> None:
+    """Both tested before either saved: the second save finds the first."""
+    world = open_world(one_key(the_lab()), tmp_path)
+    the_lab().vendor("ecosystem").arm("*", "slow", times=None, seconds=0.5)
+    said: list[str] = []
+
+    def connect(name: str) -> None:
+        try:
+            replace(world, name=name).connect()
+            said.append("connected")
+        except Conflict as error:
+            said.append(error.message)
+
+    both = [threading.Thread(target=connect, args=(name,)) for name in ("one", "two")]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join()
+    the_lab().vendor("ecosystem").disarm()
+    made, refused = sorted(said)
+    assert made == "connected"
+    assert "has one connection" in refused
+    assert len(connections.every(world.hub)) == 1
+    world.hub.close()

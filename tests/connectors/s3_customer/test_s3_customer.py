@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import secrets
 import time
 import traceback
 from collections.abc import Iterator
@@ -131,6 +132,29 @@ def test_another_users_key_is_accepted_as_somebody_else(aws):
     pin = CAN.verifier.verify(access(aws), material(aws.account.app)).identity
     probe = CAN.verifier.verify(access(aws), material(aws.account.rotator))
     assert mismatch(pin, probe.identity) == ("principal",)
+
+
+def test_the_bucket_is_looked_at_under_the_prefix(aws):
+    """A key whose policy ends at a prefix has the right there, and nowhere else: it is asked where jobs read."""
+    iam, user = aws.client("iam", aws.account.steward), f"reader-{secrets.token_hex(4)}"
+    iam.create_user(UserName=user)
+    statement = {
+        "Effect": "Allow",
+        "Action": "s3:ListBucket",
+        "Resource": f"arn:aws:s3:::{aws.account.bucket}",
+        "Condition": {"StringLike": {"s3:prefix": ["exports/*"]}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_user_policy(UserName=user, PolicyName="reads", PolicyDocument=policy)
+    made = iam.create_access_key(UserName=user)["AccessKey"]
+    key = Material({"access_key_id": made["AccessKeyId"], "secret_access_key": made["SecretAccessKey"]})
+    inside = CAN.verifier.verify(access(aws, prefix="exports/"), key)
+    assert (inside.verdict, inside.rights) == (Verdict.ACCEPTED, {"s3:ListBucket"})
+    for prefix in ("", "other/"):
+        outside = CAN.verifier.verify(access(aws, prefix=prefix), key)
+        assert (outside.verdict, outside.rights) == (Verdict.ACCEPTED, frozenset())
+    iam.delete_access_key(UserName=user, AccessKeyId=made["AccessKeyId"])
+    iam.close()
 
 
 def test_access_denied_is_not_a_dead_key(aws):

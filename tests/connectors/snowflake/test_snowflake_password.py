@@ -245,3 +245,17 @@ def test_a_user_that_is_given_up_may_be_kept(lab: Lab) -> None:
     assert {e for e in lab.effects() if e in {"alter_user_set", "drop_user"}} == {"alter_user_set"}
     (user,) = [u for u in CAN.discoverer.discover(reach) if u.kind == "user" and u.name == USER]
     assert "disabled" in user.facts["flags"]
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "words"), [("mfa", "390197", "key pair"), ("policy", "390202", "policy")]
+)
+def test_a_withdrawn_login_says_nothing_of_the_password(lab: Lab, how: str, code: str, words: str) -> None:
+    """Where passwords alone are let in no more the right one is no dead one: unknown, with the way out, and no lock-out."""
+    lab.post("users", {"name": USER, "password_alone": how})
+    for _ in range(6):
+        probe = CAN.verifier.verify(access(lab), material())
+        assert (probe.verdict, probe.code) == (Verdict.UNKNOWN, code)
+        assert words in probe.detail
+    lab.post("users", {"name": USER, "password_alone": None})
+    assert CAN.verifier.verify(access(lab), material()).verdict is Verdict.ACCEPTED

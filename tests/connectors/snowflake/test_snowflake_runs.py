@@ -43,6 +43,19 @@ def test_a_new_consent_replaces_the_whole_pair(world: World) -> None:
     _only_ours_alive(world)
 
 
+def test_nothing_but_a_disconnect_with_drop_drops_the_integration(world: World) -> None:
+    """Rotated, authorized again, contained, disconnected and reconnected: the guide's one warning is kept."""
+    world.enter()
+    there = the_lab().vendor("snowflake")
+    begun = len(there.get("effects"))
+    for goal in (Goal.ROTATE, Goal.REAUTHORIZE, Goal.CONTAIN, Goal.DISCONNECT, Goal.RECONNECT):
+        run = world.run(goal, timeout_s=40)
+        assert run.state is RunState.COMPLETE, (goal, world.why(run))
+    effects = there.get("effects")[begun:]
+    assert "alter_integration" in effects
+    assert "drop_integration" not in effects
+
+
 def test_a_dead_grant_is_mended_by_a_consent(world: World) -> None:
     """The refresh token ran out: nobody can log in, and a person's consent brings the connection back."""
     old = world.enter()

@@ -3,6 +3,7 @@
 What is real: logins, md5 passwords, VALID UNTIL, sessions, transactions, privileges. What the proxy adds: server 8.0.2, no
 TLS, 28000 for a refused login, the driver's own startup options, PASSWORD DISABLE, the rules for a password in clear text,
 sha256 passwords with Redshift's own authentication request 13, stv_sessions, and 55006 for a user that owns something.
+Not modelled, as nothing of ours asks for them: temporary credentials (`IAM:` users) and the Data API.
 Source: providers sheet Redshift sections 3, 4, 6 and 10; judged by redshift_connector unmodified; checked 2026-11-23.
 """
 

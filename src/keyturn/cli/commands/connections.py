@@ -92,7 +92,9 @@ def show(page: Mapping[str, Any], as_json: bool) -> None:
             ("Owner", page["owner"]),
             (
                 "Rotates by",
-                f"{page['strategy']}, gap {page['gap_class']}, proof {page['proof']}, {page['hands']}",
+                f"{page['strategy']}, gap {page['gap_class']}, proof {page['proof']}, {page['hands']}"
+                if page["hands"] != "none"
+                else "nothing: there is no credential",
             ),
             ("Definition", page["definition"]),
         ],

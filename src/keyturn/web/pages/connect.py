@@ -50,6 +50,7 @@ def methods(it: Visit, system: str) -> Response:
         methods=rows,
         badge=words.badge(found.title),
         strategies=systems.STRATEGIES,
+        nothing=Strategy.NOTHING,
         gaps=systems.GAPS,
         automatic=Hands.AUTOMATIC,
     )
@@ -125,6 +126,7 @@ def _form(
         steps=row.create_steps,
         says=systems.card_page(row.card),
         gaps=systems.GAPS,
+        rotates=row.card.strategy is not Strategy.NOTHING,
         strategies=systems.STRATEGIES,
     )
 

@@ -53,11 +53,12 @@ def acts(it: Visit, line: overview.Line) -> list[Act]:
     if direction and not is_ours:
         if line.version and not is_gone and it.may(Operation.CONNECTION_TEST, project):
             found.append(Act("Test", f"{base}/test", is_post=True))
-        is_consent = strategy is Strategy.CONSENT
+        is_consent, rotates = strategy is Strategy.CONSENT, strategy is not Strategy.NOTHING
         first = "reconnect" if is_gone and not is_consent else "reauthorize" if is_consent else "rotate"
-        found.append(Act("Plan", f"{base}/plan/{first}"))
+        if rotates or is_gone:
+            found.append(Act("Plan", f"{base}/plan/{first}"))
         if it.may(Operation.RUN_ROTATE, project):
-            if not is_gone:
+            if rotates and not is_gone:
                 found.append(Act("Rotate", f"{base}/plan/rotate"))
             if is_consent and line.state != "disconnected":
                 found.append(Act("Authorize", f"{base}/plan/reauthorize"))
@@ -72,7 +73,7 @@ def acts(it: Visit, line: overview.Line) -> list[Act]:
                 if has_ways:
                     found.append(Act("Move to another method", f"{base}/migrate"))
                 found.append(Act("Disconnect", f"{base}/plan/disconnect", is_end=True))
-        if not is_gone and it.may(Operation.RUN_ROTATE, project):
+        if rotates and not is_gone and it.may(Operation.RUN_ROTATE, project):
             found.append(Act("Contain a leak", f"{base}/plan/contain", is_end=True))
     if is_ours:
         found.append(Act("Reissue or end", f"/issued/{line.id}"))
@@ -173,6 +174,7 @@ def one(it: Visit, connection_id: str) -> Response:
         health=overview.HEALTH[line.health],
         gap=systems.GAPS,
         card=row.card,
+        rotates=row.card.strategy is not Strategy.NOTHING,
         strategies=systems.STRATEGIES,
         proofs=systems.PROOFS,
     )

@@ -1,6 +1,7 @@
 """One server for all three services: Entra at the root, Graph below `/graph`, the Dataverse environment at `/api/data`."""
 
 from flask import Blueprint, Flask, Response, abort, jsonify, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from keyturn_lab.clock import Clock
 from keyturn_lab.quirks import Kind, Quirks
@@ -25,6 +26,8 @@ def create_app(seed: int = 1, clock: Clock | None = None) -> Flask:
     app.register_blueprint(graph.graph(tenant))
     app.register_blueprint(_dataverse(tenant))
     app.register_blueprint(_steering(tenant))
+    # MSAL insists on https: it comes as if through a proxy that ends TLS.
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_proto=1, x_host=1)  # type: ignore[method-assign]
     return app
 
 

@@ -1,6 +1,7 @@
 """Google as one address: token endpoint, IAM, BigQuery, Analytics, pages for people, and the lab's own doors.
 
-The vendor has a host for each; every client and connector here takes each host's address by itself.
+The vendor has a host for each; every client and connector here takes each host's address by itself. Not modelled, as nothing
+of ours calls them: Policy Analyzer, workforce `oauthClients`, Analytics' access bindings, the Directory's list of tokens.
 """
 
 from flask import Blueprint, Flask, Response, abort, jsonify, request

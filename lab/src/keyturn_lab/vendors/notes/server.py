@@ -8,6 +8,7 @@ from keyturn_lab.quirks import Kind, Quirks
 from keyturn_lab.standin import PAGES, Stage, build_app, meets, page
 from keyturn_lab.vendors.notes.state import Notebook
 
+INCIDENTS = ("Slow searches", "Late mails", "Moved to new disks")
 NOTES = ("Buy milk", "Water the plants", "Call the bank")
 FORM = """<form method="post"><p><label>Administrator's password <input name="administrator" type="password"></label>
 <p><label>Account <input name="account"></label> <button name="do" value="set">New password</button>
@@ -38,6 +39,11 @@ def create_app(seed: int = 1, clock: Clock | None = None) -> Flask:
     @app.get("/v1/status")
     def status() -> Response:
         return jsonify(service="notes", status="ok")
+
+    @app.get("/v1/incidents")
+    def incidents() -> Response:
+        most = min(request.args.get("per_page", 20, type=int), 20)
+        return jsonify(incidents=[{"id": n, "title": text} for n, text in enumerate(INCIDENTS[:most], 1)])
 
     @app.get("/v1/me")
     def me() -> Response:

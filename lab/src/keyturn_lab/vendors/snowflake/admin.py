@@ -13,7 +13,15 @@ from .keys import SLOTS, BadPublicKey, read_key
 from .state import Account, User
 from .users import set_disabled
 
-_USER_FIELDS = ("type", "login_name", "default_role", "owner", "must_change_password", "network_policy")
+_USER_FIELDS = (
+    "type",
+    "login_name",
+    "default_role",
+    "owner",
+    "must_change_password",
+    "network_policy",
+    "password_alone",
+)
 
 
 def add_admin(app: Flask, account: Account) -> None:

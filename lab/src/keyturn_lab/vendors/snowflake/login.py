@@ -129,6 +129,7 @@ def _decide(account: Account, attempt: Attempt) -> str:
             "USER_ACCESS_DISABLED",
         )
     _check_password_change(account, user, attempt)
+    _check_password_alone(user, attempt)
     return _check_role(account, user, restricted or wanted_role, attempt.role)
 
 
@@ -279,6 +280,23 @@ def _check_password_change(account: Account, user: User, attempt: Attempt) -> No
         "Your password has expired and must be changed.",
         "PASSWORD_EXPIRED",
         {"nextAction": "PWD_CHANGE", "inFlightCtx": user.change_ticket},
+    )
+
+
+def _check_password_alone(user: User, attempt: Attempt) -> None:
+    """The withdrawal of passwords by stages, or an authentication policy, as far as one has reached this user."""
+    if attempt.factor != "PASSWORD" or user.password_alone is None:
+        return
+    if user.password_alone == "mfa":
+        raise LoginRefusal(
+            "390197",
+            "Multi-factor authentication is required for this account. Log in to Snowsight to enroll.",
+            "MFA_ENROLLMENT_REQUIRED",  # the symbol is unconfirmed
+        )
+    raise LoginRefusal(
+        "390202",
+        "Authentication attempt rejected by the current authentication policy.",
+        "AUTHENTICATION_POLICY_REJECTED",  # the symbol is unconfirmed
     )
 
 

@@ -82,6 +82,7 @@ class User:
     password_set_at: datetime | None = None
     must_change_password: bool = False
     change_ticket: str | None = None  # given for a right but expired password
+    password_alone: str | None = None  # None lets it in; else `mfa` or `policy` turns it away
     disabled: bool = False
     keys: dict[str, SlotKey] = field(default_factory=dict)
     pats: dict[str, Pat] = field(default_factory=dict)
