@@ -113,6 +113,7 @@ def test_menus_offer_what_can_be_done(it, connect, browser, person):
         "Plan",
         "Rotate",
         "Authorize",
+        "Refresh now",
         "Revoke authorization",
         "Move to another method",
         "Disconnect",
