@@ -278,7 +278,7 @@ def _not_second(hub: Keyturn, tx: Tx, system: str) -> None:
         gone = there.state in {ConnectionState.DISCONNECTED, ConnectionState.REVOKED}
         raise Conflict(
             f"{system} has one connection, and it is {there.name}",
-            hint=f"Use `keyturn reconnect {there.name}`."
+            hint=f"Use `keyturn reconnect {quote(there.name)}`."
             if gone
             else f"Let all jobs and programs use {there.name}.",
             field="name",
