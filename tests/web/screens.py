@@ -64,7 +64,7 @@ def look(folder: Path, url: str, paths: list[str], there: dict[str, list[str]], 
 
 
 def _note(wrong: list[str], message: Any) -> None:
-    if message.type in {"error", "warning"}:
+    if walk.is_trouble(message):
         wrong.append(message.text)
 
 

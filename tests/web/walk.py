@@ -29,6 +29,7 @@ SKIPPED = {
     "/help": "of somebody outside",
     "/oauth/authorize": "needs an application's request",
 }
+GONE = "/connections/nothing"  # a page that is not there
 _OF_NAME = {"/connections/{connection_id}/migrate/{method}": {"method": "move"}}
 _OF_KIND = {"/settings/tell/{kind}": ["webhook", "mail"]}
 
@@ -106,7 +107,12 @@ def _look(page: Page, there: There) -> None:
 
 
 def _error(page: Page, _: There) -> None:
-    page.goto("/connections/nothing")
+    page.goto(GONE)
+
+
+def is_trouble(message: Any) -> bool:
+    """Whether the console says something that should not be; a page that is not there is expected where we ask for it."""
+    return message.type in {"error", "warning"} and not message.location["url"].endswith(GONE)
 
 
 def sign_in(page: Page) -> None:
