@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -135,7 +134,11 @@ def test_serve_answers_and_ends_gracefully(keyturn: Line) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     argv = [PROGRAM, "serve", "--port", str(port)]
-    with running(argv, env={**os.environ, **keyturn.environment}, stderr=subprocess.DEVNULL) as hub:
+    said = keyturn.folder / "said"
+    with (
+        said.open("w") as err,
+        running(argv, env={**os.environ, **keyturn.environment}, stderr=err) as hub,
+    ):
         until = time.monotonic() + 30
         while True:
             try:
@@ -148,3 +151,4 @@ def test_serve_answers_and_ends_gracefully(keyturn: Line) -> None:
                 time.sleep(0.2)
         hub.terminate()
         assert hub.wait(timeout=20) == 0
+    assert "KEYTURN_PUBLIC_URL" in said.read_text()  # or the one-time link leads to the usual port

@@ -273,7 +273,7 @@ def test_one_slot_is_not_rotated_under_a_sibling(hub, client, name):
     twice(hub, client, "one_slot", name)
     with pytest.raises(Conflict, match=f"{name}-too") as refused:
         runs.start(hub, name, Goal.ROTATE)
-    assert "leases" in refused.value.hint
+    assert "reconnect" in refused.value.hint
     assert runs.recent(hub) == []
 
 

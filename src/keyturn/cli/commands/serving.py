@@ -56,8 +56,12 @@ def serve_command(
         # uvicorn raises the signal again once it has answered everybody; the engine must still come to rest then
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: sys.exit(Exit.DONE))
-        scheme = "https" if certificate else "http"
-        terminal.note(f"Keyturn listens on {scheme}://{host}:{port}")
+        address = f"{'https' if certificate else 'http'}://{host}:{port}"
+        terminal.note(f"Keyturn listens on {address}")
+        if address != hub.settings.public_url and not hub.settings.environment.get("KEYTURN_PUBLIC_URL"):
+            terminal.note(
+                f"Links lead to {hub.settings.public_url}: set KEYTURN_PUBLIC_URL to how a browser reaches this hub."
+            )
         code = people.setup_code(hub)
         if code is not None:
             terminal.note(
