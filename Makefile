@@ -1,6 +1,9 @@
 # Two commands do everything: `make demo` and `make test`. Both set themselves up on a fresh machine.
 PY := .venv/bin/python
 
+# Some images forbid it; then every program that the tests start compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test quick check bench lab serve faults canary screens generate setup clean
 
 setup:

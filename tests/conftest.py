@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import stores
+from tests import skips, stores
 
 # A file runs in one process: one of these begun last would keep a process busy while the others have nothing to do.
 LONGEST = (
@@ -15,6 +15,11 @@ LONGEST = (
     "test_jobs",
     "test_schemathesis",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """For the lab's tests too, which have no conftest over them."""
+    config.pluginmanager.register(skips)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -27,7 +27,7 @@ from click.testing import CliRunner
 from tests.compliance.lab import or_skip
 
 from keyturn_lab import main as cli
-from keyturn_lab.parts import PartMissing, aws, oidc, openbao, postgres
+from keyturn_lab.parts import PartMissing, aws, oidc, postgres
 
 NO_RETRY = {"retries": {"max_attempts": 0}}
 
@@ -399,20 +399,7 @@ def test_missing_node_names_the_package(monkeypatch):
         oidc.install()
 
 
-# ---- OpenBao and the command --------------------------------------------------------------------------------------
-
-
-def test_openbao_rotates_what_it_serves(cluster):
-    """After a rotation the password served works and the one before does not."""
-    try:
-        openbao.find_binary()
-    except PartMissing as missing:
-        pytest.skip(str(missing))
-    with openbao.OpenBao(cluster, cluster.provision_roles(2, "peer")) as bao:
-        before = bao.read(1)
-        bao.rotate(1)
-        assert cluster.accepts(bao.read(1))
-        assert not cluster.accepts(before)
+# ---- The command --------------------------------------------------------------------------------------------------
 
 
 def test_up_writes_a_private_state_and_cleans_up(tmp_path):

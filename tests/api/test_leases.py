@@ -4,7 +4,6 @@ import pytest
 from tests.api.conftest import SECRET
 from tests.api.test_door import is_problem
 
-from keyturn import definitions
 from keyturn.model.plan import Goal
 from keyturn.operations import runs
 
@@ -84,9 +83,6 @@ def test_a_run_that_is_not(client, key):
     is_problem(client.get("/api/v1/runs/run_none", headers=key()), 404, "not_found")
 
 
-@pytest.mark.skipif(
-    not hasattr(definitions, "read_system"), reason="the definitions package is not whole yet"
-)
 def test_systems(client, key):
     """Every row with its card."""
     rows = client.get("/api/v1/systems", headers=key()).json()["items"]

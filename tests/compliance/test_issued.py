@@ -27,6 +27,7 @@ from keyturn.vault.secrets import version_row
 from tests import stores
 from tests.compliance.case import NETWORK
 from tests.compliance.kinds import OURS, needed
+from tests.skips import NotOffered
 
 NOT_HERE = (  # there is no network between the hub and its own book; what can go wrong is a commit: tests/faults/issuing.py
     "lie: ",
@@ -147,7 +148,7 @@ def test_kind(fact: Fact, kind: Kind, hub: Keyturn, shared: Callable[[Kind], Row
     row = shared(kind)
     why_not = fact.why_not(row)
     if why_not:
-        pytest.skip(why_not)
+        raise NotOffered(why_not)
     fact.check(row_of(hub, kind) if fact.changes else row)
 
 

@@ -9,6 +9,7 @@ from keyturn.testing import FACTS, Fact, RowUnderTest, Witness
 from tests.compliance.case import under_test
 from tests.compliance.lab import or_skip, the_lab
 from tests.compliance.rows import ROWS
+from tests.skips import NotOffered
 
 # The fault matrix's vendor is a test's own: no page describes it, and the lab's own client speaks to it.
 NOT_OF_SHAPES = ("page: fields", "page: sources", "lie: ")
@@ -34,7 +35,7 @@ def test_row(name: str, fact: Fact) -> None:
     """Left out is only what the manifest says the vendor does not offer."""
     why_not = fact.why_not(shared(name))
     if why_not:
-        pytest.skip(why_not)
+        raise NotOffered(why_not)
     row = (
         under_test(name, ROWS[name](the_lab())) if fact.changes else replace(shared(name), witness=Witness())
     )

@@ -14,6 +14,7 @@ from keyturn.bootstrap import Keyturn, open_hub
 from keyturn.catalog import Catalog
 from keyturn.operations import debts
 from keyturn_lab.parts.postgres import PostgresCluster
+from tests import stores
 from tests.engine import noop
 from tests.faults import world
 
@@ -23,13 +24,14 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[PostgresCluster]:
     with PostgresCluster(options={"log_statement": "none"}) as running:
+        stores.make_template(running)
         yield running
 
 
 @pytest.fixture
 def database(cluster: PostgresCluster) -> Iterator[str]:
     name = f"engine_{next(_numbers)}"
-    yield cluster.create_database(name)
+    yield cluster.create_database(name, stores.TEMPLATE)
     with cluster.connect() as connection:  # or the server has them all to write when it stops
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

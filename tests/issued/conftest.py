@@ -1,5 +1,6 @@
 """A hub of its own for every test, with the engine running and the page of hub-api in its catalogue."""
 
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,8 +18,13 @@ from keyturn.settings import Settings
 PAGE = Path(keyturn.__file__ or "src/keyturn/__init__.py").parent / "connectors/hub_api/definition.yaml"
 
 
+@cache
+def system():
+    return read_system(PAGE.read_text(), str(PAGE))
+
+
 def open_test_hub(folder, database="", **extra):
-    page = SimpleNamespace(system=lambda: read_system(PAGE.read_text(), str(PAGE)))
+    page = SimpleNamespace(system=system)
     settings = Settings(
         home=folder / "home",
         database=database or stores.url(folder / "home"),

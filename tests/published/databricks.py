@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -99,7 +100,12 @@ def _answer(function: ast.FunctionDef, classes: dict[str, ast.ClassDef]) -> str:
     if pages is None:
         return ""
     wanted = f"_repeated_dict(d, '{pages[1]}', {pages[2]})"
-    return next((name for name, node in classes.items() if wanted in ast.unparse(node)), "")
+    return next((name for name, node in classes.items() if wanted in _source(node)), "")
+
+
+@cache
+def _source(node: ast.ClassDef) -> str:
+    return ast.unparse(node)
 
 
 def _fields(node: ast.ClassDef, module: ModuleType) -> dict[str, Any]:

@@ -16,17 +16,23 @@ from keyturn.transport.ssrf import matches
 from tests.compliance.case import OTHER, under_test
 from tests.compliance.rows import ROWS
 from tests.published.databricks import published
+from tests.published.description import Description
 from tests.published.oauth import endpoint
 from tests.published.recorded import Recorded, recording, said_to_be_sent
 from tests.published.tap import TappedLab
 
 # The client says who it is in a Basic header. Source: databricks/sdk/oauth.py, ClientCredentials.
 ACCOUNT_TOKEN = "/oidc/accounts/{account_id}/v1/token"
-PUBLISHED = (
-    published()
-    | endpoint("workspace", core.OIDC_TOKEN_PATH, ("client_credentials",), proofs=())
-    | endpoint("account", ACCOUNT_TOKEN, ("client_credentials",), proofs=())
-)
+
+
+@pytest.fixture(scope="module")
+def sdk() -> Description:
+    """Read here and not on import, which every process of the tests does."""
+    return (
+        published()
+        | endpoint("workspace", core.OIDC_TOKEN_PATH, ("client_credentials",), proofs=())
+        | endpoint("account", ACCOUNT_TOKEN, ("client_credentials",), proofs=())
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +51,18 @@ def _person(lab: TappedLab) -> None:
     row.can.lister.list(replace(row.access, admin=Material({"token": made["token_value"]})))
 
 
-def test_every_request_and_answer_is_the_sdks(recorded: Recorded) -> None:
+def test_every_request_and_answer_is_the_sdks(recorded: Recorded, sdk: Description) -> None:
     """Path, method, parameters, fields and their types; of the stand-in's answers too."""
     for exchange in recorded.of():
-        PUBLISHED.judge(exchange)
+        sdk.judge(exchange)
 
 
 @pytest.mark.parametrize("method", ["oauth", "user"])
-def test_the_page_names_every_call(recorded: Recorded, method: str) -> None:
+def test_the_page_names_every_call(recorded: Recorded, sdk: Description, method: str) -> None:
     """What `keyturn systems` says is sent is what is sent and goes well, no more and no less."""
     said = re.findall(r"\b(GET|POST|DELETE) (/[^\s,;]+)", said_to_be_sent("databricks", method))
     ours = [each for each in recorded.of(f"databricks/{method}") if each.status == 200]
-    calls = [PUBLISHED.calls[PUBLISHED.judge(each)] for each in ours]
+    calls = [sdk.calls[sdk.judge(each)] for each in ours]
     assert {(verb, _nameless(path)) for verb, path in said} == {(c.method, _nameless(c.path)) for c in calls}
 
 
@@ -65,7 +71,7 @@ def test_every_line_that_calls_databricks_ran(recorded: Recorded) -> None:
     assert recorded.sites.silent() == []
 
 
-def test_the_login_is_the_sdks(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_login_is_the_sdks(recorded: Recorded, sdk: Description, monkeypatch: pytest.MonkeyPatch) -> None:
     """databricks-sdk, unchanged and with the credential as we hold it, logs in by the same request."""
     row = under_test("databricks", ROWS["databricks/oauth"](recorded.lab))
     before = len(recorded.tap.seen)
@@ -83,7 +89,7 @@ def test_the_login_is_the_sdks(recorded: Recorded, monkeypatch: pytest.MonkeyPat
     our = next(each for each in recorded.of("databricks/oauth") if each.path == core.OIDC_TOKEN_PATH)
     assert our.form() == their.form()
     assert our.header("authorization").split()[0] == their.header("authorization").split()[0] == "Basic"
-    assert {"iam.CurrentUserAPI.me"} <= {PUBLISHED.judge(e) for e in theirs if "/.well-known/" not in e.path}
+    assert {"iam.CurrentUserAPI.me"} <= {sdk.judge(e) for e in theirs if "/.well-known/" not in e.path}
 
 
 def test_no_secret_is_in_an_address(recorded: Recorded) -> None:

@@ -56,7 +56,6 @@ def run(root, *args):
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(str(root / each) for each in ("src", "lab/src", ".")),
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     return subprocess.run(
         [sys.executable, *args],

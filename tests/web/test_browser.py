@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import threading
@@ -23,7 +22,7 @@ from keyturn.operations.rights import Role
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
-        not CHROMIUM and not os.environ.get("CI"),
+        not CHROMIUM,
         reason="NO CHROMIUM: the pages were not tried in a browser (apt-get install chromium)",
     ),
 ]

@@ -13,8 +13,13 @@ from keyturn.operations.datasets import Loader
 def add_routes(app: FastAPI, hub: Keyturn, door: Door) -> Loader:
     """Adds the routes. Whoever serves starts the loader and stops it at the end."""
     loader = Loader(hub)
-    app.include_router(bulk.routes(hub, door, loader))
-    app.include_router(events.routes(hub, door))
-    app.include_router(leaks.routes(hub, door))
-    app.include_router(handover.routes(hub))
+    for each in (
+        bulk.routes(hub, door, loader),
+        events.routes(hub, door),
+        leaks.routes(hub, door),
+        handover.routes(hub),
+    ):
+        app.router.routes.extend(
+            each.routes
+        )  # as they are: `include_router` would build every one a second time
     return loader

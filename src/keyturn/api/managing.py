@@ -46,4 +46,5 @@ def add_routes(app: FastAPI, site: Keyturn, door: Door) -> None:
     app.state.hub, app.state.door = site, door
     app.state.streams = stream.Streams()
     for each in CALLS:
-        app.include_router(each.router)
+        # As they are: `include_router` would build every one anew for each application, on its first request.
+        app.router.routes.extend(each.router.routes)

@@ -149,10 +149,10 @@ class PostgresCluster:
         with psycopg.connect(self.dsn(database), autocommit=True) as connection:
             yield connection
 
-    def create_database(self, name: str) -> str:
-        """Makes a database and returns its superuser address."""
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Makes a database, the copy of one that nobody is connected to, and returns its superuser address."""
         with self.connect() as connection:
-            connection.execute(_format("CREATE DATABASE {}", name))
+            connection.execute(_format("CREATE DATABASE {} TEMPLATE {}", name, template))
         return self.dsn(name)
 
     def create_rotator(self, name: str = "rotator") -> Role:

@@ -8,10 +8,11 @@ import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -96,9 +97,21 @@ class Account:
         return (key for key in self.keys.values() if key.type == "USER_MANAGED" and key.deleted_at is None)
 
 
-def make_key(account: Account, now: float, known_from: float, token_uri: str) -> tuple[Key, str]:
+def new_pair() -> RSAPrivateKey:
+    return generate_private_key(65537, 2048)
+
+
+@cache
+def first_pair(email: str) -> RSAPrivateKey:
+    """The one that an account begins with, in whichever stand-in of this process: making one takes a while."""
+    return new_pair()
+
+
+def make_key(
+    account: Account, now: float, known_from: float, token_uri: str, pair: RSAPrivateKey | None = None
+) -> tuple[Key, str]:
     """A new pair and the file with its private half, which is handed out once."""
-    private = generate_private_key(65537, 2048)
+    private = pair or new_pair()
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     guard.remember("google_private_key", pem)
     key_id = secrets.token_hex(20)

@@ -156,12 +156,11 @@ class World:
     def first_key(self, account: Account) -> str:
         """The file of a working key, made on first asking: what a customer would hand over."""
         with self.lock:
-            known = [key for key in account.own_keys() if key.works(self.clock.now())]
-            return (
-                known[0].file
-                if known
-                else keys.make_key(account, self.clock.now(), 0.0, f"{self.url}/token")[0].file
-            )
+            known = next((key for key in account.own_keys() if key.works(self.clock.now())), None)
+            if known is None:
+                pair = keys.first_pair(account.email)
+                known, _ = keys.make_key(account, self.clock.now(), 0.0, f"{self.url}/token", pair)
+            return known.file
 
     def fresh_key(self, account: Account) -> str:
         """Every key of the account dies at once, and one new one works at once: a clean start for a test."""
