@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import psycopg
@@ -17,43 +16,32 @@ from keyturn_lab.parts.postgres import PostgresCluster, Role
 
 
 def run(made: Product, order: list[int], in_flight: int) -> Loop:
-    """One round: as many callers as there may be in flight, each starts a run, waits for its end and starts the next,
-    as the bare loop and the peer do. Each rotation's time is from the start to the end, waiting for a worker included.
+    """One round: a caller keeps so many in flight, it starts the next run whenever one came to rest. Each rotation's time
+    is from before its start to its end, waiting for a worker included.
 
     Raises: AssertionError when a run is anything but COMPLETE with the old value known dead.
     """
     scram_memo._memo.clear()  # noqa: SLF001 - a real hub rotates a role every few weeks, not every minute
-    todo, lock = iter(order), threading.Lock()
-    started: list[str] = []
+    todo = iter(order)
+    began_at: dict[str, float] = {}
     each_s: list[float] = []
-    failures: list[BaseException] = []
     with engine(made.hub, in_flight) as (hub, timed):
 
-        def rotate() -> None:
-            try:
-                while True:
-                    with lock:
-                        index = next(todo, None)
-                    if index is None:
-                        return
-                    began = time.perf_counter()
-                    run_id = runs.start(hub, made.names[index], Goal.ROTATE).id
-                    started.append(run_id)
-                    timed.wait_for(run_id)
-                    each_s.append(time.perf_counter() - began)
-            except BaseException as error:
-                failures.append(error)
+        def start_next() -> None:
+            index = next(todo, None)
+            if index is not None:
+                began = time.perf_counter()
+                began_at[runs.start(hub, made.names[index], Goal.ROTATE).id] = began
 
-        callers = [threading.Thread(target=rotate) for _ in range(in_flight)]
         began = time.perf_counter()
-        for caller in callers:
-            caller.start()
-        for caller in callers:
-            caller.join()
+        for _ in range(in_flight):
+            start_next()
+        while len(each_s) < len(order):
+            run_id, ended = timed.next_at_rest()
+            each_s.append(ended - began_at[run_id])
+            start_next()
         seconds = time.perf_counter() - began
-    if failures:
-        raise failures[0]
-    _check(made, started)
+    _check(made, list(began_at))
     return Loop(seconds, tuple(each_s))
 
 

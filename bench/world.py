@@ -6,14 +6,13 @@ import os
 import random
 import shutil
 import tempfile
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast
 
 from keyturn.bootstrap import Keyturn, open_hub
@@ -109,7 +108,7 @@ class Timed:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._put_down: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+        self._at_rest: SimpleQueue[tuple[str, float]] = SimpleQueue()
         self.ended_at: list[float] = []
 
     def advance(self, run_id: RunId, claim: Claim | None = None) -> bool:
@@ -117,16 +116,17 @@ class Timed:
         try:
             return self._executor.advance(run_id, claim)
         finally:
-            self.ended_at.append(time.perf_counter())
-            self._put_down[run_id].set()
+            now = time.perf_counter()
+            self.ended_at.append(now)
+            self._at_rest.put((run_id, now))
 
     def claim(self, *what: Any) -> Claim | None:
         """As the executor's."""
         return self._executor.claim(*what)
 
-    def wait_for(self, run_id: RunId) -> None:
-        """Until the run was put down. Raises: AssertionError after two minutes."""
-        assert self._put_down[run_id].wait(120), "the run did not end"
+    def next_at_rest(self) -> tuple[str, float]:
+        """The next run that was put down, and when. Raises: Empty after two minutes."""
+        return self._at_rest.get(timeout=120)
 
 
 @contextmanager

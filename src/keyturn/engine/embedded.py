@@ -106,6 +106,7 @@ class Embedded:
         self._failed: dict[RunId, tuple[int, float]] = {}
         self._changes = 0  # a hint between looking and lying down must not be slept through
         self._look_at = math.inf
+        self._more = False  # the last look did not see all that is due
         self._rested = False  # a run came to rest since the last look
         self._stopping = False
         self._threads: list[threading.Thread] = []
@@ -267,6 +268,7 @@ class Embedded:
 
         found, next_at = self._store.read(look)
         with self._lock:
+            self._more = len(found) >= limit
             for run_id, due_at in found:
                 _, not_before = self._failed.get(run_id, (0, 0.0))
                 if run_id not in busy and run_id not in self._busy and not_before <= time.monotonic():
@@ -298,7 +300,7 @@ class Embedded:
                 if not self._ready:
                     return
                 ready = self._ready.popleft()
-                if len(self._ready) == self._size - 1:
+                if self._more and len(self._ready) == self._size - 1:
                     self._look_soon()
             settled, again = self._advance(ready)
             self._rest(ready.run_id, settled=settled, again=again)
