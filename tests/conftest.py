@@ -9,9 +9,17 @@ from tests import skips, stores
 # A file runs in one process: one of these begun last would keep a process busy while the others have nothing to do.
 LONGEST = (
     "test_accessibility",
+    "test_bucket",
     "test_canary",
     "test_three_people",
     "test_workers",
+    "test_crash",
+    "test_oauth_apps",
+    "test_google",
+    "test_matrix",
+    "test_snowflake_key_pair",
+    "test_issued_pages",
+    "test_browser",
     "test_jobs",
     "test_schemathesis",
 )

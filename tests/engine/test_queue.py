@@ -123,8 +123,9 @@ def test_two_processes_make_the_schema_once(database: str) -> None:
         assert found.fetchone() == (1,)
 
 
-def test_a_role_that_may_make_no_schema_still_works(tmp_path: Path, cluster: Any, database: str) -> None:
+def test_a_role_that_may_make_no_schema_still_works(tmp_path: Path, cluster: Any) -> None:
     """Without the right to create a schema there are no hints, and runs are done all the same."""
+    database = cluster.create_database("of_a_plain_role")
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE ROLE plain LOGIN PASSWORD 'plain-password'")
         connection.execute("GRANT CREATE, USAGE ON SCHEMA public TO plain")
