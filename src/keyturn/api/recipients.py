@@ -39,20 +39,6 @@ class Change(Body):
     paused: bool | None = None
 
 
-def _page(each: Recipient) -> dict[str, Any]:
-    return {
-        "id": each.id,
-        "kind": each.kind,
-        "name": each.name,
-        "address": each.address,
-        "topics": each.topics.split(),
-        "project": each.project,
-        "created": iso(each.created_at),
-        "created_by": each.created_by,
-        "paused": iso(each.paused_at),
-    }
-
-
 def _delivery(each: Delivery, topic: str) -> dict[str, Any]:
     return {
         "id": each.id,
@@ -68,7 +54,7 @@ def _delivery(each: Delivery, topic: str) -> dict[str, Any]:
 
 
 def _shown(made: Recipient, secret: Secret | None) -> Response:
-    body = {**_page(made), "secret": secret.reveal() if secret else None}
+    body = {**notices.told(made), "secret": secret.reveal() if secret else None}
     return JSONResponse(body, 201, NO_STORE)
 
 
@@ -83,7 +69,7 @@ def _shown(made: Recipient, secret: Secret | None) -> Response:
 def every(it: Caller, after: After = "", limit: Limit = 100) -> dict[str, Any]:
     """By name."""
     found = notices.recipients(it.hub)
-    return page(it.hub, ["recipients"], found, lambda r: (r.name,), after, limit, _page)
+    return page(it.hub, ["recipients"], found, lambda r: (r.name,), after, limit, notices.told)
 
 
 @calls.get(
@@ -135,7 +121,7 @@ def add(it: Caller, body: New) -> Response:
 )
 def one(it: Caller, recipient: str) -> dict[str, Any]:
     """By id."""
-    return _page(notices.recipient(it.hub, recipient))
+    return notices.told(notices.recipient(it.hub, recipient))
 
 
 @calls.patch(
@@ -150,7 +136,7 @@ def one(it: Caller, recipient: str) -> dict[str, Any]:
 )
 def change(it: Caller, recipient: str, body: Change) -> dict[str, Any]:
     """While paused nothing new is kept for it."""
-    return _page(
+    return notices.told(
         notices.change_recipient(
             it.hub, it.who, recipient, address=body.address, topics=body.topics, paused=body.paused
         )

@@ -42,7 +42,7 @@ _MOST_MOVES = 200  # a run that neither waits nor ends within this many steps is
 
 @dataclass(frozen=True)
 class Claim:
-    """A run with its principal taken, and what was read with it. `until`: how long the lease holds."""
+    """A run with its principal taken, and what was read with it. Taken `at`; the lease holds `until`."""
 
     run: Run
     connection: Connection

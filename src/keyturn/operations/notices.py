@@ -307,6 +307,21 @@ def is_kept(hub: Keyturn, number: int) -> bool:
 # -- recipients --------------------------------------------------------------------------------------------------------
 
 
+def told(each: Recipient) -> dict[str, Any]:
+    """A recipient as the API and the command line give it; never its secret."""
+    return {
+        "id": each.id,
+        "kind": each.kind,
+        "name": each.name,
+        "address": each.address,
+        "topics": each.topics.split(),
+        "project": each.project,
+        "created": iso(each.created_at),
+        "created_by": each.created_by,
+        "paused": iso(each.paused_at),
+    }
+
+
 def recipients(hub: Keyturn) -> list[Recipient]:
     """Everybody who is told, by name."""
     return hub.store.read(rows.recipients)

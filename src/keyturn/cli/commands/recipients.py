@@ -8,7 +8,6 @@ from keyturn.cli import terminal
 from keyturn.cli.session import Session, pass_session
 from keyturn.cli.terminal import Exit
 from keyturn.errors import NotFound
-from keyturn.model.moment import iso
 
 
 @click.group(
@@ -28,20 +27,7 @@ def list_(session: Session, as_json: bool) -> None:
     with session.hub() as hub:
         found = notices.recipients(hub)
     if as_json:
-        terminal.emit(
-            [
-                {
-                    "id": each.id,
-                    "kind": each.kind,
-                    "name": each.name,
-                    "address": each.address,
-                    "topics": each.topics.split(),
-                    "project": each.project,
-                    "paused": iso(each.paused_at),
-                }
-                for each in found
-            ]
-        )
+        terminal.emit([notices.told(each) for each in found])
         return
     terminal.table(
         ("Name", "Kind", "Address", "Topics", "Paused"),
