@@ -217,6 +217,30 @@ def test_administrators_sessions_are_used_again_until_they_break(cluster, params
     assert pid_of(ours) != second
 
 
+def plans(session):
+    return int(session.query("SELECT count(*) FROM pg_prepared_statements")[0][0])
+
+
+@pytest.mark.parametrize("swap", ["DEALLOCATE ALL", "another's"])
+def test_a_pooler_that_swaps_sessions_costs_a_plan_and_no_answer(params, rotator, swap):
+    """Its next session has not our plan, or has it from another of our processes already."""
+
+    def ask(session, word):
+        return session.query("SELECT $1::text", word, again=True)
+
+    with sql.login(params(rotator.name, rotator.password)) as session:
+        assert [ask(session, "a"), ask(session, "b")] == [[("a",)], [("b",)]]
+        assert plans(session) == 1
+        if swap == "another's":
+            session._plans.clear()
+        else:
+            session.change(swap)
+        assert [ask(session, "c"), ask(session, "d")] == [[("c",)], [("d",)]]
+        assert session._plans is None, "it asks plainly from now on"
+        with pytest.raises(UnexpectedAnswer):
+            session.query("SELECT nonsense", again=True)
+
+
 def test_an_old_session_never_serves_another_password(params, rotator):
     """The pool goes by the password's fingerprint: a wrong one is refused although a session stands ready."""
     pid_of(params(rotator.name, rotator.password))

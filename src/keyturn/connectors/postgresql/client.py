@@ -141,7 +141,7 @@ def read_slot(session: Session, role: str) -> tuple[bool, str | None] | None:
         ("pg_authid", "coalesce(rolpassword, '')") if session.is_superuser else ("pg_roles", "NULL")
     )
     usable = "rolcanlogin AND coalesce(rolvaliduntil > now(), true)"
-    rows = session.query(f"SELECT {usable}, {verifier} FROM {table} WHERE rolname = $1", role)
+    rows = session.query(f"SELECT {usable}, {verifier} FROM {table} WHERE rolname = $1", role, again=True)
     return (rows[0][0] == "t", rows[0][1]) if rows else None
 
 
