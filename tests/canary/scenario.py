@@ -195,7 +195,8 @@ def _live(told: Told, hub: Keyturn, name: str, case: Case) -> None:
             stack.enter_context(case.throttled())
             done = _run(hub, case, label, Goal.ROTATE, give_up=6.0)
         if done not in TERMINAL:
-            done = _follow(hub, case, runs.recent(hub, label, 1)[0].id)
+            # a locked account is let alone for the whole of its window
+            done = _follow(hub, case, runs.recent(hub, label, 1)[0].id, give_up=60.0)
         told.rotated += done is RunState.COMPLETE
         if done is not RunState.COMPLETE:
             told.trouble.append(f"{name}: {done.value}")
