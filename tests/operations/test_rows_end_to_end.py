@@ -23,7 +23,7 @@ from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict
 from keyturn.operations import audit, connections, jobs, leases, runs, tasks
 from keyturn.settings import Settings
-from keyturn.storage import versions
+from keyturn.storage import principals, versions
 from keyturn.transport import sql
 from keyturn.vault.secrets import version_row
 from tests import stores
@@ -103,14 +103,14 @@ class World:
         return f"{run.state.value} {run.waiting_for} {run.outcome} {left}\n" + "\n".join(said[-25:])
 
 
-def open_world(case: Case, folder: Path, database: str = "") -> World:
+def open_world(case: Case, folder: Path, database: str = "", patience: float = PATIENCE) -> World:
     settings = Settings(
         home=folder / "home",
         database=database or stores.url(folder / "home"),
         kek=f"file:{folder / 'key' / 'kek'}",
         network=NETWORK,
         workers=3,
-        patience=PATIENCE,
+        patience=patience,
         actor="tester",
     )
     hub = open_hub(settings, create=True, catalog=case.catalog())
@@ -412,3 +412,33 @@ def test_a_consent_by_somebody_else_changes_nothing(world: World) -> None:
     assert world.case.of(world.serving()) == world.case.of(old)
     assert connections.test(world.hub, world.name).verdict is Verdict.ACCEPTED
     assert "unwanted" in {debt.kind for debt in runs.left_behind(world.hub, run.id)[1]}
+
+
+@pytest.mark.xdist_group("rows-sap-datasphere")
+def test_a_locked_account_is_left_alone_and_costs_no_login_of_the_budget(tmp_path: Path) -> None:
+    """Somebody else's refused logins lock it for a day; once an administrator has unlocked it, the run goes on."""
+    case = or_skip(lambda: ROWS["sap-datasphere/password by a person"](the_lab()))
+    world = open_world(case, tmp_path, patience=0.0005)
+    try:
+        world.enter()
+        with case.throttled():
+            run = world.run(Goal.ROTATE, until=lambda run: run.state is RunState.WAITING)
+            assert "locked" in run.waiting_for
+            world.follow(run.id, until=lambda run: len(_locked(world, run)) > 2)
+            assert _refusals(world) <= 1, "looks that a lock turned away were counted"  # one may be under way
+        run = world.follow(run.id)
+        assert run.state is RunState.COMPLETE, world.why(run)
+        first, second = [line.at for line in _locked(world, run)][:2]
+        assert second - first > 0.4, "a locked account is hammered"
+    finally:
+        world.hub.close()
+        sql.close_idle()
+
+
+def _locked(world: World, run: Run) -> list[Any]:
+    return [line for line in runs.lines(world.hub, run.id) if line.facts.get("locked")]
+
+
+def _refusals(world: World) -> int:
+    connection = connections.find(world.hub, world.name)
+    return world.hub.store.read(lambda tx: principals.refusals(tx, connection.principal_id, 0.0))

@@ -76,6 +76,8 @@ def _refresh_at(material: Material, now: float) -> float | None:
     return now + (float(ends) - now) * random.uniform(0.6, 0.7)  # noqa: S311 - spreads load, keeps no secret
 
 
+# A lock that is there already is no failed login of ours, and only time or an administrator ends it.
+_LOCKED_S = 900.0
 _NOT_TRIED = Probe(Verdict.UNKNOWN, code="budget", detail="not tried: the account would come near its lock")
 
 
@@ -496,7 +498,9 @@ class Context:
         verifier = (can.death if death else None) or can.verifier
         found = verifier.verify(self.access(), material)
         boundary.reach(f"probe:{what}:after")
-        if counted and found.verdict is Verdict.ACCEPTED:
+        if found.locked:
+            found = replace(found, wait_s=max(found.wait_s, _LOCKED_S * self.hub.patience))
+        if counted and (found.verdict is Verdict.ACCEPTED or found.locked):
             self.later(lambda tx: principals.forget_refusal(tx, self.connection.principal_id, now))
         elif found.verdict is Verdict.REJECTED and lockout and not counted:
             self.later(lambda tx: principals.note_refusal(tx, self.connection.principal_id, now))

@@ -45,9 +45,8 @@ def preflight(ctx: Context, step: Step) -> Move:
             )
         return Done()
     if found.verdict is Verdict.UNKNOWN:
-        return soon(
-            ctx, f"no clear answer about the current credential ({found.code or 'no answer'})", found.wait_s
-        )
+        unclear = f"no clear answer about the current credential ({found.code or 'no answer'})"
+        return soon(ctx, found.detail if found.locked else unclear, found.wait_s)
     if ctx.has_admin or supplied:
         ctx.line(step, LineKind.DECISION, decision="repair", why="the current credential is refused already")
         return Done()
