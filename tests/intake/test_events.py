@@ -320,6 +320,17 @@ def test_either_secret_in_the_overlap_then_only_the_new(client, hub, publisher):
     assert webhook(client, connection, new, {"type": "a"}, "5", now, both).status_code == 202
 
 
+def test_who_signs_with_the_old_secret_is_told(client, hub, publisher):
+    """From the new one's first use on, as with a key; whoever signs with the new one is told nothing."""
+    connection, old = publisher()
+    new = issued.reissue(hub, "orders", 3600).value.reveal()
+    assert "keyturn-credential-state" not in webhook(client, connection, new, {"type": "a"}, "1").headers
+    told = webhook(client, connection, old, {"type": "a"}, "2").headers
+    assert told["keyturn-credential-state"] == "retiring"
+    assert told["keyturn-credential-successor"] == f'B;hint="{new[-4:]}"'
+    assert told["keyturn-credential-expires"].endswith("GMT")
+
+
 def test_a_signing_secret_opens_no_other_door(client, publisher):
     """It is for signing: in a header it is nothing."""
     _, value = publisher()

@@ -4,6 +4,7 @@
 import base64
 import threading
 import time
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 import pytest
@@ -235,6 +236,24 @@ def test_the_secret_is_rotated_in_place(world):
     run = ended(hub, handed.run)
     assert (run.state, run.proof) == (RunState.COMPLETE, "D2")
     other.close()
+
+
+def test_a_client_whose_secret_is_on_its_way_out_is_told(world):
+    """Where it shows the secret, and at every call with a token that was made with it; the new ones are told nothing."""
+    hub, client = world.hub, register(world.hub)
+    old_token = world.token(client).json()["access_token"]
+    handed = issued.reissue(hub, "etl", 3600)
+    fresh = Registered(client.id, handed.value.reveal(), "")
+    new = [made := world.token(fresh), world.whoami(made.json()["access_token"])]
+    assert all("keyturn-credential-state" not in answer.headers for answer in new)
+    old = [world.token(client), world.introspect(client, old_token), world.whoami(old_token)]
+    for answer in old:
+        assert answer.status_code == 200
+        assert answer.headers["keyturn-credential-state"] == "retiring"
+        assert answer.headers["keyturn-credential-successor"] == f'B;hint="{fresh.secret[-4:]}"'
+        until = parsedate_to_datetime(answer.headers["keyturn-credential-expires"]).timestamp()
+        assert 3500 < until - time.time() <= 3600
+    assert world.token(client).headers["cache-control"] == "no-store"
 
 
 def test_a_secret_never_used_does_not_end_the_old(world):

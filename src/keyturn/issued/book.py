@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from keyturn.errors import Conflict, InvalidInput, StoreUnavailable
-from keyturn.issued import grants
+from keyturn.issued import endings, grants
+from keyturn.issued.endings import Ending
 from keyturn.issued.grants import Grants
 from keyturn.keymaking import passwords
 from keyturn.keymaking.passwords import PREFIX
@@ -47,7 +48,8 @@ class Code(StrEnum):
 
 
 class CheckResult(NamedTuple):
-    """The answer to one presented value. Past `unknown` the secret and its credential's name are known.
+    """The answer to one presented value. Past `unknown` the secret and its credential's name are known; `ending` tells
+    whoever is let in with a secret on its way out.
 
     Of an access token: `secret` is the one its client showed for it, `token` the token, and `subject` the account of whoever
     allowed it, whose rights limit it further (empty: the client itself). A tuple, as one is made at every call."""
@@ -61,6 +63,7 @@ class CheckResult(NamedTuple):
     rate: int | None = None  # the credential's own calls a minute
     token: oauth.Token | None = None
     subject: str = ""
+    ending: Ending | None = None
 
     @property
     def accepted(self) -> bool:
@@ -155,7 +158,8 @@ class IssuedBook:
         address: str | None,
         scope: str,
     ) -> CheckResult:
-        if secret.state not in ACCEPTED:
+        is_leaving = secret.state is not SecretState.LIVE  # all that this costs a secret in force
+        if is_leaving and secret.state not in ACCEPTED:
             return result._replace(code=Code.EXPIRED if secret.state is SecretState.EXPIRED else Code.REVOKED)
         if secret.ends_at is not None and self._clock() >= secret.ends_at:
             return result._replace(code=Code.EXPIRED)
@@ -163,7 +167,11 @@ class IssuedBook:
             return result._replace(code=Code.ADDRESS)
         if not allowed.covers(scope):
             return result._replace(code=Code.SCOPE)
-        return result._replace(is_first_use=True) if secret.first_used_at is None else result
+        if secret.first_used_at is None:
+            result = result._replace(is_first_use=True)
+        if is_leaving:
+            return result._replace(ending=self.store.read(lambda tx: endings.of(tx, secret)))
+        return result
 
     def note(self, found: CheckResult, *, address: str = "", agent: str = "") -> None:
         """Counts what `look` found. The first use is written at once, since the old secret's end waits for it."""

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from keyturn.errors import InvalidInput, NotFound
-from keyturn.issued import grants, kinds
+from keyturn.issued import endings, grants, kinds
 from keyturn.issued.book import CheckResult, Code, IssuedBook
 from keyturn.issued.grants import Grants
 from keyturn.issued.kinds import Kind
@@ -224,6 +224,13 @@ class OauthBook:
             return None
         self.book.note(CheckResult(Code.OK, client.secret, client.name), address=address, agent=agent)
         return client
+
+    def notice(self, client: Client) -> Mapping[str, str]:
+        """What goes with the answer to a client whose secret is on its way out."""
+        secret = client.secret
+        if secret.state is not SecretState.RETIRING:
+            return {}
+        return self.store.read(lambda tx: endings.of(tx, secret)).headers
 
     # -- codes ---------------------------------------------------------------------------------------------------------
 

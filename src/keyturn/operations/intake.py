@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotFound
-from keyturn.issued import grants
+from keyturn.issued import endings, grants
 from keyturn.issued.book import CheckResult, Code
 from keyturn.keymaking import passwords, webhooks
 from keyturn.model.credential import Connection
@@ -24,7 +24,7 @@ from keyturn.operations import issued as issued_operations
 from keyturn.storage import connections, events, issued, journal
 from keyturn.storage.database import Tx
 from keyturn.storage.events import Event, Refused
-from keyturn.storage.issued import ACCEPTED, IssuedSecret
+from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState
 from keyturn.vault.secrets import version_row
 
 MOST_EVENTS = 500  # of one batch
@@ -297,7 +297,11 @@ def judge_signature(
         return unknown
     allowed = grants.of(connection.settings)
     code = Code.OK if allowed.admits(address) else Code.ADDRESS
-    return CheckResult(code, live[number], connection.name, allowed.scopes, rate=allowed.rate)
+    signer = live[number]
+    ending = None
+    if signer.state is SecretState.RETIRING:
+        ending = hub.store.read(lambda tx: endings.of(tx, signer))
+    return CheckResult(code, signer, connection.name, allowed.scopes, rate=allowed.rate, ending=ending)
 
 
 def named(hub: Keyturn, publisher: str) -> CheckResult | None:
