@@ -66,6 +66,20 @@ def test_malformed_unknown_and_revoked_are_401(client, key, hub):
         assert presented not in answer.text
 
 
+def test_expired_and_not_yet_active_are_401(client, hub):
+    """The same form, with codes of their own; the hint says whom to ask."""
+    early = issued.issue(hub, "api-key", "early", {}, starts_in_s=3600).value.reveal()
+    late = issued.issue(hub, "api-key", "late", {"expires_in_days": "1"})
+    hub.store.write(
+        lambda tx: tx.run("UPDATE issued_secret SET ends_at = 1 WHERE version_id = ?", late.version_id)
+    )
+    for value, code in ((early, "cred.not_yet_active"), (late.value.reveal(), "cred.expired")):
+        answer = is_problem(client.get("/api/v1/whoami", headers={"AccessKey": value}), 401, code)
+        assert answer.headers["www-authenticate"] == 'Bearer realm="keyturn", error="invalid_token"'
+        assert answer.json()["hint"]
+        assert value not in answer.text
+
+
 def test_two_ways_at_once_is_a_bad_request(client, key):
     """RFC 6750 2."""
     value = key()["AccessKey"]

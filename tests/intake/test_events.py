@@ -331,6 +331,16 @@ def test_who_signs_with_the_old_secret_is_told(client, hub, publisher):
     assert told["keyturn-credential-expires"].endswith("GMT")
 
 
+def test_a_signature_made_too_early(client, hub):
+    """A signing secret made for later signs nothing before its hour."""
+    handed = issued.issue(hub, "webhook", "orders", {}, starts_in_s=3600.0)
+    value = handed.value.reveal()
+    is_problem(webhook(client, handed.connection, value, {"type": "a"}, "1"), 401, "event.signature")
+    hub.store.write(lambda tx: tx.run("UPDATE issued_secret SET starts_at = 1"))
+    assert webhook(client, handed.connection, value, {"type": "a"}, "2").status_code == 202
+    assert [s.state.value for s in issued.get(hub, "orders").secrets] == ["live"]
+
+
 def test_a_signing_secret_opens_no_other_door(client, publisher):
     """It is for signing: in a header it is nothing."""
     _, value = publisher()

@@ -7,10 +7,11 @@ import pytest
 
 from keyturn.errors import CallInsideTransaction, Conflict, InvalidInput, NotFound
 from keyturn.issued import grants, kinds
+from keyturn.issued import reveal as kept
 from keyturn.issued.book import Code, IssuedBook
 from keyturn.issued.capabilities import capabilities
 from keyturn.keymaking import passwords
-from keyturn.operations import issued
+from keyturn.operations import connections, issued, leaks
 from keyturn.operations.connections import find
 from keyturn.storage import issued as rows
 from keyturn.storage import journal
@@ -235,3 +236,79 @@ def test_names_and_kinds(idle):
     with pytest.raises(NotFound, match="issues no saml"):
         kinds.named("saml")
     assert find(idle, "crm").identity["principal"] == find(idle, "crm").id
+
+
+# -- made for later ----------------------------------------------------------------------------------------------------
+
+
+def later(hub, **asked):
+    handed = issued.issue(hub, "api-key", "crm", {"scopes": "read"}, starts_in_s=3600.0, **asked)
+    now = [handed.until - kept.REVEAL_S]
+    return handed, IssuedBook(hub.store, hub.roots, lambda: now[0]), now
+
+
+def state(hub, name="crm"):
+    return [s.state.value for s in issued.get(hub, name).secrets]
+
+
+def test_a_secret_made_for_later_is_refused_until_then(idle):
+    """Until its hour, with a code of its own; then its first use makes it live for good, whatever the clock does."""
+    handed, book, now = later(idle)
+    value = handed.value.reveal()
+    assert state(idle) == ["pending"]
+    assert book.check(value).code is Code.EARLY
+    now[0] += 3599
+    assert book.check(value).code is Code.EARLY
+    now[0] += 2
+    found = book.check(value)
+    assert (found.code, found.is_first_use) == (Code.OK, True)
+    assert state(idle) == ["live"]
+    now[0] -= 3601
+    assert book.check(value).accepted
+    book.close()
+
+
+def test_a_secret_made_for_later_is_live_in_time_though_nobody_calls(idle):
+    """The sweep says so to whoever looks at it."""
+    handed, book, _ = later(idle)
+    begun = next(s.starts_at for s in book.list(handed.connection.id))
+    assert idle.store.write(lambda tx: rows.start_due(tx, begun - 1)) == 0
+    assert idle.store.write(lambda tx: rows.start_due(tx, begun)) == 1
+    assert state(idle) == ["live"]
+    book.close()
+
+
+def test_the_hub_may_test_what_is_made_for_later(idle):
+    """A nightly test must not call it broken; a wrong scope or address cannot pass for one."""
+    later(idle)[1].close()
+    assert connections.test(idle, "crm").verdict.value == "accepted"
+    assert state(idle) == ["pending"]
+
+
+def test_what_is_made_for_later_can_be_ended_before(idle):
+    """Revoked and leaked alike, and it never starts."""
+    handed, book, now = later(idle)
+    issued.revoke(idle, "crm")
+    now[0] += 7200
+    assert book.check(handed.value.reveal()).code is Code.REVOKED
+    book.close()
+    other = issued.issue(idle, "api-key", "erp", {"scopes": "read"}, starts_in_s=3600.0)
+    assert [each.was_live for each in leaks.report(idle, other.value.reveal()).known] == [True]
+    assert state(idle, "erp")[-1] == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "starts_in_s"),
+    [
+        ("api-key", {}, -1.0),
+        ("api-key", {}, 400 * 86400.0),
+        ("api-key", {"expires_in_days": "1"}, 86400.0),
+        ("hub-bucket", {}, 60.0),
+    ],
+)
+def test_a_start_that_cannot_be(idle, kind, values, starts_in_s):
+    """Refused before anything is made, with the field."""
+    with pytest.raises(InvalidInput) as caught:
+        issued.issue(idle, kind, "crm", values, starts_in_s=starts_in_s)
+    assert caught.value.facts["field"] == "starts_in_s"
+    assert issued.every(idle) == []

@@ -204,6 +204,15 @@ def test_guessing_is_limited_and_the_client_is_never_locked(world):
     assert world.token(client).status_code == 200
 
 
+def test_a_client_made_for_later_is_no_client_yet(world):
+    """At the token endpoint like any that is not let in; the next call after its hour gets a token."""
+    handed = issued.issue(world.hub, "m2m", "etl", {"scopes": "read"}, starts_in_s=3600.0)
+    client = Registered(handed.client_id, handed.value.reveal(), "etl")
+    is_error(world.token(client), 401, "invalid_client")
+    world.hub.store.write(lambda tx: tx.run("UPDATE issued_secret SET starts_at = 1"))
+    assert world.token(client).status_code == 200
+
+
 def test_allowed_networks_hold_for_the_client_and_its_tokens(world):
     """The test client's address is in no network."""
     client = register(world.hub, allowed_cidrs="192.0.2.0/24")

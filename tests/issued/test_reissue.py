@@ -80,6 +80,28 @@ def test_a_test_by_the_hub_is_not_a_use(hub, book):
     assert runs.get(hub, handed.run.id).ended_at is None
 
 
+def test_a_new_one_made_for_later_begins_its_overlap_then(hub, book):
+    """Pending beside the live one, which serves on; a third is refused; from its hour on both work, and then the overlap
+    runs, also for a forced end."""
+    old = make(hub).value.reveal()
+    assert book.check(old).accepted
+    began = time.monotonic()
+    handed = issued.reissue(hub, "crm", 0.5, force=True, starts_in_s=1.0)
+    new = handed.value.reveal()
+    assert [s.state.value for s in issued.get(hub, "crm").secrets] == ["pending", "live"]
+    assert book.check(new).code is Code.EARLY
+    assert book.check(old).ending is None
+    with pytest.raises(Conflict, match="reissued already"):
+        issued.reissue(hub, "crm", 60)
+    wait_for(lambda: book.check(new).accepted)
+    assert time.monotonic() - began >= 0.9
+    assert book.check(old).accepted
+    assert [s.state.value for s in issued.get(hub, "crm").secrets] == ["live", "retiring"]
+    wait_for(lambda: not book.look(old).accepted)
+    assert time.monotonic() - began >= 1.4
+    assert ended(hub, handed.run).state is RunState.COMPLETE
+
+
 def test_force_retires_although_the_new_was_never_used(hub, book):
     """The typed override: the old one goes after its overlap."""
     old = make(hub).value.reveal()

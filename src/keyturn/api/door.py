@@ -273,6 +273,10 @@ _WHY = {
     Code.MALFORMED: ("this is not a whole credential of this hub", "Copy it again, all of it."),
     Code.UNKNOWN: ("the credential is not valid", ""),
     Code.EXPIRED: ("the credential has expired", "Ask its owner for the one that followed it."),
+    Code.EARLY: (
+        "the credential is not let in yet",
+        "Its owner knows from when on; until then the one before it works.",
+    ),
     Code.REVOKED: ("the credential has been retired", "Ask its owner for the one that followed it."),
 }
 _TOKEN = token_pattern()

@@ -249,6 +249,7 @@ SECRET: dict[str, Any] = {
     "hint": "x7Qa",
     "state": "live",
     "created": _AT,
+    "starts": None,
     "ends": None,
     "first_used": _AT,
     "last_used": _AT,

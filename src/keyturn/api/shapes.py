@@ -360,13 +360,14 @@ class Holder(BaseModel):
 
 
 class IssuedSecret(BaseModel):
-    """One secret of an issued credential, without its value."""
+    """One secret of an issued credential, without its value. `starts`: null for one that was let in at once."""
 
     version: str
     slot: str
     hint: str
     state: str
     created: str | None
+    starts: str | None
     ends: str | None
     first_used: str | None
     last_used: str | None

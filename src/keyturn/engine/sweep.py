@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from keyturn.errors import Conflict
 from keyturn.model.ids import RunId
 from keyturn.model.run import Debt, RunState, TaskState, Track
-from keyturn.storage import consumers, debts, principals, runs, sealed, spools, tasks
+from keyturn.storage import consumers, debts, issued, principals, runs, sealed, spools, tasks
 from keyturn.storage.database import Store, Tx
 from keyturn.vault import spool
 from keyturn.vault.secrets import Secrets
@@ -130,6 +130,15 @@ class Sweep:
         )
         return self.store.write(lambda tx: sealed.destroy_due(tx, now)) if due else 0
 
+    def start_secrets(self) -> int:
+        """Issued secrets that were made for later are let in from now on, if it is time; how many. The door lets them in
+        by the clock anyway: this is for whoever looks at them."""
+        now = self.clock()
+        due = self.store.read(
+            lambda tx: tx.one("SELECT 1 FROM issued_secret WHERE state = 'pending' AND starts_at <= ?", now)
+        )
+        return self.store.write(lambda tx: issued.start_due(tx, now)) if due else 0
+
     def try_debts(self) -> int:
         """One attempt at each debt whose time has come and whose principal nobody works on; how many were tried.
 
@@ -208,6 +217,7 @@ class Sweeper:
             if time.monotonic() >= seldom_at:
                 seldom_at = time.monotonic() + self._seldom_s
                 _do(sweep.destroy_due)
+                _do(sweep.start_secrets)
                 _do(sweep.try_debts)
                 _do(sweep.prune)
 

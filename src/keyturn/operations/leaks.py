@@ -24,7 +24,7 @@ from keyturn.operations import register as register_operations
 from keyturn.operations import runs as run_operations
 from keyturn.storage import bulk, connections, consumers, issued, journal, people, register, versions
 from keyturn.storage.database import Tx
-from keyturn.storage.issued import ACCEPTED
+from keyturn.storage.issued import ALIVE
 from keyturn.storage.register import Leak
 from keyturn.vault.secrets import version_row
 
@@ -147,7 +147,7 @@ def _of_ours(hub: Keyturn, value: str) -> list[_Hit]:
         found = issued.presented(tx, digest)
         if found is not None:
             secret = found[0]
-            live = secret.state in ACCEPTED and (secret.ends_at is None or now < secret.ends_at)
+            live = secret.state in ALIVE and (secret.ends_at is None or now < secret.ends_at)
             return [
                 _Hit(secret.connection_id, secret.version_id, f"slot {secret.slot}", live, secret.state.value)
             ]
@@ -295,7 +295,7 @@ def _stop(hub: Keyturn, hit: _Hit, seen: Radius, source: str, url: str, who: str
     def brake(tx: Tx) -> bool:
         """A secret of ours is stopped before anything else is tried."""
         secret = issued.by_version(tx, VersionId(hit.version_id))
-        if secret is not None and secret.state in ACCEPTED:
+        if secret is not None and secret.state in ALIVE:
             ledger.retire(tx, secret)
         bulk.unpin(tx, hit.version_id)
         if not register.add_leak(tx, row):

@@ -441,6 +441,22 @@ def test_a_task_from_the_list_to_its_check(client, admin, connect, hub, vendor, 
     is_problem(client.post(f"tasks/{task['id']}/submit", json={"values": value}, headers=admin), 409)
 
 
+def test_one_made_for_later_over_the_api(client, admin, idle):
+    """`starts_in_s` on issuing and reissuing; the list says when."""
+    idle.engine.start()
+    asked = {"kind": "api-key", "name": "partner", "values": {"scopes": "read"}, "starts_in_s": 3600}
+    value = client.post("issued", json=asked, headers=admin).json()["value"]
+    is_problem(client.get("whoami", headers={"AccessKey": value}), 401, "cred.not_yet_active")
+    assert client.get("issued/partner", headers=admin).json()["secrets"][0]["starts"]
+    idle.store.write(lambda tx: tx.run("UPDATE issued_secret SET starts_at = 1"))
+    answers = [client.get("whoami", headers={"AccessKey": value}) for _ in range(2)]
+    assert [answer.json()["state"] for answer in answers] == ["live", "live"]
+    assert "keyturn-credential-state" not in answers[0].headers
+    second = client.post("issued/partner/reissue", json={"starts_in_s": 60}, headers=admin).json()["value"]
+    is_problem(client.get("whoami", headers={"AccessKey": second}), 401, "cred.not_yet_active")
+    is_problem(client.post("issued", json={**asked, "starts_in_s": -1}, headers=admin), 422)
+
+
 # -- issued ------------------------------------------------------------------------------------------------------------
 
 
