@@ -24,7 +24,7 @@ from keyturn.issued import oauth as core
 from keyturn.issued.book import IssuedBook
 from keyturn.keymaking import passwords
 from keyturn.model.run import RunState
-from keyturn.operations import events, grants, issued, people
+from keyturn.operations import events, grants, issued, leaks, people
 from keyturn.operations.rights import Role
 from keyturn.storage import journal
 from keyturn.storage import oauth as rows
@@ -614,6 +614,19 @@ def test_revoking_a_refresh_token_ends_its_family_and_an_access_token_only_itsel
     assert world.whoami(fresh["access_token"]).status_code == 401
     is_error(world.refresh(app, fresh["refresh_token"]), 400, "invalid_grant")
     assert world.introspect(app, fresh["refresh_token"]).json() == {"active": False}
+
+
+def test_a_leaked_refresh_token_ends_its_family(world, app):
+    """Everything that came of that consent, at once; another person's goes on, and so does the application."""
+    body, other = world.signed_up(app), world.signed_up(app, person(world.hub, "kim").login)
+    found = leaks.report(world.hub, f'"refresh_token": "{body["refresh_token"]}"')
+    assert [(each.name, each.what, each.was_live) for each in found.known] == [
+        ("portal", "refresh token", True)
+    ]
+    assert world.whoami(body["access_token"]).status_code == 401
+    is_error(world.refresh(app, body["refresh_token"]), 400, "invalid_grant")
+    assert world.whoami(other["access_token"]).status_code == 200
+    is_ok(world.refresh(app, other["refresh_token"]))
 
 
 def test_a_used_refresh_token_is_not_active(world, app):

@@ -17,7 +17,7 @@ from keyturn.issued.kinds import KINDS
 from keyturn.keymaking import passwords
 from keyturn.model.card import GapClass
 from keyturn.model.run import RunState
-from keyturn.operations import issued, runs
+from keyturn.operations import issued, leaks, runs
 
 CLIENTS = [("m2m", "read"), ("bulk", "bulk"), ("events", "events:write")]
 BASIC = 'Basic realm="keyturn"'
@@ -302,6 +302,35 @@ def test_revoking_ends_secrets_and_tokens_at_once(world):
     assert again.client_id == client.id
     assert world.token(Registered(client.id, again.value.reveal(), "")).status_code == 200
     assert world.whoami(token).status_code == 401
+
+
+def test_a_leaked_access_token_ends_alone(world):
+    """Its client's secret did not leak: that, and other tokens, go on; the report is on record, once."""
+    hub, client = world.hub, register(world.hub)
+    token, other = (world.token(client).json()["access_token"] for _ in range(2))
+    dry = leaks.report(hub, f"Authorization: Bearer {token}", dry_run=True)
+    assert [(each.name, each.what, each.action) for each in dry.known] == [
+        ("etl", "access token", "end the token")
+    ]
+    assert world.whoami(token).status_code == 200
+    found = leaks.report(hub, f"Authorization: Bearer {token}", source="scan")
+    assert (found.live, found.known[0].run_id, found.known[0].error) == (1, "", "")
+    assert world.whoami(token).json()["code"] == "cred.revoked"
+    assert world.whoami(other).status_code == 200
+    assert world.token(client).status_code == 200
+    again = leaks.report(hub, token, source="scan")
+    assert (again.live, again.known[0].state) == (0, "ended")
+    assert len(leaks.latest(hub)) == 1
+    assert token not in repr((dry, found, again))
+
+
+def test_a_leaked_secret_ends_its_tokens_too(world):
+    """Both are refused when the report is answered."""
+    client = register(world.hub)
+    token = world.token(client).json()["access_token"]
+    leaks.report(world.hub, f"secret={client.secret}")
+    assert world.whoami(token).json()["code"] == "cred.revoked"
+    is_error(world.token(client), 401, "invalid_client")
 
 
 @pytest.mark.parametrize("kind", ["m2m", "bulk", "events", "oauth-app"])
