@@ -98,6 +98,37 @@ def test_expiry_is_final(idle):
     book.close()
 
 
+@pytest.mark.parametrize("seen_by", ["a caller", "the sweep"])
+def test_clock_jumps_revive_nothing(idle, seen_by):
+    """An hour forward and back, over the end and around it: what was expired once, by whoever noticed, is not let in again,
+    and what was not is."""
+    handed = make(idle, expires_in_days="1")
+    value, born = handed.value.reveal(), handed.until - kept.REVEAL_S
+    now = [born + 86400 - 1800]
+    book = IssuedBook(idle.store, idle.roots, lambda: now[0])
+
+    def notice():
+        if seen_by == "a caller":
+            book.check(value)
+            book.flush()
+        else:
+            idle.store.write(lambda tx: rows.keep_time(tx, now[0]))
+
+    for jump in (-3600, 0):
+        now[0] += jump
+        notice()
+        assert book.look(value).accepted
+        now[0] -= jump
+    now[0] += 3600
+    notice()
+    now[0] -= 3600
+    assert book.look(value).code is Code.EXPIRED
+    assert [s.state.value for s in book.list(handed.connection.id)] == ["expired"]
+    now[0] += 3600
+    assert book.look(value).code is Code.EXPIRED
+    book.close()
+
+
 @pytest.mark.parametrize(
     ("address", "code"),
     [
@@ -272,10 +303,22 @@ def test_a_secret_made_for_later_is_live_in_time_though_nobody_calls(idle):
     """The sweep says so to whoever looks at it."""
     handed, book, _ = later(idle)
     begun = next(s.starts_at for s in book.list(handed.connection.id))
-    assert idle.store.write(lambda tx: rows.start_due(tx, begun - 1)) == 0
-    assert idle.store.write(lambda tx: rows.start_due(tx, begun)) == 1
+    assert idle.store.write(lambda tx: rows.keep_time(tx, begun - 1)) == 0
+    assert idle.store.write(lambda tx: rows.keep_time(tx, begun)) == 1
     assert state(idle) == ["live"]
     book.close()
+
+
+def test_the_sweep_reads_no_secret_in_vain(idle):
+    """Both of its questions go by an index of what is not over."""
+    later(idle)[1].close()
+
+    def plans(tx):
+        return [tx.all(f"EXPLAIN QUERY PLAN SELECT 1 FROM issued_secret WHERE {each}", 1.0) for each in asked]
+
+    asked = (rows._BEGUN, rows._OVER)
+    if idle.store.dialect == "sqlite":
+        assert all("USING INDEX issued_" in str(plan) for plan in idle.store.read(plans)), "a scan"
 
 
 def test_the_hub_may_test_what_is_made_for_later(idle):

@@ -559,6 +559,21 @@ def test_a_token_does_no_more_than_its_person(world, app):
     assert (lease(narrow), read(narrow)) == (403, 200)  # an administrator's read token reads
 
 
+def test_an_administrators_consent_to_read_is_no_consent_to_write(world, app):
+    """The scopes bind everybody: a token that an administrator allowed for reading writes nothing."""
+    person(world.hub, "boss", Role.ADMIN)
+    bearer = {"Authorization": f"Bearer {world.signed_up(app, 'boss', scope='read')['access_token']}"}
+    assert world.http.get("/api/v1/connections", headers=bearer).status_code == 200
+    for path, body in (
+        ("/api/v1/issued", {"kind": "api-key", "name": "x"}),
+        ("/api/v1/leases", {"connection": "x", "consumer": "y"}),
+        ("/api/v1/issued/portal/revoke", {}),
+    ):
+        answer = world.http.post(path, json=body, headers=bearer)
+        assert (answer.status_code, answer.json()["code"]) == (403, "cred.scope")
+    assert [each.connection.name for each in issued.every(world.hub)] == ["portal"]
+
+
 def test_what_the_application_lost_its_tokens_lost_too(world, app):
     """Scopes that were taken from it count no more, in tokens that live and in those that follow."""
     body = world.signed_up(app, scope="read lease")

@@ -19,6 +19,7 @@ from keyturn.model.run import RunState
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict
 from keyturn.operations import audit, connections, issued, runs
+from keyturn.storage import issued as rows
 from keyturn.storage import sealed, versions
 from keyturn.vault.secrets import version_row
 
@@ -310,12 +311,15 @@ def test_revoke_everything_is_at_once_and_proven(hub, book, is_rotating):
     assert connections.find(hub, "crm").state is ConnectionState.ACTIVE
 
 
-def test_an_expired_key_can_be_followed_by_a_new_one(hub, book):
+@pytest.mark.parametrize("swept", [False, True])
+def test_an_expired_key_can_be_followed_by_a_new_one(hub, book, swept):
     """The hub is its own administrator: no working key is needed to make the next."""
     handed = make(hub, expires_in_days="1")
     hub.store.write(
         lambda tx: tx.run("UPDATE issued_secret SET ends_at = 1 WHERE version_id = ?", handed.version_id)
     )
+    if swept:
+        assert hub.store.write(lambda tx: rows.keep_time(tx, time.time())) == 1
     assert book.check(handed.value.reveal()).code is Code.EXPIRED
     second = issued.reissue(hub, "crm", 0)
     assert book.check(second.value.reveal()).accepted

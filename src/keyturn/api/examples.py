@@ -264,6 +264,7 @@ ISSUED: dict[str, Any] = {
     "state": "active",
     "owner": "kim",
     "client_id": "",
+    "client_secret_expires_at": None,
     "settings": {"scopes": "read"},
     "secrets": [SECRET],
 }
@@ -300,6 +301,7 @@ HANDED: dict[str, Any] = {
     "version": SECRET["version"],
     "slot": "B",
     "client_id": "",
+    "client_secret_expires_at": None,
     "value": "shown once",
     "until": _LATER,
     "run": _RUN,

@@ -68,6 +68,7 @@ def _page(each: Issued) -> dict[str, Any]:
         "state": each.connection.state.value,
         "owner": each.connection.owner,
         "client_id": each.client_id,
+        "client_secret_expires_at": each.client_secret_expires_at(),
         "settings": dict(each.connection.settings),
         "secrets": [
             {
@@ -91,12 +92,14 @@ def _page(each: Issued) -> dict[str, Any]:
 
 def _handed(hub: Keyturn, made: Handed) -> Response:
     """The one answer that shows it."""
+    found = issued.get(hub, made.connection.id)
     body = {
         "name": made.connection.name,
-        "kind": issued.get(hub, made.connection.id).kind,
+        "kind": found.kind,
         "version": made.version_id,
         "slot": made.slot,
         "client_id": made.client_id,
+        "client_secret_expires_at": found.client_secret_expires_at(made.version_id),
         "value": made.value.reveal() if made.value is not None and made.value.reveal() else None,
         "until": iso(made.until),
         "run": made.run.id if made.run else None,
@@ -292,6 +295,7 @@ def reveal(it: Caller, credential: str, body: Reveal) -> Response:
         "version": secret.version_id,
         "slot": secret.slot,
         "client_id": found.client_id,
+        "client_secret_expires_at": found.client_secret_expires_at(secret.version_id),
         "value": value.reveal(),
         "until": None,
         "run": None,

@@ -130,14 +130,12 @@ class Sweep:
         )
         return self.store.write(lambda tx: sealed.destroy_due(tx, now)) if due else 0
 
-    def start_secrets(self) -> int:
-        """Issued secrets that were made for later are let in from now on, if it is time; how many. The door lets them in
-        by the clock anyway: this is for whoever looks at them."""
+    def age_secrets(self) -> int:
+        """Issued secrets made for later are live, and those at their end expired, once it is time; how many. The door goes
+        by the clock anyway: this is for whoever looks at them, and that no clock set back revives what has ended."""
         now = self.clock()
-        due = self.store.read(
-            lambda tx: tx.one("SELECT 1 FROM issued_secret WHERE state = 'pending' AND starts_at <= ?", now)
-        )
-        return self.store.write(lambda tx: issued.start_due(tx, now)) if due else 0
+        is_due = self.store.read(lambda tx: issued.has_due(tx, now))
+        return self.store.write(lambda tx: issued.keep_time(tx, now)) if is_due else 0
 
     def try_debts(self) -> int:
         """One attempt at each debt whose time has come and whose principal nobody works on; how many were tried.
@@ -217,7 +215,7 @@ class Sweeper:
             if time.monotonic() >= seldom_at:
                 seldom_at = time.monotonic() + self._seldom_s
                 _do(sweep.destroy_due)
-                _do(sweep.start_secrets)
+                _do(sweep.age_secrets)
                 _do(sweep.try_debts)
                 _do(sweep.prune)
 

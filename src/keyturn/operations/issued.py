@@ -79,6 +79,15 @@ class Issued:
         current = [s for s in alive if s.version_id == self.connection.current_version_id]
         return next((s.client_id for s in (*current, *alive, *self.secrets)), "")
 
+    def client_secret_expires_at(self, version_id: str = "") -> int | None:
+        """Of an OAuth client, when a secret (the newest that is alive when none is named) expires by itself, in seconds;
+        0 for never (RFC 7591 3.2.1). None for a key, and where there is no such secret."""
+        if not kinds.named(self.kind).flows:
+            return None
+        asked = (s for s in self.secrets if s.version_id == version_id or not version_id)
+        found = next((s for s in asked if s.state in ALIVE), None)
+        return None if found is None else int(found.ends_at or 0)
+
 
 def book(hub: Keyturn) -> IssuedBook:
     """The hub's book. A new one each time: only what counts uses must be kept (and closed) by whoever serves."""

@@ -181,9 +181,20 @@ def confirm(tx: Tx, version_id: VersionId, at: float) -> bool:
     return 1 == tx.run(sql, at, at, version_id)
 
 
-def start_due(tx: Tx, now: float) -> int:
-    """Pending secrets whose time has come are live."""
-    return tx.run("UPDATE issued_secret SET state = 'live' WHERE state = 'pending' AND starts_at <= ?", now)
+_BEGUN = "state = 'pending' AND starts_at <= ?"
+_OVER = "state IN ('pending', 'live', 'retiring') AND ends_at <= ?"
+
+
+def has_due(tx: Tx, now: float) -> bool:
+    """Whether `keep_time` has something to do."""
+    found = (tx.one(f"SELECT 1 FROM issued_secret WHERE {each} LIMIT 1", now) for each in (_BEGUN, _OVER))
+    return any(row is not None for row in found)
+
+
+def keep_time(tx: Tx, now: float) -> int:
+    """Pending secrets whose hour has come are live; whatever has reached its end is expired, for good."""
+    begun = tx.run(f"UPDATE issued_secret SET state = 'live' WHERE {_BEGUN}", now)
+    return begun + tx.run(f"UPDATE issued_secret SET state = 'expired' WHERE {_OVER}", now)
 
 
 def retire_elder(tx: Tx, secret: Held | IssuedSecret) -> int:

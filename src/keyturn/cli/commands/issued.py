@@ -117,7 +117,14 @@ def _page(each: Issued) -> dict[str, Any]:
         "kind": each.kind,
         "state": each.connection.state.value,
         "owner": each.connection.owner,
-        **({"client_id": each.client_id} if each.client_id else {}),
+        **(
+            {
+                "client_id": each.client_id,
+                "client_secret_expires_at": each.client_secret_expires_at(),
+            }
+            if each.client_id
+            else {}
+        ),
         "settings": dict(each.connection.settings),
         "secrets": [
             {
