@@ -23,9 +23,11 @@ STATE, EXPIRES, SUCCESSOR = (
 
 @dataclass(frozen=True)
 class Ending:
-    """`until`: from then on it may be refused at any moment; None when no end is planned yet. `slot` and `hint` (last
+    """`since`: when its successor took over, and both began to work. `until`: from then on it may be refused at any moment.
+    Both None when no end is planned. `slot` and `hint` (last
     four characters) are those of the secret that follows it, empty when there is none any more."""
 
+    since: float | None
     until: float | None
     slot: str
     hint: str
@@ -44,18 +46,19 @@ class Ending:
 def of(tx: Tx, secret: Held | IssuedSecret) -> Ending:
     """Of a secret in `retiring`. Reads only."""
     live = [s for s in issued.of_connection(tx, secret.connection_id) if s.state is SecretState.LIVE]
-    ends = [at for at in (secret.ends_at, _overlap_ends(tx, secret)) if at is not None]
+    since, until = _overlap(tx, secret)
+    ends = [at for at in (secret.ends_at, until) if at is not None]
     slot, hint = (live[0].slot, live[0].hint) if live else ("", "")
-    return Ending(min(ends, default=None), slot, hint)
+    return Ending(since, min(ends, default=None), slot, hint)
 
 
-def _overlap_ends(tx: Tx, secret: Held | IssuedSecret) -> float | None:
-    """When the run that replaces it may end it first: after the overlap it was started with."""
+def _overlap(tx: Tx, secret: Held | IssuedSecret) -> tuple[float | None, float | None]:
+    """From when, and until when at least, the run that replaces it lets both work."""
     run = runs.unfinished_of(tx, secret.connection_id)
     version = versions.by_id(tx, secret.version_id)
     connection = connections.by_id(tx, secret.connection_id)
     if run is None or version is None or connection is None:
-        return None
+        return None, None
     if run.track is Track.ROLLBACK or version.state is not State.DRAINING:
-        return None
-    return version.changed_at + overlap_s(run, Policy.read(connection.policy))
+        return None, None
+    return version.changed_at, version.changed_at + overlap_s(run, Policy.read(connection.policy))

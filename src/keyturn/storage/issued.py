@@ -162,6 +162,21 @@ def of_connections(tx: Tx, ids: Sequence[str]) -> dict[str, list[IssuedSecret]]:
     return found
 
 
+def retiring(tx: Tx) -> list[IssuedSecret]:
+    """All secrets that are on their way out."""
+    return [read(row) for row in tx.all(f"SELECT {_COLUMNS} FROM issued_secret WHERE state = 'retiring'")]
+
+
+def idle(tx: Tx, before: float) -> list[tuple[ConnectionId, float]]:
+    """Credentials of which nothing that is alive was used, made or let in since then, and when that was last."""
+    last = "MAX(COALESCE(last_used_at, starts_at, created_at))"
+    sql = (
+        f"SELECT connection_id, {last} FROM issued_secret WHERE state IN ('pending', 'live', 'retiring')"
+        f" GROUP BY connection_id HAVING {last} <= ? ORDER BY connection_id"
+    )
+    return [(ConnectionId(row[0]), float(row[1])) for row in tx.all(sql, before)]
+
+
 def move(tx: Tx, version_id: VersionId, state: SecretState) -> bool:
     """Changes a secret's state; False when it had ended: expired and revoked are final."""
     return 1 == tx.run(
