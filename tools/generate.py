@@ -76,6 +76,7 @@ POLICY = {
     "max_age_days": "after this age a rotation is due; 0: never by its age",
     "approve": "goals that a second person approves here, besides those that the hub asks for",
     "approval_days": "how long a run waits to be approved",
+    "unused_days": "what this hub issued and nobody used for so long is ended, a month after a warning; 0: never",
     "automatic": "whether the hub rotates by itself when it is due; else it only shows it",
     "settle_create_s": "how long a new one may still be refused at this account",
     "settle_revoke_s": "how long a dead one may still be accepted at this account",

@@ -45,6 +45,7 @@ class Settings:
     sign_on: SignOn | None = None
     approvals: Rules = field(default_factory=Rules)
     post: Post | None = None
+    leak_keys: str = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -69,6 +70,7 @@ class Settings:
         KEYTURN_SMTP_URL       server for mails: smtp://user@host:587 (STARTTLS) or smtps://user@host:465; empty for none
         KEYTURN_SMTP_PASSWORD  the password there, or @ and the path of a file that holds it
         KEYTURN_MAIL_FROM      whom mails come from (default: keyturn at this hub's host)
+        KEYTURN_LEAK_KEYS_URL  https address of the public keys with which a scanning service signs its leak reports, as https://api.github.com/meta/public_keys/secret_scanning; empty: no signed report is believed
         KEYTURN_TOKEN          token for `keyturn --server`, or @ and the path of a file that holds it (default: the OS keyring)
         """
         env = os.environ if environment is None else environment
@@ -94,6 +96,7 @@ class Settings:
             sign_on=_sign_on(env),
             approvals=Rules.read(env.get("KEYTURN_APPROVALS", "")),
             post=_post(env),
+            leak_keys=_leak_keys(env),
         )
 
 
@@ -195,6 +198,23 @@ def _post(env: Mapping[str, str]) -> Post | None:
     host = urlsplit(env.get("KEYTURN_PUBLIC_URL", "")).hostname or "localhost"
     sender = env.get("KEYTURN_MAIL_FROM") or f"keyturn@{host}"
     return Post(parts.hostname, port or usual, sender, tls, unquote(parts.username or ""), password)
+
+
+def _leak_keys(env: Mapping[str, str]) -> str:
+    """Plain http is let pass here: the transport refuses it, unless the operator opened that host."""
+    text = env.get("KEYTURN_LEAK_KEYS_URL", "").strip()
+    try:
+        parts = urlsplit(text)
+        is_fit = parts.scheme in {"https", "http"} and bool(parts.hostname) and not parts.username
+    except ValueError:
+        is_fit = False
+    if text and not is_fit:
+        raise InvalidInput(
+            "KEYTURN_LEAK_KEYS_URL must be an https address",
+            hint="GitHub's: https://api.github.com/meta/public_keys/secret_scanning",
+            field="KEYTURN_LEAK_KEYS_URL",
+        )
+    return text
 
 
 def _addresses(env: Mapping[str, str], name: str) -> tuple[str, ...]:

@@ -1,5 +1,8 @@
 """At the door: who is let in, how a refusal looks, and what it never says."""
 
+import time
+from email.utils import parsedate_to_datetime
+
 import pytest
 from tests.waiting import wait_for
 
@@ -61,6 +64,20 @@ def test_malformed_unknown_and_revoked_are_401(client, key, hub):
         answer = is_problem(client.get("/api/v1/whoami", headers={"AccessKey": presented}), 401, code)
         assert answer.headers["www-authenticate"] == 'Bearer realm="keyturn", error="invalid_token"'
         assert presented not in answer.text
+
+
+def test_expired_and_not_yet_active_are_401(client, hub):
+    """The same form, with codes of their own; the hint says whom to ask."""
+    early = issued.issue(hub, "api-key", "early", {}, starts_in_s=3600).value.reveal()
+    late = issued.issue(hub, "api-key", "late", {"expires_in_days": "1"})
+    hub.store.write(
+        lambda tx: tx.run("UPDATE issued_secret SET ends_at = 1 WHERE version_id = ?", late.version_id)
+    )
+    for value, code in ((early, "cred.not_yet_active"), (late.value.reveal(), "cred.expired")):
+        answer = is_problem(client.get("/api/v1/whoami", headers={"AccessKey": value}), 401, code)
+        assert answer.headers["www-authenticate"] == 'Bearer realm="keyturn", error="invalid_token"'
+        assert answer.json()["hint"]
+        assert value not in answer.text
 
 
 def test_two_ways_at_once_is_a_bad_request(client, key):
@@ -132,12 +149,86 @@ def test_a_caller_across_a_reissue_over_http(client, key, hub):
     assert client.get("/api/v1/whoami", headers=old).status_code == 200
     new = {"AccessKey": issued.reissue(hub, "caller", 0.4).value.reveal()}
     assert client.get("/api/v1/whoami", headers=new).json()["slot"] == "B"
-    answer = client.get("/api/v1/whoami", headers=old)
-    assert (answer.status_code, answer.headers["keyturn-credential-state"]) == (200, "retiring")
+    assert client.get("/api/v1/whoami", headers=old).headers["keyturn-credential-state"] == "retiring"
     book = IssuedBook(hub.store, hub.roots)
     wait_for(lambda: not book.look(old["AccessKey"]).accepted)
     is_problem(client.get("/api/v1/whoami", headers=old), 401, "cred.revoked")
     assert client.get("/api/v1/whoami", headers=new).status_code == 200
+
+
+def notice(answer):
+    """What an answer says about the end of the credential that was presented."""
+    return {
+        name.removeprefix("keyturn-credential-"): value
+        for name, value in answer.headers.items()
+        if name.startswith("keyturn-credential-")
+    }
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/whoami", "/api/v1/connections", "/api/v1/events", "/api/v1/bulk/loads"]
+)
+def test_a_secret_on_its_way_out_is_told_when_and_what_follows(client, key, hub, path):
+    """From its successor's first use on: the end of the overlap as an HTTP date, slot and hint of the successor. Every
+    guarded call says it, a refused one too; a secret in force is told nothing."""
+    old = key("read bulk", rate_per_minute="5")
+    assert notice(client.get(path, headers=old)) == {}
+    before = time.time()
+    handed = issued.reissue(hub, "caller", 3600)
+    assert notice(client.get(path, headers=old)) == {}, "the new one was never used: the old one is in force"
+    new = {"AccessKey": handed.value.reveal()}
+    assert notice(client.get(path, headers=new)) == {}
+    answers = [client.get(path, headers=old) for _ in range(4)]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    for answer in answers:
+        told = notice(answer)
+        until = parsedate_to_datetime(told.pop("expires")).timestamp()
+        assert before + 3600 - 1 <= until <= time.time() + 3600
+        assert told == {"state": "retiring", "successor": f'B;hint="{handed.value.reveal()[-4:]}"'}
+
+
+def test_a_secret_that_ends_by_itself_first_says_so(client, key, hub):
+    """Its own expiry lies within the overlap."""
+    old = key(expires_in_days="1")
+    new = {"AccessKey": issued.reissue(hub, "caller", 20 * 86400).value.reveal()}
+    client.get("/api/v1/whoami", headers=new)
+    until = parsedate_to_datetime(notice(client.get("/api/v1/whoami", headers=old))["expires"])
+    assert until.timestamp() == int(issued.get(hub, "caller").secrets[1].ends_at)
+
+
+def test_a_rotation_that_is_taken_back_promises_no_end(client, key, hub):
+    """The old one is in force again, and nothing is said of it."""
+    old = key()
+    new = {"AccessKey": issued.reissue(hub, "caller", 3600).value.reveal()}
+    client.get("/api/v1/whoami", headers=new)
+    assert "expires" in notice(client.get("/api/v1/whoami", headers=old))
+    issued.revoke(hub, "caller", "B")
+    wait_for(lambda: notice(client.get("/api/v1/whoami", headers=old)) == {})
+
+
+def test_a_secret_in_force_costs_one_statement(client, key, hub):
+    """The notice is looked for only when the secret is on its way out."""
+    old = key()
+    client.get("/api/v1/whoami", headers=old)
+    said = []
+    read = type(hub.store).read
+
+    def counted(store, work, **more):
+        def traced(tx):
+            class Counting:
+                def one(self, sql, *params):
+                    said.append(sql)
+                    return tx.one(sql, *params)
+
+            return work(Counting())
+
+        return read(store, traced, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(hub.store), "read", counted)
+        book = IssuedBook(hub.store, hub.roots)
+        assert book.look(old["AccessKey"], address="192.0.2.1").accepted
+    assert len(said) == 1
 
 
 def test_unknown_paths_and_methods_are_problems(client):
@@ -181,4 +272,7 @@ def test_openapi(client):
     assert set(page["components"]["securitySchemes"]) == {"AccessKey", "Bearer"}
     assert "security" in page["paths"]["/api/v1/whoami"]["get"]
     assert "security" not in page["paths"]["/healthz"]["get"]
+    told = page["paths"]["/api/v1/whoami"]["get"]["responses"]["200"]["headers"]
+    assert {each["$ref"].rpartition("/")[2] for each in told.values()} == set(page["components"]["headers"])
+    assert {"Keyturn-Credential-Expires", "Keyturn-Credential-Successor", "RateLimit"} <= set(told)
     assert client.get("/healthz").json() == {"status": "ok"}

@@ -320,6 +320,27 @@ def test_either_secret_in_the_overlap_then_only_the_new(client, hub, publisher):
     assert webhook(client, connection, new, {"type": "a"}, "5", now, both).status_code == 202
 
 
+def test_who_signs_with_the_old_secret_is_told(client, hub, publisher):
+    """From the new one's first use on, as with a key; whoever signs with the new one is told nothing."""
+    connection, old = publisher()
+    new = issued.reissue(hub, "orders", 3600).value.reveal()
+    assert "keyturn-credential-state" not in webhook(client, connection, new, {"type": "a"}, "1").headers
+    told = webhook(client, connection, old, {"type": "a"}, "2").headers
+    assert told["keyturn-credential-state"] == "retiring"
+    assert told["keyturn-credential-successor"] == f'B;hint="{new[-4:]}"'
+    assert told["keyturn-credential-expires"].endswith("GMT")
+
+
+def test_a_signature_made_too_early(client, hub):
+    """A signing secret made for later signs nothing before its hour."""
+    handed = issued.issue(hub, "webhook", "orders", {}, starts_in_s=3600.0)
+    value = handed.value.reveal()
+    is_problem(webhook(client, handed.connection, value, {"type": "a"}, "1"), 401, "event.signature")
+    hub.store.write(lambda tx: tx.run("UPDATE issued_secret SET starts_at = 1"))
+    assert webhook(client, handed.connection, value, {"type": "a"}, "2").status_code == 202
+    assert [s.state.value for s in issued.get(hub, "orders").secrets] == ["live"]
+
+
 def test_a_signing_secret_opens_no_other_door(client, publisher):
     """It is for signing: in a header it is nothing."""
     _, value = publisher()

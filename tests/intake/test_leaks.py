@@ -169,3 +169,11 @@ def test_a_report_cannot_smuggle_a_secret_into_the_records(hub, key):
     with pytest.raises(InvalidInput):
         leaks.report(hub, value, source="a\nb")
     assert book(hub).look(value).accepted
+
+
+def test_odd_characters_are_no_defect(client, hub, reporter):
+    """Half a character in a report is a report with nothing in it."""
+    headers = {**reporter, "Content-Type": "application/json"}
+    raw = b'[{"token":"key=\\ud800abcdefghijklmnop"}]'
+    answer = client.post("/api/v1/leaks", content=raw, headers=headers)
+    assert answer.json()["items"][0]["label"] == "false_positive"

@@ -12,7 +12,7 @@ from keyturn.bootstrap import open_hub
 from keyturn.catalog import Catalog
 from keyturn.contract.values import NetworkPolicy
 from keyturn.definitions.system import read_system
-from keyturn.operations import issued
+from keyturn.operations import issued, notices
 from keyturn.settings import Settings
 
 PAGE = Path(keyturn.__file__ or "src/keyturn/__init__.py").parent / "connectors/hub_api/definition.yaml"
@@ -49,6 +49,18 @@ def idle(tmp_path):
 def hub(idle):
     idle.engine.start()
     return idle
+
+
+@pytest.fixture
+def told(idle):
+    """`told()` gives (topic, facts) of all that somebody may be told, and forgets none."""
+
+    def read():
+        found = notices.after(idle, 0, None, 1000)[0]
+        return [(each.topic, dict(each.facts)) for each in found]
+
+    notices.look(idle)
+    return read
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ import pytest
 
 from keyturn.errors import CallInsideTransaction, Conflict, InvalidInput, NotFound
 from keyturn.issued import grants, kinds
+from keyturn.issued import reveal as kept
 from keyturn.issued.book import Code, IssuedBook
 from keyturn.issued.capabilities import capabilities
 from keyturn.keymaking import passwords
-from keyturn.operations import issued
+from keyturn.operations import connections, issued, leaks
 from keyturn.operations.connections import find
 from keyturn.storage import issued as rows
 from keyturn.storage import journal
@@ -94,6 +95,37 @@ def test_expiry_is_final(idle):
     book.flush()
     now[0] = born + 60
     assert book.check(handed.value.reveal()).code is Code.EXPIRED
+    book.close()
+
+
+@pytest.mark.parametrize("seen_by", ["a caller", "the sweep"])
+def test_clock_jumps_revive_nothing(idle, seen_by):
+    """An hour forward and back, over the end and around it: what was expired once, by whoever noticed, is not let in again,
+    and what was not is."""
+    handed = make(idle, expires_in_days="1")
+    value, born = handed.value.reveal(), handed.until - kept.REVEAL_S
+    now = [born + 86400 - 1800]
+    book = IssuedBook(idle.store, idle.roots, lambda: now[0])
+
+    def notice():
+        if seen_by == "a caller":
+            book.check(value)
+            book.flush()
+        else:
+            idle.store.write(lambda tx: rows.keep_time(tx, now[0]))
+
+    for jump in (-3600, 0):
+        now[0] += jump
+        notice()
+        assert book.look(value).accepted
+        now[0] -= jump
+    now[0] += 3600
+    notice()
+    now[0] -= 3600
+    assert book.look(value).code is Code.EXPIRED
+    assert [s.state.value for s in book.list(handed.connection.id)] == ["expired"]
+    now[0] += 3600
+    assert book.look(value).code is Code.EXPIRED
     book.close()
 
 
@@ -235,3 +267,91 @@ def test_names_and_kinds(idle):
     with pytest.raises(NotFound, match="issues no saml"):
         kinds.named("saml")
     assert find(idle, "crm").identity["principal"] == find(idle, "crm").id
+
+
+# -- made for later ----------------------------------------------------------------------------------------------------
+
+
+def later(hub, **asked):
+    handed = issued.issue(hub, "api-key", "crm", {"scopes": "read"}, starts_in_s=3600.0, **asked)
+    now = [handed.until - kept.REVEAL_S]
+    return handed, IssuedBook(hub.store, hub.roots, lambda: now[0]), now
+
+
+def state(hub, name="crm"):
+    return [s.state.value for s in issued.get(hub, name).secrets]
+
+
+def test_a_secret_made_for_later_is_refused_until_then(idle):
+    """Until its hour, with a code of its own; then its first use makes it live for good, whatever the clock does."""
+    handed, book, now = later(idle)
+    value = handed.value.reveal()
+    assert state(idle) == ["pending"]
+    assert book.check(value).code is Code.EARLY
+    now[0] += 3599
+    assert book.check(value).code is Code.EARLY
+    now[0] += 2
+    found = book.check(value)
+    assert (found.code, found.is_first_use) == (Code.OK, True)
+    assert state(idle) == ["live"]
+    now[0] -= 3601
+    assert book.check(value).accepted
+    book.close()
+
+
+def test_a_secret_made_for_later_is_live_in_time_though_nobody_calls(idle):
+    """The sweep says so to whoever looks at it."""
+    handed, book, _ = later(idle)
+    begun = next(s.starts_at for s in book.list(handed.connection.id))
+    assert idle.store.write(lambda tx: rows.keep_time(tx, begun - 1)) == 0
+    assert idle.store.write(lambda tx: rows.keep_time(tx, begun)) == 1
+    assert state(idle) == ["live"]
+    book.close()
+
+
+def test_the_sweep_reads_no_secret_in_vain(idle):
+    """Both of its questions go by an index of what is not over."""
+    later(idle)[1].close()
+
+    def plans(tx):
+        return [tx.all(f"EXPLAIN QUERY PLAN SELECT 1 FROM issued_secret WHERE {each}", 1.0) for each in asked]
+
+    asked = (rows._BEGUN, rows._OVER)
+    if idle.store.dialect == "sqlite":
+        assert all("USING INDEX issued_" in str(plan) for plan in idle.store.read(plans)), "a scan"
+
+
+def test_the_hub_may_test_what_is_made_for_later(idle):
+    """A nightly test must not call it broken; a wrong scope or address cannot pass for one."""
+    later(idle)[1].close()
+    assert connections.test(idle, "crm").verdict.value == "accepted"
+    assert state(idle) == ["pending"]
+
+
+def test_what_is_made_for_later_can_be_ended_before(idle):
+    """Revoked and leaked alike, and it never starts."""
+    handed, book, now = later(idle)
+    issued.revoke(idle, "crm")
+    now[0] += 7200
+    assert book.check(handed.value.reveal()).code is Code.REVOKED
+    book.close()
+    other = issued.issue(idle, "api-key", "erp", {"scopes": "read"}, starts_in_s=3600.0)
+    assert [each.was_live for each in leaks.report(idle, other.value.reveal()).known] == [True]
+    assert state(idle, "erp")[-1] == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "starts_in_s"),
+    [
+        ("api-key", {}, -1.0),
+        ("api-key", {}, 400 * 86400.0),
+        ("api-key", {"expires_in_days": "1"}, 86400.0),
+        ("hub-bucket", {}, 60.0),
+    ],
+)
+def test_a_start_that_cannot_be(idle, kind, values, starts_in_s):
+    """Refused before anything is made, with the field."""
+    with pytest.raises(InvalidInput) as caught:
+        issued.issue(idle, kind, "crm", values, starts_in_s=starts_in_s)
+    assert caught.value.facts["field"] == "starts_in_s"
+    assert issued.every(idle) == []

@@ -24,7 +24,7 @@ from keyturn.issued import oauth as core
 from keyturn.issued.book import IssuedBook
 from keyturn.keymaking import passwords
 from keyturn.model.run import RunState
-from keyturn.operations import events, grants, issued, people
+from keyturn.operations import events, grants, issued, leaks, people
 from keyturn.operations.rights import Role
 from keyturn.storage import journal
 from keyturn.storage import oauth as rows
@@ -559,6 +559,21 @@ def test_a_token_does_no_more_than_its_person(world, app):
     assert (lease(narrow), read(narrow)) == (403, 200)  # an administrator's read token reads
 
 
+def test_an_administrators_consent_to_read_is_no_consent_to_write(world, app):
+    """The scopes bind everybody: a token that an administrator allowed for reading writes nothing."""
+    person(world.hub, "boss", Role.ADMIN)
+    bearer = {"Authorization": f"Bearer {world.signed_up(app, 'boss', scope='read')['access_token']}"}
+    assert world.http.get("/api/v1/connections", headers=bearer).status_code == 200
+    for path, body in (
+        ("/api/v1/issued", {"kind": "api-key", "name": "x"}),
+        ("/api/v1/leases", {"connection": "x", "consumer": "y"}),
+        ("/api/v1/issued/portal/revoke", {}),
+    ):
+        answer = world.http.post(path, json=body, headers=bearer)
+        assert (answer.status_code, answer.json()["code"]) == (403, "cred.scope")
+    assert [each.connection.name for each in issued.every(world.hub)] == ["portal"]
+
+
 def test_what_the_application_lost_its_tokens_lost_too(world, app):
     """Scopes that were taken from it count no more, in tokens that live and in those that follow."""
     body = world.signed_up(app, scope="read lease")
@@ -614,6 +629,19 @@ def test_revoking_a_refresh_token_ends_its_family_and_an_access_token_only_itsel
     assert world.whoami(fresh["access_token"]).status_code == 401
     is_error(world.refresh(app, fresh["refresh_token"]), 400, "invalid_grant")
     assert world.introspect(app, fresh["refresh_token"]).json() == {"active": False}
+
+
+def test_a_leaked_refresh_token_ends_its_family(world, app):
+    """Everything that came of that consent, at once; another person's goes on, and so does the application."""
+    body, other = world.signed_up(app), world.signed_up(app, person(world.hub, "kim").login)
+    found = leaks.report(world.hub, f'"refresh_token": "{body["refresh_token"]}"')
+    assert [(each.name, each.what, each.was_live) for each in found.known] == [
+        ("portal", "refresh token", True)
+    ]
+    assert world.whoami(body["access_token"]).status_code == 401
+    is_error(world.refresh(app, body["refresh_token"]), 400, "invalid_grant")
+    assert world.whoami(other["access_token"]).status_code == 200
+    is_ok(world.refresh(app, other["refresh_token"]))
 
 
 def test_a_used_refresh_token_is_not_active(world, app):

@@ -53,6 +53,19 @@ def test_a_client_is_issued_reissued_and_made_anew(keyturn):
         assert value not in shown
 
 
+def test_one_made_for_later(keyturn):
+    """Listed as pending with its start; ended before it began; making a client anew has no later."""
+    keyturn("issue", "m2m", "--name", "etl", "--starts-in", "7d")
+    secret = keyturn.json("issued")[0]["secrets"][0]
+    assert secret["state"] == "pending"
+    assert secret["starts"] > secret["created"]
+    refused = keyturn("reissue", "etl", "--recreate", "--yes", "--starts-in", "1h", code=2)
+    assert "--starts-in" in refused.stderr
+    assert "366 days" in keyturn("issue", "api-key", "--name", "x", "--starts-in", "9000d", code=2).stderr
+    keyturn("revoke-issued", "etl", "--yes")
+    assert keyturn.json("issued")[0]["secrets"][0]["state"] == "revoked"
+
+
 def test_making_it_anew_names_the_gap_first(keyturn):
     """Nothing is started before somebody said yes, and the plan's warning is what they read."""
     keyturn("issue", "bulk", "--name", "loader")

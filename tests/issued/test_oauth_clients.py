@@ -4,6 +4,7 @@
 import base64
 import threading
 import time
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 import pytest
@@ -16,7 +17,7 @@ from keyturn.issued.kinds import KINDS
 from keyturn.keymaking import passwords
 from keyturn.model.card import GapClass
 from keyturn.model.run import RunState
-from keyturn.operations import issued, runs
+from keyturn.operations import issued, leaks, runs
 
 CLIENTS = [("m2m", "read"), ("bulk", "bulk"), ("events", "events:write")]
 BASIC = 'Basic realm="keyturn"'
@@ -203,6 +204,15 @@ def test_guessing_is_limited_and_the_client_is_never_locked(world):
     assert world.token(client).status_code == 200
 
 
+def test_a_client_made_for_later_is_no_client_yet(world):
+    """At the token endpoint like any that is not let in; the next call after its hour gets a token."""
+    handed = issued.issue(world.hub, "m2m", "etl", {"scopes": "read"}, starts_in_s=3600.0)
+    client = Registered(handed.client_id, handed.value.reveal(), "etl")
+    is_error(world.token(client), 401, "invalid_client")
+    world.hub.store.write(lambda tx: tx.run("UPDATE issued_secret SET starts_at = 1"))
+    assert world.token(client).status_code == 200
+
+
 def test_allowed_networks_hold_for_the_client_and_its_tokens(world):
     """The test client's address is in no network."""
     client = register(world.hub, allowed_cidrs="192.0.2.0/24")
@@ -235,6 +245,24 @@ def test_the_secret_is_rotated_in_place(world):
     run = ended(hub, handed.run)
     assert (run.state, run.proof) == (RunState.COMPLETE, "D2")
     other.close()
+
+
+def test_a_client_whose_secret_is_on_its_way_out_is_told(world):
+    """Where it shows the secret, and at every call with a token that was made with it; the new ones are told nothing."""
+    hub, client = world.hub, register(world.hub)
+    old_token = world.token(client).json()["access_token"]
+    handed = issued.reissue(hub, "etl", 3600)
+    fresh = Registered(client.id, handed.value.reveal(), "")
+    new = [made := world.token(fresh), world.whoami(made.json()["access_token"])]
+    assert all("keyturn-credential-state" not in answer.headers for answer in new)
+    old = [world.token(client), world.introspect(client, old_token), world.whoami(old_token)]
+    for answer in old:
+        assert answer.status_code == 200
+        assert answer.headers["keyturn-credential-state"] == "retiring"
+        assert answer.headers["keyturn-credential-successor"] == f'B;hint="{fresh.secret[-4:]}"'
+        until = parsedate_to_datetime(answer.headers["keyturn-credential-expires"]).timestamp()
+        assert 3500 < until - time.time() <= 3600
+    assert world.token(client).headers["cache-control"] == "no-store"
 
 
 def test_a_secret_never_used_does_not_end_the_old(world):
@@ -274,6 +302,35 @@ def test_revoking_ends_secrets_and_tokens_at_once(world):
     assert again.client_id == client.id
     assert world.token(Registered(client.id, again.value.reveal(), "")).status_code == 200
     assert world.whoami(token).status_code == 401
+
+
+def test_a_leaked_access_token_ends_alone(world):
+    """Its client's secret did not leak: that, and other tokens, go on; the report is on record, once."""
+    hub, client = world.hub, register(world.hub)
+    token, other = (world.token(client).json()["access_token"] for _ in range(2))
+    dry = leaks.report(hub, f"Authorization: Bearer {token}", dry_run=True)
+    assert [(each.name, each.what, each.action) for each in dry.known] == [
+        ("etl", "access token", "end the token")
+    ]
+    assert world.whoami(token).status_code == 200
+    found = leaks.report(hub, f"Authorization: Bearer {token}", source="scan")
+    assert (found.live, found.known[0].run_id, found.known[0].error) == (1, "", "")
+    assert world.whoami(token).json()["code"] == "cred.revoked"
+    assert world.whoami(other).status_code == 200
+    assert world.token(client).status_code == 200
+    again = leaks.report(hub, token, source="scan")
+    assert (again.live, again.known[0].state) == (0, "ended")
+    assert len(leaks.latest(hub)) == 1
+    assert token not in repr((dry, found, again))
+
+
+def test_a_leaked_secret_ends_its_tokens_too(world):
+    """Both are refused when the report is answered."""
+    client = register(world.hub)
+    token = world.token(client).json()["access_token"]
+    leaks.report(world.hub, f"secret={client.secret}")
+    assert world.whoami(token).json()["code"] == "cred.revoked"
+    is_error(world.token(client), 401, "invalid_client")
 
 
 @pytest.mark.parametrize("kind", ["m2m", "bulk", "events", "oauth-app"])

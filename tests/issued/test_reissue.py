@@ -19,6 +19,7 @@ from keyturn.model.run import RunState
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict
 from keyturn.operations import audit, connections, issued, runs
+from keyturn.storage import issued as rows
 from keyturn.storage import sealed, versions
 from keyturn.vault.secrets import version_row
 
@@ -78,6 +79,28 @@ def test_a_test_by_the_hub_is_not_a_use(hub, book):
     connections.test(hub, "crm")
     assert all(s.first_used_at is None for s in issued.get(hub, "crm").secrets)
     assert runs.get(hub, handed.run.id).ended_at is None
+
+
+def test_a_new_one_made_for_later_begins_its_overlap_then(hub, book):
+    """Pending beside the live one, which serves on; a third is refused; from its hour on both work, and then the overlap
+    runs, also for a forced end."""
+    old = make(hub).value.reveal()
+    assert book.check(old).accepted
+    began = time.monotonic()
+    handed = issued.reissue(hub, "crm", 0.5, force=True, starts_in_s=1.0)
+    new = handed.value.reveal()
+    assert [s.state.value for s in issued.get(hub, "crm").secrets] == ["pending", "live"]
+    assert book.check(new).code is Code.EARLY
+    assert book.check(old).ending is None
+    with pytest.raises(Conflict, match="reissued already"):
+        issued.reissue(hub, "crm", 60)
+    wait_for(lambda: book.check(new).accepted)
+    assert time.monotonic() - began >= 0.9
+    assert book.check(old).accepted
+    assert [s.state.value for s in issued.get(hub, "crm").secrets] == ["live", "retiring"]
+    wait_for(lambda: not book.look(old).accepted)
+    assert time.monotonic() - began >= 1.4
+    assert ended(hub, handed.run).state is RunState.COMPLETE
 
 
 def test_force_retires_although_the_new_was_never_used(hub, book):
@@ -288,12 +311,15 @@ def test_revoke_everything_is_at_once_and_proven(hub, book, is_rotating):
     assert connections.find(hub, "crm").state is ConnectionState.ACTIVE
 
 
-def test_an_expired_key_can_be_followed_by_a_new_one(hub, book):
+@pytest.mark.parametrize("swept", [False, True])
+def test_an_expired_key_can_be_followed_by_a_new_one(hub, book, swept):
     """The hub is its own administrator: no working key is needed to make the next."""
     handed = make(hub, expires_in_days="1")
     hub.store.write(
         lambda tx: tx.run("UPDATE issued_secret SET ends_at = 1 WHERE version_id = ?", handed.version_id)
     )
+    if swept:
+        assert hub.store.write(lambda tx: rows.keep_time(tx, time.time())) == 1
     assert book.check(handed.value.reveal()).code is Code.EXPIRED
     second = issued.reissue(hub, "crm", 0)
     assert book.check(second.value.reveal()).accepted

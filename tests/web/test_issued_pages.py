@@ -96,6 +96,38 @@ def test_a_second_one_beside_the_first(it, idle):
     assert len(runs.recent(idle, "partner")) == 1
 
 
+def test_one_made_for_later(it, idle):
+    """Chosen on both forms; the page says that it does not work yet, from when on, and lets one end it."""
+    idle.engine.start()
+    path = "/issued/new/api-key"
+    first = value_of(it.post(path, {"name": "partner", "owner": "x", "starts": "86400"}))
+    made, ledger = issued.get(idle, "partner").connection, issued.book(idle)
+    assert not ledger.check(first).accepted
+    page = it.get(f"/issued/{made.id}")
+    assert "Works later" in page.text
+    assert "Works later" in it.get("/issued").text
+    assert re.search(r"from\s+<time", page.text)
+    idle.store.write(lambda tx: tx.run("UPDATE issued_secret SET starts_at = 1"))
+    assert ledger.check(first).accepted
+    form = {"overlap": "3600", "starts": "604800"}
+    second = value_of(it.post(f"/issued/{made.id}/reissue", form, on=f"/issued/{made.id}"))
+    assert not ledger.check(second).accepted
+    assert "Two work" not in it.get("/issued").text
+    sure = {"sure": "yes", "slot": "B"}
+    assert it.post(f"/issued/{made.id}/revoke", sure, on=f"/issued/{made.id}").status_code == 303
+    assert [s.state.value for s in issued.get(idle, "partner").secrets] == ["revoked", "live"]
+    ledger.close()
+
+
+def test_the_button_says_that_tokens_end_too(it, idle):
+    """For an OAuth client, on the button itself; a key has none to end."""
+    for kind, says in (("m2m", True), ("api-key", False)):
+        issue(it, kind, f"a-{kind}", scopes="read")
+        page = it.get(f"/issued/{issued.get(idle, f'a-{kind}').connection.id}").text
+        button = re.search(r'class="danger" type="submit">(End it now[^<]*)<', page)[1]
+        assert ("with its tokens" in button) is says
+
+
 def test_ending_it(it, idle):
     """Asked twice, refused at once, named who is cut off; one slot alone leaves the other."""
     idle.engine.start()

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 
 from keyturn.api import callback, intake, managing, oauth, problems
-from keyturn.api.document import described
+from keyturn.api.document import described, guarded
 from keyturn.api.door import open_door
 from keyturn.api.shield import Shield
 from keyturn.bootstrap import Keyturn
@@ -118,6 +118,7 @@ def _describe(app: FastAPI) -> None:
         for path, methods in found["paths"].items():
             for operation in methods.values() if path not in _OPEN else ():
                 operation["security"] = _SECURITY
+                guarded(operation)
         return found
 
     setattr(app, "openapi", openapi)  # noqa: B010 - FastAPI's documented way to extend it; types forbid assigning

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from keyturn.api import shapes
+from keyturn.issued.endings import EXPIRES, STATE, SUCCESSOR
 
 _FRAMEWORKS = "HTTPValidationError"
 _SAYS = {
@@ -23,12 +24,37 @@ _SAYS = {
     "504": "The outcome at the vendor is not known yet",
 }
 
+_TOLD = {
+    "RateLimit-Policy": ("How often the credential may call", '"default";q=600;w=60'),
+    "RateLimit": ("How many calls are left, and in how many seconds all are", '"default";r=599;t=1'),
+    STATE: ("Only where the credential is on its way out: `retiring`", "retiring"),
+    EXPIRES: (
+        "Only with a retiring credential whose end is planned: from then on it may be refused at any moment",
+        "Sat, 05 Dec 2026 09:00:00 GMT",
+    ),
+    SUCCESSOR: (
+        "Only with a retiring credential: slot and last characters of the one to take instead",
+        'B;hint="x7Kq"',
+    ),
+}  # headers of an answer to whoever presented a credential of this hub
+
+
+def guarded(operation: dict[str, Any]) -> None:
+    """Says of one operation which headers come with its answers."""
+    for status, answer in operation["responses"].items():
+        if status.startswith("2"):
+            answer["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _TOLD}
+
 
 def described(found: dict[str, Any]) -> None:
     """Replaces the lists of statuses by answers, and takes away what the framework says of its own errors."""
     components = found.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["Problem"] = shapes.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    components["headers"] = {
+        name: {"description": says, "schema": {"type": "string"}, "example": example}
+        for name, (says, example) in _TOLD.items()
+    }
     answers = components.setdefault("responses", {})
     for status, says in _SAYS.items():
         answers[f"Problem{status}"] = {

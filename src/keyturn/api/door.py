@@ -17,6 +17,7 @@ from keyturn.api.problems import Refused
 from keyturn.api.shield import HEADERS
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import NotFound
+from keyturn.issued.endings import STATE
 from keyturn.operations import connections, events, grants, issued, people, projects, rights
 from keyturn.operations.issued import CheckResult, Code, IssuedBook, token_pattern
 from keyturn.operations.rights import Operation, Role, Who
@@ -202,7 +203,7 @@ class Door:
         )
         said = verdict.headers
         if secret is not None and secret.state is not SecretState.LIVE:  # time to take the other one
-            said = {**said, "Keyturn-Credential-State": secret.state.value}
+            said = {**said, **(found.ending.headers if found.ending else {STATE: secret.state.value})}
         request.scope[HEADERS] = said
         if verdict.wait_s:
             refusal = Refused(429, "rate.limited", "this credential calls too often", verdict.headers)
@@ -272,6 +273,10 @@ _WHY = {
     Code.MALFORMED: ("this is not a whole credential of this hub", "Copy it again, all of it."),
     Code.UNKNOWN: ("the credential is not valid", ""),
     Code.EXPIRED: ("the credential has expired", "Ask its owner for the one that followed it."),
+    Code.EARLY: (
+        "the credential is not let in yet",
+        "Its owner knows from when on; until then the one before it works.",
+    ),
     Code.REVOKED: ("the credential has been retired", "Ask its owner for the one that followed it."),
 }
 _TOKEN = token_pattern()

@@ -249,6 +249,7 @@ SECRET: dict[str, Any] = {
     "hint": "x7Qa",
     "state": "live",
     "created": _AT,
+    "starts": None,
     "ends": None,
     "first_used": _AT,
     "last_used": _AT,
@@ -263,6 +264,7 @@ ISSUED: dict[str, Any] = {
     "state": "active",
     "owner": "kim",
     "client_id": "",
+    "client_secret_expires_at": None,
     "settings": {"scopes": "read"},
     "secrets": [SECRET],
 }
@@ -299,6 +301,7 @@ HANDED: dict[str, Any] = {
     "version": SECRET["version"],
     "slot": "B",
     "client_id": "",
+    "client_secret_expires_at": None,
     "value": "shown once",
     "until": _LATER,
     "run": _RUN,

@@ -20,27 +20,31 @@ from keyturn.operations.rights import Operation
 
 calls = Calls("issued")
 _MONTH_S = 30 * 86400
+StartsIn = Annotated[float, Field(ge=0, le=issued.LONGEST_WAIT_S)]
 Reason = Annotated[str, Field(max_length=300)]
 
 
 class Issue(Body):
-    """`kind` is api-key, m2m or another kind this hub issues; `values` are the fields of its row, e.g. `scopes`."""
+    """`kind` is api-key, m2m or another kind this hub issues; `values` are the fields of its row, e.g. `scopes`. It is let
+    in `starts_in_s` from now on."""
 
     kind: Word
     name: Name
     values: Values = Field(default_factory=dict)
     owner: Annotated[str, Field(max_length=120)] = ""
     policy: Policy = Field(default_factory=dict)
+    starts_in_s: StartsIn = 0.0
 
 
 class Reissue(Body):
-    """Both work at least `overlap_s`. `force` ends the old one after it even though the new one was never used;
+    """The new one is let in `starts_in_s` from now on; then both work at least `overlap_s`. `force` ends the old one after it even though the new one was never used;
     `recreate` gives an OAuth client another id as well, and ends the old one at once."""
 
     overlap_s: Annotated[float, Field(ge=0, le=_MONTH_S)] = issued.OVERLAP_S
     force: bool = False
     recreate: bool = False
     reason: Reason = ""
+    starts_in_s: StartsIn = 0.0
 
 
 class Revoke(Body):
@@ -64,6 +68,7 @@ def _page(each: Issued) -> dict[str, Any]:
         "state": each.connection.state.value,
         "owner": each.connection.owner,
         "client_id": each.client_id,
+        "client_secret_expires_at": each.client_secret_expires_at(),
         "settings": dict(each.connection.settings),
         "secrets": [
             {
@@ -72,6 +77,7 @@ def _page(each: Issued) -> dict[str, Any]:
                 "hint": s.hint,
                 "state": s.state.value,
                 "created": iso(s.created_at),
+                "starts": iso(s.starts_at),
                 "ends": iso(s.ends_at),
                 "first_used": iso(s.first_used_at),
                 "last_used": iso(s.last_used_at),
@@ -86,12 +92,14 @@ def _page(each: Issued) -> dict[str, Any]:
 
 def _handed(hub: Keyturn, made: Handed) -> Response:
     """The one answer that shows it."""
+    found = issued.get(hub, made.connection.id)
     body = {
         "name": made.connection.name,
-        "kind": issued.get(hub, made.connection.id).kind,
+        "kind": found.kind,
         "version": made.version_id,
         "slot": made.slot,
         "client_id": made.client_id,
+        "client_secret_expires_at": found.client_secret_expires_at(made.version_id),
         "value": made.value.reveal() if made.value is not None and made.value.reveal() else None,
         "until": iso(made.until),
         "run": made.run.id if made.run else None,
@@ -135,7 +143,14 @@ def every(it: Caller, after: After = "", limit: Limit = 100) -> dict[str, Any]:
 def issue(it: Caller, body: Issue) -> Response:
     """Its value is in this answer and nowhere else."""
     made = issued.issue(
-        it.hub, body.kind, body.name, body.values, body.owner, policy=body.policy, who=it.who.login
+        it.hub,
+        body.kind,
+        body.name,
+        body.values,
+        body.owner,
+        policy=body.policy,
+        who=it.who.login,
+        starts_in_s=body.starts_in_s,
     )
     it.done(made.connection.name, verb="issue")
     return _handed(it.hub, made)
@@ -220,6 +235,8 @@ def reissue(it: Caller, credential: str, body: Reissue | None = None) -> Respons
     found = _one(it, credential)
     name, trigger, who = found.connection.id, it.trigger, it.who.login
     if asked.recreate:
+        if asked.starts_in_s:
+            raise InvalidInput("a client that is made anew works at once", field="starts_in_s")
         made = issued.recreate(it.hub, name, reason=asked.reason, trigger=trigger, who=who)
     else:
         made = issued.reissue(
@@ -230,6 +247,7 @@ def reissue(it: Caller, credential: str, body: Reissue | None = None) -> Respons
             reason=asked.reason,
             trigger=trigger,
             who=who,
+            starts_in_s=asked.starts_in_s,
         )
     it.done(found.connection.name, verb="reissue")
     return _handed(it.hub, made)
@@ -277,6 +295,7 @@ def reveal(it: Caller, credential: str, body: Reveal) -> Response:
         "version": secret.version_id,
         "slot": secret.slot,
         "client_id": found.client_id,
+        "client_secret_expires_at": found.client_secret_expires_at(secret.version_id),
         "value": value.reveal(),
         "until": None,
         "run": None,

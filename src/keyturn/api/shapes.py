@@ -360,13 +360,14 @@ class Holder(BaseModel):
 
 
 class IssuedSecret(BaseModel):
-    """One secret of an issued credential, without its value."""
+    """One secret of an issued credential, without its value. `starts`: null for one that was let in at once."""
 
     version: str
     slot: str
     hint: str
     state: str
     created: str | None
+    starts: str | None
     ends: str | None
     first_used: str | None
     last_used: str | None
@@ -376,7 +377,7 @@ class IssuedSecret(BaseModel):
 
 
 class Issued(BaseModel):
-    """An issued credential."""
+    """An issued credential. `client_secret_expires_at`: of an OAuth client, in epoch seconds; 0 for never (RFC 7591)."""
 
     id: str
     name: str
@@ -384,6 +385,7 @@ class Issued(BaseModel):
     state: str
     owner: str
     client_id: str
+    client_secret_expires_at: int | None
     settings: dict[str, Any]
     secrets: list[IssuedSecret]
 
@@ -439,6 +441,7 @@ class Handed(BaseModel):
     version: str
     slot: str
     client_id: str
+    client_secret_expires_at: int | None
     value: str | None
     until: str | None
     run: str | None

@@ -78,7 +78,7 @@ def why_closed(look: Looker, version: Version, *, back: bool = False) -> Closed 
         return _issued_closed(look, version, live, declared)
     if version.state is State.DRAINING:
         now_is = int(generation[0] if generation else 0)
-        least = since + max([_overlap_s(look), *(_least_s(c, now_is) for c in declared)])
+        least = since + max([overlap_s(look.run, look.policy), *(_least_s(c, now_is) for c in declared)])
         if now < least:
             return Closed("consumers get time to pick up the new one", least)
         behind = [
@@ -93,7 +93,8 @@ def why_closed(look: Looker, version: Version, *, back: bool = False) -> Closed 
             used = remote.last_used_at
             if used is None or not remote.ref.same_place(version.ref):
                 continue
-            late = used > since + max(look.card.settle_create_s, _overlap_s(look)) + _STRAGGLE_S
+            overlap = overlap_s(look.run, look.policy)
+            late = used > since + max(look.card.settle_create_s, overlap) + _STRAGGLE_S
             silent_at = used + QUIET_S * look.hub.patience
             if late and now < silent_at:
                 return Closed("the vendor saw it used after the switch", min(again, silent_at))
@@ -110,12 +111,12 @@ def _issued_closed(
     old = next((remote for remote in live if remote.ref.same_place(version.ref)), None)
     if old is None:
         return None  # it is let in no longer: nobody can need it
-    overlap = _overlap_s(look)
+    overlap = overlap_s(look.run, look.policy)
     least = since + max([overlap, *(_least_s(c, look.connection.generation) for c in declared)])
     if now < least:
         return Closed("consumers get time to pick up the new one", least)
     successors = [r for r in live if not r.ref.same_place(version.ref)]
-    if not _asked(look, "force") and not any(r.last_used_at is not None for r in successors):
+    if not _asked(look.run, "force") and not any(r.last_used_at is not None for r in successors):
         return Closed("the new one was never used; the old one serves on", again)
     silent_at = (old.last_used_at or 0.0) + min(overlap, QUIET_S)
     if now < min(silent_at, since + 2 * overlap):
@@ -123,15 +124,15 @@ def _issued_closed(
     return None
 
 
-def _overlap_s(look: Looker) -> float:
-    """What this run was started with; else the policy."""
-    asked = _asked(look, "overlap_s")
-    return look.policy.drain_min_s if asked is None else float(asked)
+def overlap_s(run: Run, policy: Policy) -> float:
+    """How long both of a run's versions work at least: what it was started with; else the policy."""
+    asked = _asked(run, "overlap_s")
+    return policy.drain_min_s if asked is None else float(asked)
 
 
-def _asked(look: Looker, name: str) -> Any:
+def _asked(run: Run, name: str) -> Any:
     """A parameter of the frozen plan's drain step."""
-    return next((s.params.get(name) for s in look.run.plan.steps if s.kind is Kind.DRAIN), None)
+    return next((s.params.get(name) for s in run.plan.steps if s.kind is Kind.DRAIN), None)
 
 
 def _least_s(consumer: consumers.Consumer, generation: int) -> float:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from keyturn.errors import Conflict
 from keyturn.model.ids import RunId
 from keyturn.model.run import Debt, RunState, TaskState, Track
-from keyturn.storage import consumers, debts, principals, runs, sealed, spools, tasks
+from keyturn.storage import consumers, debts, issued, principals, runs, sealed, spools, tasks
 from keyturn.storage.database import Store, Tx
 from keyturn.vault import spool
 from keyturn.vault.secrets import Secrets
@@ -130,6 +130,13 @@ class Sweep:
         )
         return self.store.write(lambda tx: sealed.destroy_due(tx, now)) if due else 0
 
+    def age_secrets(self) -> int:
+        """Issued secrets made for later are live, and those at their end expired, once it is time; how many. The door goes
+        by the clock anyway: this is for whoever looks at them, and that no clock set back revives what has ended."""
+        now = self.clock()
+        is_due = self.store.read(lambda tx: issued.has_due(tx, now))
+        return self.store.write(lambda tx: issued.keep_time(tx, now)) if is_due else 0
+
     def try_debts(self) -> int:
         """One attempt at each debt whose time has come and whose principal nobody works on; how many were tried.
 
@@ -208,6 +215,7 @@ class Sweeper:
             if time.monotonic() >= seldom_at:
                 seldom_at = time.monotonic() + self._seldom_s
                 _do(sweep.destroy_due)
+                _do(sweep.age_secrets)
                 _do(sweep.try_debts)
                 _do(sweep.prune)
 

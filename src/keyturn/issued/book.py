@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from keyturn.errors import Conflict, InvalidInput, StoreUnavailable
-from keyturn.issued import grants
+from keyturn.issued import endings, grants
+from keyturn.issued.endings import Ending
 from keyturn.issued.grants import Grants
 from keyturn.keymaking import passwords
 from keyturn.keymaking.passwords import PREFIX
@@ -19,7 +20,7 @@ from keyturn.model.ids import ConnectionId, VersionId
 from keyturn.model.run import LineKind
 from keyturn.storage import bulk, issued, journal, oauth, register, runs
 from keyturn.storage.database import Store, Tx
-from keyturn.storage.issued import ACCEPTED, Held, IssuedSecret, SecretState, Use
+from keyturn.storage.issued import ACCEPTED, ALIVE, Held, IssuedSecret, SecretState, Use
 from keyturn.vault.roots import Roots
 
 FLUSH_S = 1.0
@@ -41,13 +42,15 @@ class Code(StrEnum):
     UNKNOWN = "unknown"
     EXPIRED = "expired"
     REVOKED = "revoked"
+    EARLY = "not_yet_active"
     ADDRESS = "ip_denied"
     SCOPE = "scope"
     IN_URL = "in_url"
 
 
 class CheckResult(NamedTuple):
-    """The answer to one presented value. Past `unknown` the secret and its credential's name are known.
+    """The answer to one presented value. Past `unknown` the secret and its credential's name are known; `ending` tells
+    whoever is let in with a secret on its way out.
 
     Of an access token: `secret` is the one its client showed for it, `token` the token, and `subject` the account of whoever
     allowed it, whose rights limit it further (empty: the client itself). A tuple, as one is made at every call."""
@@ -61,6 +64,7 @@ class CheckResult(NamedTuple):
     rate: int | None = None  # the credential's own calls a minute
     token: oauth.Token | None = None
     subject: str = ""
+    ending: Ending | None = None
 
     @property
     def accepted(self) -> bool:
@@ -97,7 +101,7 @@ class IssuedBook:
     def look(self, presented: str, *, address: str | None = None, scope: str = "") -> CheckResult:
         """Judges without counting. A value with a wrong checksum never reaches the database. One read otherwise.
 
-        `address` None is the hub itself, testing: networks are not looked at.
+        `address` None is the hub itself, testing: networks, and from when on it is let in, are not looked at.
         """
         try:
             kind = passwords.parse(presented).kind
@@ -150,13 +154,15 @@ class IssuedBook:
     def _judge(
         self,
         result: CheckResult,
-        secret: Held | IssuedSecret,
+        secret: Held,
         allowed: Grants,
         address: str | None,
         scope: str,
     ) -> CheckResult:
-        if secret.state not in ACCEPTED:
-            return result._replace(code=Code.EXPIRED if secret.state is SecretState.EXPIRED else Code.REVOKED)
+        if secret.state is not SecretState.LIVE:  # all that the other states cost a secret in force
+            result = self._by_state(result, secret, is_hub=address is None)
+            if not result.accepted:
+                return result
         if secret.ends_at is not None and self._clock() >= secret.ends_at:
             return result._replace(code=Code.EXPIRED)
         if address is not None and not allowed.admits(address):
@@ -164,6 +170,24 @@ class IssuedBook:
         if not allowed.covers(scope):
             return result._replace(code=Code.SCOPE)
         return result._replace(is_first_use=True) if secret.first_used_at is None else result
+
+    def _by_state(self, result: CheckResult, secret: Held, *, is_hub: bool) -> CheckResult:
+        if secret.state is SecretState.RETIRING:
+            return result._replace(ending=self.store.read(lambda tx: endings.of(tx, secret)))
+        why = None if is_hub and secret.state is SecretState.PENDING else self.why_shut(secret)
+        if why is not None:
+            return result._replace(code=why)
+        return result._replace(secret=secret._replace(state=SecretState.LIVE))  # as its first use will write
+
+    def why_shut(self, secret: Held | IssuedSecret) -> Code | None:
+        """Why a secret in this state is not let in; None when it is. One more read for a pending one."""
+        if secret.state in ACCEPTED:
+            return None
+        if secret.state is SecretState.PENDING:
+            whole = self.store.read(lambda tx: issued.by_version(tx, secret.version_id))
+            starts_at = whole.starts_at if whole is not None else None
+            return Code.EARLY if starts_at is None or self._clock() < starts_at else None
+        return Code.EXPIRED if secret.state is SecretState.EXPIRED else Code.REVOKED
 
     def note(self, found: CheckResult, *, address: str = "", agent: str = "") -> None:
         """Counts what `look` found. The first use is written at once, since the old secret's end waits for it."""
@@ -296,19 +320,22 @@ class IssuedBook:
         hint: str,
         ends_at: float | None,
         client_id: str | None = None,
+        starts_at: float | None = None,
     ) -> None:
         """Opens the door for a digest; the same again changes nothing. Raises: Conflict when the slot is taken.
 
-        `client_id` None: that of the credential's newest secret (a key has none).
+        `client_id` None: that of the credential's newest secret (a key has none). `starts_at` in the future: only from
+        then on.
         """
         known = issued.of_connection(tx, connection_id)
         if any(s.version_id == version_id for s in known):
             return
-        if any(s.slot == slot and s.state in ACCEPTED for s in known):
+        if any(s.slot == slot and s.state in ALIVE for s in known):
             raise Conflict(
                 f"slot {slot} holds a live secret", hint="End one of the two first: two may live at a time."
             )
         at = self._clock()
+        is_later = starts_at is not None and starts_at > at
         issued.add(
             tx,
             IssuedSecret(
@@ -317,7 +344,7 @@ class IssuedBook:
                 slot=slot,
                 hash=digest,
                 hint=hint,
-                state=SecretState.LIVE,
+                state=SecretState.PENDING if is_later else SecretState.LIVE,
                 created_at=at,
                 ends_at=ends_at,
                 first_used_at=None,
@@ -326,6 +353,7 @@ class IssuedBook:
                 last_used_agent="",
                 uses=0,
                 client_id=(known[0].client_id if known else "") if client_id is None else client_id,
+                starts_at=starts_at,
             ),
         )
 
@@ -338,7 +366,7 @@ class IssuedBook:
         issued.move(tx, secret.version_id, SecretState.REVOKED)
         if not routine:
             bulk.unpin(tx, secret.version_id)
-        left = [s for s in issued.of_connection(tx, secret.connection_id) if s.state in ACCEPTED]
+        left = [s for s in issued.of_connection(tx, secret.connection_id) if s.state in ALIVE]
         if secret.client_id and all(s.client_id != secret.client_id for s in left):
             oauth.end_grants_of_client(tx, secret.client_id, self._clock(), "the client was ended")
         if all(s.created_at < secret.created_at for s in left):
@@ -349,12 +377,10 @@ class IssuedBook:
         return tuple(self.store.read(lambda tx: issued.of_connection(tx, connection_id)))
 
     def live(self, connection_id: ConnectionId) -> tuple[IssuedSecret, ...]:
-        """Those that are let in now."""
+        """Those that are let in now, or will be."""
         now = self._clock()
         return tuple(
-            s
-            for s in self.list(connection_id)
-            if s.state in ACCEPTED and (s.ends_at is None or now < s.ends_at)
+            s for s in self.list(connection_id) if s.state in ALIVE and (s.ends_at is None or now < s.ends_at)
         )
 
 

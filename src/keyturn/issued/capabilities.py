@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from keyturn import boundary
 from keyturn.contract.capabilities import Capabilities
@@ -24,7 +25,8 @@ from keyturn.vault.secrets import Secrets
 
 _DIGITS = 16  # of the digest: enough to tell two apart, nothing to guess with
 _HERE = "the hub's own book"
-CLIENT = "client_id"  # the parameter of a plan's step that gives a client its new id
+# parameters of a plan's step: a client's new id, and from when on the new secret is let in
+CLIENT, STARTS = "client_id", "starts_at"
 
 
 def capabilities(book: IssuedBook, secrets: Secrets, connection: Connection) -> Capabilities:
@@ -96,7 +98,7 @@ class Own:
                 raise ValueRefused("the new value was destroyed before anybody could see it")
             try:
                 hint = ref.label.removeprefix("…")
-                client_id = _asked_client(tx, self._connection.id)
+                client_id, starts_at = (_asked(tx, self._connection.id, name) for name in (CLIENT, STARTS))
                 self._book.add(
                     tx,
                     version.id,
@@ -105,7 +107,8 @@ class Own:
                     digest,
                     hint,
                     version.expires_at,
-                    client_id,
+                    None if client_id is None else str(client_id),
+                    None if starts_at is None else float(starts_at),
                 )
             except Conflict as error:
                 raise CapReached(error.message, hint=error.hint) from None
@@ -113,7 +116,7 @@ class Own:
         self._write(work)
 
     def list(self, access: Access) -> tuple[Remote, ...]:  # noqa: ARG002 - the book needs no access
-        """Every secret that is let in now."""
+        """Every secret that is let in now, or will be."""
         boundary.leaving(_HERE)
         return tuple(
             Remote(ref_of(s.hash, s.slot, s.hint), True, created_at=s.created_at, last_used_at=s.last_used_at)
@@ -157,11 +160,11 @@ def _is_routine(tx: Tx, connection_id: ConnectionId) -> bool:
     return all(line.step != "contain" for line in journal.of_run(tx, run.id))
 
 
-def _asked_client(tx: Tx, connection_id: ConnectionId) -> str | None:
-    """The client id that the open run's frozen plan gives: a client that is made anew. None: it keeps the one it has."""
+def _asked(tx: Tx, connection_id: ConnectionId, name: str) -> Any:
+    """What the open run's frozen plan says of the new secret; None where it says nothing."""
     run = runs.unfinished_of(tx, connection_id)
     steps = run.plan.steps if run is not None else ()
-    return next((str(s.params[CLIENT]) for s in steps if s.kind is Kind.SET and CLIENT in s.params), None)
+    return next((s.params[name] for s in steps if s.kind is Kind.SET and name in s.params), None)
 
 
 def _material(digest: str) -> Material:

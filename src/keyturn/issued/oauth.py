@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from keyturn.errors import InvalidInput, NotFound
-from keyturn.issued import grants, kinds
+from keyturn.issued import endings, grants, kinds
 from keyturn.issued.book import CheckResult, Code, IssuedBook
 from keyturn.issued.grants import Grants
 from keyturn.issued.kinds import Kind
@@ -28,7 +28,7 @@ from keyturn.model.ids import new_id
 from keyturn.model.run import LineKind
 from keyturn.storage import journal, oauth
 from keyturn.storage.database import Tx
-from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState
+from keyturn.storage.issued import IssuedSecret, SecretState
 from keyturn.storage.oauth import ACCESS, REFRESH, Grant, Token
 from keyturn.storage.rows import load
 
@@ -201,8 +201,9 @@ class OauthBook:
     def _standing(self, client: Client, address: str) -> Code:
         """Whether a client that was recognised may go on: its secret is let in, and it calls from where it may."""
         secret = client.secret
-        if secret.state not in ACCEPTED:
-            return Code.EXPIRED if secret.state is SecretState.EXPIRED else Code.REVOKED
+        why = self.book.why_shut(secret)
+        if why is not None:
+            return why
         if secret.ends_at is not None and self._clock() >= secret.ends_at:
             return Code.EXPIRED
         return Code.OK if client.terms.grants.admits(address) else Code.ADDRESS
@@ -224,6 +225,13 @@ class OauthBook:
             return None
         self.book.note(CheckResult(Code.OK, client.secret, client.name), address=address, agent=agent)
         return client
+
+    def notice(self, client: Client) -> Mapping[str, str]:
+        """What goes with the answer to a client whose secret is on its way out."""
+        secret = client.secret
+        if secret.state is not SecretState.RETIRING:
+            return {}
+        return self.store.read(lambda tx: endings.of(tx, secret)).headers
 
     # -- codes ---------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import binascii
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
@@ -366,6 +366,9 @@ class OauthServer(AuthorizationServer):  # type: ignore[misc]
             made: Answer = self.create_token_response(request)
         else:
             made = self.create_endpoint_response("revocation" if path == REVOKE else "introspection", request)
+        client: _Client | None = request.client
+        if made.status == 200 and client is not None:
+            return replace(made, headers={**made.headers, **self.book.notice(client.own)})
         return made
 
     def consider(self, query: Sequence[tuple[str, str]]) -> Ask | Back:

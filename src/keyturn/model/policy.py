@@ -28,6 +28,7 @@ class Policy:
     )
     approve: tuple[str, ...] = ()  # goals that a second person approves, besides those that the hub asks for
     approval_days: float = 7.0  # how long a run waits to be approved
+    unused_days: float = 180.0  # what this hub issued and nobody used for so long is ended; 0: never
     accept: str = (
         ""  # the words that accept a plan's risk (`Plan.risk`) once for all runs, those by themselves too
     )

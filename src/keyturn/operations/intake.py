@@ -7,14 +7,14 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
 
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import Conflict, InvalidInput, KeyturnError, NotFound
-from keyturn.issued import grants
+from keyturn.issued import endings, grants
 from keyturn.issued.book import CheckResult, Code
 from keyturn.keymaking import passwords, webhooks
 from keyturn.model.credential import Connection
@@ -24,7 +24,7 @@ from keyturn.operations import issued as issued_operations
 from keyturn.storage import connections, events, issued, journal
 from keyturn.storage.database import Tx
 from keyturn.storage.events import Event, Refused
-from keyturn.storage.issued import ACCEPTED, IssuedSecret
+from keyturn.storage.issued import ACCEPTED, ALIVE, IssuedSecret, SecretState
 from keyturn.vault.secrets import version_row
 
 MOST_EVENTS = 500  # of one batch
@@ -287,17 +287,23 @@ def judge_signature(
         return unknown
     live, values = [], []
     for secret in known:
-        if secret.state in ACCEPTED and (secret.ends_at is None or now < secret.ends_at):
+        is_let_in = secret.state in ACCEPTED or (secret.starts_at is not None and secret.starts_at <= now)
+        if secret.state in ALIVE and is_let_in and (secret.ends_at is None or now < secret.ends_at):
             value = hub.secrets.material(version_row(secret.version_id)).get("value", "")
             if value:
-                live.append(secret)
+                is_begun = secret.state is SecretState.PENDING
+                live.append(replace(secret, state=SecretState.LIVE) if is_begun else secret)
                 values.append(value)
     number = webhooks.signed_by(values, event_id, at, raw, signature)
     if number is None:
         return unknown
     allowed = grants.of(connection.settings)
     code = Code.OK if allowed.admits(address) else Code.ADDRESS
-    return CheckResult(code, live[number], connection.name, allowed.scopes, rate=allowed.rate)
+    signer = live[number]
+    ending = None
+    if signer.state is SecretState.RETIRING:
+        ending = hub.store.read(lambda tx: endings.of(tx, signer))
+    return CheckResult(code, signer, connection.name, allowed.scopes, rate=allowed.rate, ending=ending)
 
 
 def named(hub: Keyturn, publisher: str) -> CheckResult | None:

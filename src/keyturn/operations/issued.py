@@ -15,7 +15,7 @@ from keyturn.executor.executor import Executor
 from keyturn.issued import kinds, oauth
 from keyturn.issued import reveal as kept
 from keyturn.issued.book import SLOTS, CheckResult, Code, IssuedBook
-from keyturn.issued.capabilities import CLIENT, capabilities, hub_id
+from keyturn.issued.capabilities import CLIENT, STARTS, capabilities, hub_id
 from keyturn.keymaking import passwords as client_ids
 from keyturn.keymaking.passwords import pattern as token_pattern
 from keyturn.model.card import GapClass, Strategy
@@ -38,11 +38,12 @@ from keyturn.operations.forms import read_form
 from keyturn.storage import connections, journal, principals, runs, versions
 from keyturn.storage import issued as issued_rows
 from keyturn.storage.database import Tx
-from keyturn.storage.issued import ACCEPTED, IssuedSecret, SecretState, by_version
+from keyturn.storage.issued import ALIVE, IssuedSecret, SecretState, by_version
 from keyturn.vault.secrets import admin_row, version_row
 
 OVERLAP_S = 86400.0
 LONGEST_OVERLAP_S = 30 * 86400.0
+LONGEST_WAIT_S = 366 * 86400.0  # until a secret is let in
 _ONCE_S = 0.5  # an engine that runs has picked a new run up by then
 
 
@@ -74,9 +75,18 @@ class Issued:
     @property
     def client_id(self) -> str:
         """Of an OAuth client, the id that serves now, else its last one; empty for a key."""
-        alive = [s for s in self.secrets if s.state in ACCEPTED]
+        alive = [s for s in self.secrets if s.state in ALIVE]
         current = [s for s in alive if s.version_id == self.connection.current_version_id]
         return next((s.client_id for s in (*current, *alive, *self.secrets)), "")
+
+    def client_secret_expires_at(self, version_id: str = "") -> int | None:
+        """Of an OAuth client, when a secret (the newest that is alive when none is named) expires by itself, in seconds;
+        0 for never (RFC 7591 3.2.1). None for a key, and where there is no such secret."""
+        if not kinds.named(self.kind).flows:
+            return None
+        asked = (s for s in self.secrets if s.version_id == version_id or not version_id)
+        found = next((s for s in asked if s.state in ALIVE), None)
+        return None if found is None else int(found.ends_at or 0)
 
 
 def book(hub: Keyturn) -> IssuedBook:
@@ -93,9 +103,10 @@ def issue(
     *,
     policy: Mapping[str, Any] | None = None,
     who: str = "",
+    starts_in_s: float = 0.0,
 ) -> Handed:
     """Makes a credential with its first secret, in one transaction. The value is in the answer and nowhere else, but
-    for ten minutes in which the same person may `reveal` it.
+    for ten minutes in which the same person may `reveal` it. It is let in `starts_in_s` from now on.
 
     Raises: InvalidInput or Conflict (field named), NotFound for a kind this hub does not issue.
     """
@@ -103,6 +114,8 @@ def issue(
     if not made.is_ours_to_check:
         from keyturn.operations import buckets  # which hands over what this module describes
 
+        if starts_in_s:
+            raise InvalidInput("a key to a bucket works at once: the store decides", field="starts_in_s")
         return buckets.issue(hub, made, name, values, owner, policy=policy, who=who)
     name, who, now = check_name(hub, name), who or hub.settings.actor, time.time()
     own = dict(policy or {})
@@ -110,6 +123,7 @@ def issue(
     method = hub.catalog.method(made.system, made.method)
     settings, _, _ = read_form(f"{made.system}/{made.method}", method, values)
     oauth.terms(made, settings)
+    starts_at = _starts_at(starts_in_s, settings, now)
     client_id = client_ids.client_id() if made.flows else ""
     connection = Connection(
         id=ConnectionId(new_id("con")),
@@ -166,7 +180,9 @@ def issue(
         seal(tx)
         admin(tx)
         versions.add(tx, replace(version, principal_id=principal_id))
-        ledger.add(tx, version.id, whole.id, slot, digest, value[-4:], candidate.expires_at, client_id)
+        ledger.add(
+            tx, version.id, whole.id, slot, digest, value[-4:], candidate.expires_at, client_id, starts_at
+        )
         seen = {"what": "new", "verdict": "accepted", "identity": identity, "version": version.id}
         said = {
             "decision": "issued",
@@ -176,6 +192,7 @@ def issue(
             "by": who,
             "scopes": settings.get("scopes", ""),
             **({"client_id": client_id} if client_id else {}),
+            **({STARTS: starts_at} if starts_at else {}),
         }
         journal.append(
             tx,
@@ -190,6 +207,16 @@ def issue(
     saved = hub.store.write(work)
     shown = Secret("" if _is_public(saved) else value)
     return Handed(saved, shown, version.id, slot, now + kept.REVEAL_S, client_id=client_id)
+
+
+def _starts_at(starts_in_s: float, settings: Mapping[str, Any], now: float) -> float | None:
+    """When a secret is let in; None for at once. Raises: InvalidInput."""
+    if not 0 <= starts_in_s <= LONGEST_WAIT_S:
+        raise InvalidInput("the start must lie within the next 366 days", field="starts_in_s")
+    days = int(settings.get("expires_in_days") or 0)
+    if days and starts_in_s >= days * 86400.0:
+        raise InvalidInput("it would expire before it starts", field="starts_in_s")
+    return now + starts_in_s if starts_in_s else None
 
 
 def _is_public(connection: Connection) -> bool:
@@ -249,17 +276,23 @@ def reissue(
     trigger: str = "",
     wait_s: float = 30.0,
     who: str = "",
+    starts_in_s: float = 0.0,
 ) -> Handed:
     """Makes a second secret beside the first and returns its value as soon as it is let in. The run goes on: it ends the
     old one after `overlap_s`, once the new one was used and the old one is silent, at the latest after twice the overlap.
     `force` ends it even though the new one was never used; where a store counts the uses and the hub sees none, even
-    though nobody said that the new one is in its place.
+    though nobody said that the new one is in its place. `starts_in_s`: the new one is let in from then on, and the overlap
+    is counted from then on.
 
     Raises: InvalidInput, Conflict while another rotation is open, NotDone when it does not get that far in `wait_s`.
     """
     if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
         raise InvalidInput("overlap_s must be between 0 and 30 days", field="overlap_s")
-    connection = get(hub, name).connection
+    found = get(hub, name)
+    connection = found.connection
+    starts_at = _starts_at(starts_in_s, connection.settings, time.time())
+    if starts_at and not kinds.named(found.kind).is_ours_to_check:
+        raise InvalidInput("a key to a bucket works at once: the store decides", field="starts_in_s")
     if _is_public(connection) and connection.state is ConnectionState.ACTIVE:
         raise InvalidInput(
             f"{name} is a public client: it has no secret that could be replaced",
@@ -269,8 +302,8 @@ def reissue(
     return _reissue(
         hub,
         connection,
-        lambda plan: _overlapping(plan, overlap_s, force=force),
-        lambda tx, as_is: _allow(tx, as_is, overlap_s),
+        lambda plan: _starting(_overlapping(plan, overlap_s + starts_in_s, force=force), starts_at),
+        lambda tx, as_is: _allow(tx, as_is, overlap_s + starts_in_s),
         reason=reason,
         trigger=trigger,
         wait_s=wait_s,
@@ -419,6 +452,17 @@ def _overlapping(plan: Plan, overlap_s: float, *, force: bool) -> Plan:
         replace(step, title=title, params={**step.params, **asked}) if step.kind is Kind.DRAIN else step
         for step in plan.steps
         if not (force and step.kind is Kind.HANDOVER and plan.strategy is not Strategy.ISSUED)
+    ]
+    return replace(plan, steps=tuple(steps))
+
+
+def _starting(plan: Plan, starts_at: float | None) -> Plan:
+    """The plan with the moment from which the new one is let in."""
+    if starts_at is None:
+        return plan
+    steps = [
+        replace(step, params={**step.params, STARTS: starts_at}) if step.kind is Kind.SET else step
+        for step in plan.steps
     ]
     return replace(plan, steps=tuple(steps))
 

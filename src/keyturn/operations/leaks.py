@@ -22,9 +22,10 @@ from keyturn.operations import issued as issued_operations
 from keyturn.operations import notices
 from keyturn.operations import register as register_operations
 from keyturn.operations import runs as run_operations
-from keyturn.storage import bulk, connections, consumers, issued, journal, people, register, versions
+from keyturn.storage import bulk, connections, consumers, issued, journal, oauth, people, register, versions
 from keyturn.storage.database import Tx
-from keyturn.storage.issued import ACCEPTED
+from keyturn.storage.issued import ALIVE
+from keyturn.storage.oauth import ACCESS, Token
 from keyturn.storage.register import Leak
 from keyturn.vault.secrets import version_row
 
@@ -34,7 +35,8 @@ _MOST = 200_000  # candidates in one report
 _CUT = re.compile(r"[\s\"'`<>,;|()\[\]{}]+")
 _ASSIGNED = re.compile(r"[=:@&?]")
 _PEM = re.compile(r"-----BEGIN [A-Z ]{1,40}-----.{1,20000}?-----END [A-Z ]{1,40}-----", re.DOTALL)
-_SOURCE = re.compile(r"[\x20-\x7e]{0,200}")
+_LONGEST_SOURCE = 200
+_SOURCE = re.compile(r"[\x20-\x7e]*")
 
 
 @dataclass(frozen=True)
@@ -82,26 +84,29 @@ class _Hit:
     state: str
     token_id: str = ""
     account_id: str = ""
+    oauth: Token | None = None
 
 
-def find(hub: Keyturn, text: str) -> tuple[int, list[_Hit]]:
-    """What of a text is a credential: how many values in our form, and those that are known. Reads only.
+def find(hub: Keyturn, text: str, *, ours_only: bool = False) -> tuple[int, list[_Hit]]:
+    """What of a text is a credential: how many values in our form, and those that are known. Reads only. `ours_only`
+    leaves out those of other systems.
 
     Raises: InvalidInput for more than 16 MiB or too many words.
     """
     if len(text) > MOST_BYTES:
         raise InvalidInput(f"a report has up to {MOST_BYTES // 1024**2} MiB", field="text")
+    text = text.encode("utf-8", "replace").decode()  # JSON can name half a character
     ours = {value for value in passwords.pattern().findall(text) if _is_whole(value)}
     ours |= {value for value in webhooks.pattern().findall(text) if webhooks.is_whole(value)}
     hits = [hit for value in sorted(ours) for hit in _of_ours(hub, value)]
     found = set()
-    for number, word in enumerate(_candidates(text)):
+    for number, word in enumerate(() if ours_only else _candidates(text)):
         if number >= _MOST:
             raise InvalidInput(
                 "the report has too many words", hint="Send the part around the find.", field="text"
             )
         found.add(hub.roots.fingerprint(word))
-    hits += _of_vendors(hub, found)
+    hits += _of_vendors(hub, found) if found else []
     unique = {(hit.version_id or hit.token_id): hit for hit in hits}
     return len(ours), list(unique.values())
 
@@ -147,10 +152,17 @@ def _of_ours(hub: Keyturn, value: str) -> list[_Hit]:
         found = issued.presented(tx, digest)
         if found is not None:
             secret = found[0]
-            live = secret.state in ACCEPTED and (secret.ends_at is None or now < secret.ends_at)
+            live = secret.state in ALIVE and (secret.ends_at is None or now < secret.ends_at)
             return [
                 _Hit(secret.connection_id, secret.version_id, f"slot {secret.slot}", live, secret.state.value)
             ]
+        own = oauth.presented(tx, digest)
+        if own is not None:
+            client = own.token
+            live = client.revoked_at is None and own.stands and own.secret.state in ALIVE
+            live = live and client.used_at is None and now < client.expires_at
+            state = "live" if live else "ended"
+            return [_Hit(client.connection_id, client.id, f"{client.kind} token", live, state, oauth=client)]
         token = people.token(tx, digest)
         if token is None:
             return []
@@ -206,6 +218,7 @@ def report(
     url: str = "",
     dry_run: bool = False,
     who: str = "",
+    ours_only: bool = False,
 ) -> Report:
     """Recognises what leaked and stops it: a secret of ours is refused on every worker when this returns, and a `contain`
     run replaces what leaked and proves it dead. `dry_run` shows the same and does nothing. The same report again starts
@@ -214,10 +227,10 @@ def report(
     Raises: InvalidInput.
     """
     for field, said in (("source", source), ("url", url)):
-        if not _SOURCE.fullmatch(said) or passwords.pattern().search(said):
+        if plain(said) != said:
             raise InvalidInput(f"{field} has up to 200 printable characters, and no credential", field=field)
     who = who or hub.settings.actor
-    ours, hits = find(hub, text)
+    ours, hits = find(hub, text, ours_only=ours_only)
     known = [_radius(hub, hit) for hit in hits]
     if dry_run:
         return Report(ours, tuple(known))
@@ -226,7 +239,15 @@ def report(
     )
 
 
+def plain(text: str) -> str:
+    """What may be kept of a place that somebody names: empty when there is a credential in it, or nothing to read."""
+    text = text[:_LONGEST_SOURCE]
+    return text if _SOURCE.fullmatch(text) and not passwords.pattern().search(text) else ""
+
+
 def _radius(hub: Keyturn, hit: _Hit) -> Radius:
+    if hit.oauth is not None:
+        return _radius_of_token(hub, hit, hit.oauth)
     if not hit.connection_id:
         action = "end the token" if hit.is_live else "nothing: it had ended"
         return Radius(None, hit.what, "", hit.what, "", hit.is_live, hit.state, None, (), (), action)
@@ -274,6 +295,20 @@ def _radius(hub: Keyturn, hit: _Hit) -> Radius:
     )
 
 
+def _radius_of_token(hub: Keyturn, hit: _Hit, token: Token) -> Radius:
+    """A token of an OAuth client: it ends alone, a refresh token with its whole family. The client's secret did not leak."""
+    connection = hub.store.read(lambda tx: connections.by_id(tx, ConnectionId(hit.connection_id)))
+    name = connection.name if connection is not None else ""
+    action = (
+        "end the token" if token.kind == ACCESS else "end it and every token that came of the same consent"
+    )
+    action = action if hit.is_live else "nothing: it had ended"
+    system = f"{connection.system}/{connection.method}" if connection is not None else ""
+    return Radius(
+        connection, name, system, hit.what, hit.version_id, hit.is_live, hit.state, None, (), (), action
+    )
+
+
 def _stop(hub: Keyturn, hit: _Hit, seen: Radius, source: str, url: str, who: str) -> Radius:
     now = time.time()
     if seen.connection is None:
@@ -281,6 +316,7 @@ def _stop(hub: Keyturn, hit: _Hit, seen: Radius, source: str, url: str, who: str
             hub.store.write(lambda tx: people.end_token(tx, hit.account_id, hit.token_id, now))
         return seen
     connection = seen.connection
+    token = hit.oauth
     row = Leak(new_id("lek"), connection.id, hit.version_id, source, url, who, "", hit.is_live, now)
     facts = {
         "decision": "leak_reported",
@@ -295,9 +331,13 @@ def _stop(hub: Keyturn, hit: _Hit, seen: Radius, source: str, url: str, who: str
     def brake(tx: Tx) -> bool:
         """A secret of ours is stopped before anything else is tried."""
         secret = issued.by_version(tx, VersionId(hit.version_id))
-        if secret is not None and secret.state in ACCEPTED:
+        if secret is not None and secret.state in ALIVE:
             ledger.retire(tx, secret)
         bulk.unpin(tx, hit.version_id)
+        if token is not None and hit.is_live:
+            oauth.revoke_token(tx, token.hash, now)
+            if token.kind != ACCESS:
+                oauth.end_grant(tx, token.grant_id, now, "one of its tokens leaked")
         if not register.add_leak(tx, row):
             return False
         journal.append(tx, connection.id, [journal.Entry(now, "", "leak", LineKind.DECISION, 0, facts)])
@@ -307,7 +347,7 @@ def _stop(hub: Keyturn, hit: _Hit, seen: Radius, source: str, url: str, who: str
         return True
 
     is_new = hub.store.write(brake)
-    if not hit.is_live:
+    if not hit.is_live or token is not None:
         return seen
     run_id, error = "", ""
     if is_new or not _is_contained(hub, hit.version_id):

@@ -51,6 +51,9 @@ TOPICS: Mapping[str, str] = {
     "debt.open": "something is left alive or unproven",
     "debt.closed": "something owed is proven, or closed by a person",
     "leak.found": "a credential was reported as leaked",
+    "credential.late": "somebody still calls with an issued secret that ends soon",
+    "credential.unused": "nobody uses an issued credential: it ends in a month, or has ended",
+    "issued.digest": "what is odd about issued credentials, once a week for each owner",
 }
 CHANGED = ("run.changed", "task.changed")  # for the stream alone
 TEST = "test.message"  # sent when somebody asks for it, and never kept
@@ -649,7 +652,9 @@ def _letter(hub: Keyturn, notice: Notice) -> tuple[str, str]:
     """Subject and text in plain words. What a vendor or a person called something keeps its place in one line."""
     if notice.topic == TEST:
         return "[keyturn] a test message", f"{_plain(notice.facts['says'])}\n\n{hub.settings.public_url}\n"
-    facts = {key: _plain(value) for key, value in notice.facts.items() if value not in ("", None)}
+    told = {key: value for key, value in notice.facts.items() if value not in ("", None)}
+    items = told.pop("items", [])
+    facts = {key: _plain(value) for key, value in told.items()}
     name = facts.get("connection", "")
     subject = f"[keyturn] {name}: {TOPICS[notice.topic]}" if name else f"[keyturn] {TOPICS[notice.topic]}"
     where = (
@@ -658,8 +663,11 @@ def _letter(hub: Keyturn, notice: Notice) -> tuple[str, str]:
         else f"/runs/{facts['run']}"
         if facts.get("run")
         else f"/connections/{notice.connection_id}"
+        if notice.connection_id
+        else "/issued"
     )
     lines = [f"{key.replace('_', ' ').capitalize()}: {value}" for key, value in facts.items()]
+    lines += [f"- {_plain(each)}" for each in items]
     age = ago(max(0.0, time.time() - notice.at))
     body = [
         *lines,

@@ -1,4 +1,4 @@
-"""What the clock asks for: grants refreshed before their tokens end, rotations that are due begun."""
+"""What the clock asks for: grants refreshed before their tokens end, rotations that are due begun, what was issued looked after."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keyturn.errors import KeyturnError
 from keyturn.model.credential import Connection, ConnectionState, Version
 from keyturn.model.plan import Goal
 from keyturn.model.policy import Policy
-from keyturn.operations import approvals, runs
+from keyturn.operations import approvals, runs, upkeep
 from keyturn.storage import connections, versions
 from keyturn.storage.database import Tx
 
@@ -21,7 +21,7 @@ _MOST_LEAD_S = 14 * 86400.0
 
 
 def start_due(hub: Keyturn) -> int:
-    """Begins refreshes and rotations whose time has come; how many. Several workers begin each once: the trigger names
+    """Begins refreshes and rotations whose time has come; how many. Then looks after what was issued. Several workers begin each once: the trigger names
     version and hour. One that cannot begin (another run is going on, a plan that is refused) keeps no other back.
     """
     approvals.expire_due(hub)
@@ -41,6 +41,7 @@ def start_due(hub: Keyturn) -> int:
             except KeyturnError:
                 continue
             begun += made.created_at >= now
+    upkeep.look_after(hub)
     return begun
 
 

@@ -14,6 +14,7 @@ from keyturn.storage.database import Row, Tx
 class SecretState(StrEnum):
     """A secret's life. `EXPIRED` and `REVOKED` are final, whatever the clock says later."""
 
+    PENDING = "pending"  # made, and let in from `starts_at` on; becomes live with its first use at the latest
     LIVE = "live"
     RETIRING = "retiring"  # still accepted; its successor has been used
     EXPIRED = "expired"
@@ -21,11 +22,13 @@ class SecretState(StrEnum):
 
 
 ACCEPTED = frozenset({SecretState.LIVE, SecretState.RETIRING})
+ALIVE = ACCEPTED | {SecretState.PENDING}  # what can still be ended
 
 
 @dataclass(frozen=True)
 class IssuedSecret:
-    """One secret of an issued credential. `hint` is its last four characters; `ends_at` its own expiry."""
+    """One secret of an issued credential. `hint` is its last four characters; `ends_at` its own expiry, and
+    `starts_at` when a pending one is let in."""
 
     version_id: VersionId
     connection_id: ConnectionId
@@ -41,6 +44,7 @@ class IssuedSecret:
     last_used_agent: str
     uses: int
     client_id: str = ""  # of an OAuth client; a client made anew gets another one
+    starts_at: float | None = None
 
 
 class Held(NamedTuple):
@@ -68,7 +72,7 @@ class Use:
 
 _COLUMNS = (
     "version_id, connection_id, slot, hash, hint, state, created_at, ends_at, first_used_at, last_used_at,"
-    " last_used_from, last_used_agent, uses, client_id"
+    " last_used_from, last_used_agent, uses, client_id, starts_at"
 )
 FULL = ", ".join(f"s.{name}" for name in _COLUMNS.split(", "))
 WIDTH = len(_COLUMNS.split(", "))
@@ -98,6 +102,7 @@ def read(row: Row) -> IssuedSecret:
         last_used_agent=row[11],
         uses=row[12],
         client_id=row[13],
+        starts_at=row[14],
     )
 
 
@@ -110,7 +115,7 @@ def held(row: Row) -> Held:
 def add(tx: Tx, secret: IssuedSecret) -> None:
     """Inserts a secret; the same secret again changes nothing."""
     tx.run(
-        f"INSERT INTO issued_secret ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+        f"INSERT INTO issued_secret ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
         secret.version_id,
         secret.connection_id,
         secret.slot,
@@ -125,6 +130,7 @@ def add(tx: Tx, secret: IssuedSecret) -> None:
         secret.last_used_agent,
         secret.uses,
         secret.client_id,
+        secret.starts_at,
     )
 
 
@@ -156,19 +162,54 @@ def of_connections(tx: Tx, ids: Sequence[str]) -> dict[str, list[IssuedSecret]]:
     return found
 
 
+def retiring(tx: Tx) -> list[IssuedSecret]:
+    """All secrets that are on their way out."""
+    return [read(row) for row in tx.all(f"SELECT {_COLUMNS} FROM issued_secret WHERE state = 'retiring'")]
+
+
+def idle(tx: Tx, before: float) -> list[tuple[ConnectionId, float]]:
+    """Credentials of which nothing that is alive was used, made or let in since then, and when that was last."""
+    last = "MAX(COALESCE(last_used_at, starts_at, created_at))"
+    sql = (
+        f"SELECT connection_id, {last} FROM issued_secret WHERE state IN ('pending', 'live', 'retiring')"
+        f" GROUP BY connection_id HAVING {last} <= ? ORDER BY connection_id"
+    )
+    return [(ConnectionId(row[0]), float(row[1])) for row in tx.all(sql, before)]
+
+
 def move(tx: Tx, version_id: VersionId, state: SecretState) -> bool:
     """Changes a secret's state; False when it had ended: expired and revoked are final."""
     return 1 == tx.run(
-        "UPDATE issued_secret SET state = ? WHERE version_id = ? AND state IN ('live', 'retiring')",
+        "UPDATE issued_secret SET state = ? WHERE version_id = ? AND state IN ('pending', 'live', 'retiring')",
         state.value,
         version_id,
     )
 
 
 def confirm(tx: Tx, version_id: VersionId, at: float) -> bool:
-    """Notes the first use; True for the one caller who is first."""
-    sql = "UPDATE issued_secret SET first_used_at = ?, last_used_at = ? WHERE version_id = ? AND first_used_at IS NULL"
+    """Notes the first use, with which a pending one is live; True for the one caller who is first."""
+    sql = (
+        "UPDATE issued_secret SET first_used_at = ?, last_used_at = ?,"
+        " state = CASE WHEN state = 'pending' THEN 'live' ELSE state END"
+        " WHERE version_id = ? AND first_used_at IS NULL"
+    )
     return 1 == tx.run(sql, at, at, version_id)
+
+
+_BEGUN = "state = 'pending' AND starts_at <= ?"
+_OVER = "state IN ('pending', 'live', 'retiring') AND ends_at <= ?"
+
+
+def has_due(tx: Tx, now: float) -> bool:
+    """Whether `keep_time` has something to do."""
+    found = (tx.one(f"SELECT 1 FROM issued_secret WHERE {each} LIMIT 1", now) for each in (_BEGUN, _OVER))
+    return any(row is not None for row in found)
+
+
+def keep_time(tx: Tx, now: float) -> int:
+    """Pending secrets whose hour has come are live; whatever has reached its end is expired, for good."""
+    begun = tx.run(f"UPDATE issued_secret SET state = 'live' WHERE {_BEGUN}", now)
+    return begun + tx.run(f"UPDATE issued_secret SET state = 'expired' WHERE {_OVER}", now)
 
 
 def retire_elder(tx: Tx, secret: Held | IssuedSecret) -> int:

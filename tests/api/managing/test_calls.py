@@ -20,7 +20,7 @@ from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
 from keyturn.model.plan import Goal
 from keyturn.model.secret import Material
 from keyturn.model.verdict import accepted, rejected, unknown
-from keyturn.operations import connections, people, register, runs, tasks
+from keyturn.operations import connections, issued, people, register, runs, tasks
 from keyturn.storage import journal
 
 CONNECTABLE = "two_slots"
@@ -439,6 +439,37 @@ def test_a_task_from_the_list_to_its_check(client, admin, connect, hub, vendor, 
             continue
     assert client.get(f"tasks/{task['id']}", headers=admin).json()["result"] == "DONE"
     is_problem(client.post(f"tasks/{task['id']}/submit", json={"values": value}, headers=admin), 409)
+
+
+def test_when_a_clients_secret_expires(client, admin, idle):
+    """`client_secret_expires_at` as RFC 7591 has it: epoch seconds, 0 for never, null for what is no OAuth client."""
+    ask = {"kind": "m2m", "name": "etl", "values": {"expires_in_days": "2"}}
+    made = client.post("issued", json=ask, headers=admin).json()
+    ends = issued.get(idle, "etl").secrets[0].ends_at
+    assert made["client_secret_expires_at"] == int(ends)
+    again = client.post("issued/etl/reveal", json={"version": made["version"]}, headers=admin).json()
+    page = client.get("issued/etl", headers=admin).json()
+    assert again["client_secret_expires_at"] == page["client_secret_expires_at"] == int(ends)
+    never = client.post("issued", json={**ask, "name": "b", "values": {}}, headers=admin).json()
+    assert never["client_secret_expires_at"] == 0
+    key = client.post("issued", json={"kind": "api-key", "name": "c"}, headers=admin).json()
+    assert key["client_secret_expires_at"] is None
+
+
+def test_one_made_for_later_over_the_api(client, admin, idle):
+    """`starts_in_s` on issuing and reissuing; the list says when."""
+    idle.engine.start()
+    asked = {"kind": "api-key", "name": "partner", "values": {"scopes": "read"}, "starts_in_s": 3600}
+    value = client.post("issued", json=asked, headers=admin).json()["value"]
+    is_problem(client.get("whoami", headers={"AccessKey": value}), 401, "cred.not_yet_active")
+    assert client.get("issued/partner", headers=admin).json()["secrets"][0]["starts"]
+    idle.store.write(lambda tx: tx.run("UPDATE issued_secret SET starts_at = 1"))
+    answers = [client.get("whoami", headers={"AccessKey": value}) for _ in range(2)]
+    assert [answer.json()["state"] for answer in answers] == ["live", "live"]
+    assert "keyturn-credential-state" not in answers[0].headers
+    second = client.post("issued/partner/reissue", json={"starts_in_s": 60}, headers=admin).json()["value"]
+    is_problem(client.get("whoami", headers={"AccessKey": second}), 401, "cred.not_yet_active")
+    is_problem(client.post("issued", json={**asked, "starts_in_s": -1}, headers=admin), 422)
 
 
 # -- issued ------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from tests.api.managing.conftest import LOCAL, is_problem
 from keyturn.api import managing, shapes
 from keyturn.api.calls import Call
 from keyturn.model.run import LineKind
-from keyturn.operations import events, issued, rights
+from keyturn.operations import events, issued, people, rights
 from keyturn.operations.rights import TABLE, Operation, Role
 from keyturn.storage import journal
 
@@ -127,6 +127,27 @@ def test_an_issued_key_does_what_its_scopes_say_and_no_administrators_work(clien
         operation = Operation(route.openapi_extra["x-operation"])
         answer = ask(client, route, headers)
         assert (answer.status_code == 403) is (Role.OPERATOR not in TABLE[operation].roles), ids(route)
+
+
+def test_a_read_key_held_by_an_administrator_cannot_write(client, idle, app):
+    """Acceptance 4: the scopes bind, whoever owns the key: every call that needs another scope is refused, bulk loads,
+    events and leak reports too, and nothing is changed."""
+    boss = people.accept(
+        idle,
+        people.invite(idle, LOCAL, "boss", "Boss", [("admin", "")]).code.reveal(),
+        "correct horse battery 9",
+    )
+    handed = issued.issue(idle, "api-key", "partner", {"scopes": "read"}, owner=boss.login, who=boss.login)
+    headers = {"AccessKey": handed.value.reveal()}
+    assert client.get("whoami", headers=headers).json()["scopes"] == ["read"]
+    writing = [route for route in ROUTES if route.openapi_extra["x-scope"] != "read"]
+    assert len(writing) > 30
+    for route in writing:
+        is_problem(ask(client, route, headers), 403, "cred.scope")
+    for path in ("bulk/orders", "events", "events/batch", "segment", "leaks"):
+        is_problem(client.post(path, json={}, headers=headers), 403, "cred.scope")
+    assert issued.get(idle, "partner").connection.settings["scopes"] == "read"
+    assert len(issued.every(idle)) == 1
 
 
 def test_a_scope_with_a_name_is_no_scope(client, idle):

@@ -9,6 +9,7 @@ import click
 from keyturn.cli import follow, inputs, terminal, words
 from keyturn.cli.session import Session, pass_session
 from keyturn.cli.terminal import Exit
+from keyturn.errors import InvalidInput
 from keyturn.model.moment import iso
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 @click.option("--secret", multiple=True, metavar="K=WAY", help=f"A secret field; WAY is {inputs.WAYS}.")
 @click.option("--owner", default="", help="Who is responsible for it (default: you).")
 @click.option("--policy", multiple=True, metavar="K=V", help="E.g. max_age_days=90.")
+@click.option(
+    "--starts-in", type=inputs.length, metavar="LENGTH", default="0s", help="Let it in only from then on."
+)
 @terminal.json_option
 @pass_session
 def issue_command(
@@ -45,6 +49,7 @@ def issue_command(
     secret: tuple[str, ...],
     owner: str,
     policy: tuple[str, ...],
+    starts_in: float,
     as_json: bool,
 ) -> None:
     """Issue a credential of this hub. Its value is printed this once: it cannot be read again.
@@ -61,7 +66,15 @@ def issue_command(
     with session.hub() as hub:
         wanted = kinds.named(kind)
         values = inputs.values_of(hub, wanted.system, wanted.method, plain, secret)
-        made = issued.issue(hub, kind, name, values, owner, policy=inputs.read_policy(policy))
+        made = issued.issue(
+            hub,
+            kind,
+            name,
+            values,
+            owner,
+            policy=inputs.read_policy(policy),
+            starts_in_s=starts_in,
+        )
     _hand_over(made, as_json)
 
 
@@ -104,7 +117,14 @@ def _page(each: Issued) -> dict[str, Any]:
         "kind": each.kind,
         "state": each.connection.state.value,
         "owner": each.connection.owner,
-        **({"client_id": each.client_id} if each.client_id else {}),
+        **(
+            {
+                "client_id": each.client_id,
+                "client_secret_expires_at": each.client_secret_expires_at(),
+            }
+            if each.client_id
+            else {}
+        ),
         "settings": dict(each.connection.settings),
         "secrets": [
             {
@@ -113,6 +133,7 @@ def _page(each: Issued) -> dict[str, Any]:
                 "hint": s.hint,
                 "state": s.state.value,
                 "created": iso(s.created_at),
+                "starts": iso(s.starts_at),
                 "ends": iso(s.ends_at),
                 "first_used": iso(s.first_used_at),
                 "last_used": iso(s.last_used_at),
@@ -143,6 +164,13 @@ def _page(each: Issued) -> dict[str, Any]:
 @click.option(
     "--recreate", is_flag=True, help="Make an OAuth client anew: another id and secret, with a gap."
 )
+@click.option(
+    "--starts-in",
+    type=inputs.length,
+    metavar="LENGTH",
+    default="0s",
+    help="Let the new one in only from then on; the overlap begins there.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask before --recreate, or with no overlap.")
 @click.option("--reason", default="", help="Why, for the audit trail.")
 @terminal.json_option
@@ -153,6 +181,7 @@ def reissue_command(
     overlap: float,
     force: bool,
     recreate: bool,
+    starts_in: float,
     yes: bool,
     reason: str,
     as_json: bool,
@@ -168,6 +197,8 @@ def reissue_command(
         found = inputs.connection(hub, name).name
         _name_users(hub, found)
         if recreate:
+            if starts_in:
+                raise InvalidInput("a client that is made anew works at once", field="--starts-in")
             for warning in issued.recreate_plan(hub, found).warnings:
                 terminal.note(warning)
             terminal.confirm([found], f"Making {found} anew", yes=yes)
@@ -180,7 +211,7 @@ def reissue_command(
                 terminal.confirm(
                     [found], f"Ending the old one of {found} at the first use of the new", yes=yes
                 )
-            made = issued.reissue(hub, found, overlap, force=force, reason=reason)
+            made = issued.reissue(hub, found, overlap, force=force, reason=reason, starts_in_s=starts_in)
     _hand_over(made, as_json)
 
 

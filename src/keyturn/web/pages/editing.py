@@ -77,6 +77,13 @@ MORE = (
         1.0,
         "A refusal is believed only after this.",
     ),
+    Asked(
+        "unused_days",
+        "End it when nobody used it for",
+        "days",
+        1.0,
+        "Only what this hub issued, and a month after a warning; 0 for never.",
+    ),
     Asked("apply_lag_s", "An unanswered call may still take effect for", "seconds", 1.0, ""),
     Asked("call_deadline_s", "One call may take", "seconds", 1.0, ""),
 )

@@ -20,12 +20,13 @@ from keyturn.model.ids import new_id
 from keyturn.operations import events, grants, issued, overview, projects, register, rights, runs
 from keyturn.operations.issued import Handed, Issued
 from keyturn.operations.rights import Operation
-from keyturn.storage.issued import ACCEPTED
+from keyturn.storage.issued import ALIVE
 from keyturn.web import fields, words
 from keyturn.web.pages.connections import LINKS
 from keyturn.web.site import Visit
 
 PAGE = 50
+STARTS = ((0.0, "At once"), (3600.0, "In 1 hour"), (86400.0, "In 1 day"), (7 * 86400.0, "In 7 days"))
 OVERLAPS = ((3600.0, "1 hour"), (86400.0, "1 day"), (7 * 86400.0, "7 days"), (30 * 86400.0, "30 days"))
 
 
@@ -64,7 +65,7 @@ def every(it: Visit) -> Response:
         next=it.behind("issued", [found[-1].connection.name]) if has_more else "",
         methods={kind.name: it.hub.catalog.method(kind.system, kind.method) for kind in kinds.KINDS},
         findings=register.findings(it.hub, among=found),
-        accepted=ACCEPTED,
+        alive=ALIVE,
         may_issue=rights.may_somewhere(it.who, Operation.ISSUED_CHANGE),
     )
 
@@ -110,9 +111,10 @@ def _form(it: Visit, kind: Kind, status: int = 200, wrong: dict[str, str] | None
         method=method,
         badge=words.badge(method.title),
         drawn=fields.draw(_asked(kind, method), typed, wrong),
+        starts=STARTS if kind.is_ours_to_check else (),
         typed={
             name: it.text(name, it.who.login if name == "owner" else "")
-            for name in ("name", "owner", "project")
+            for name in ("name", "owner", "project", "starts")
         },
         errors={"name": "", "owner": "", "project": "", "form": "", **wrong},
         mine=sorted(mine) if mine is not None else None,
@@ -133,7 +135,8 @@ def issue(it: Visit, kind: str) -> Response:
     try:
         values = fields.sent(it, _asked(made, method))
         owner = " ".join(it.text("owner").split())[:120]
-        handed = issued.issue(it.hub, made.name, it.text("name"), values, owner)
+        starts_in_s = _length(STARTS, it.text("starts"), 0.0)
+        handed = issued.issue(it.hub, made.name, it.text("name"), values, owner, starts_in_s=starts_in_s)
     except NotDone as error:  # it is being made: its run shows how far it is
         return it.redirect(f"/runs/{error.facts['run']}", words.sentence(error.message), "warn")
     except (InvalidInput, Conflict) as error:
@@ -184,7 +187,7 @@ def _one(
     kind, now = kinds.named(found.kind), time.time()
     where = register.where_used(it.hub, found.connection.id)
     newest = found.secrets[0] if found.secrets else None
-    live = [each for each in found.secrets if each.state in ACCEPTED]
+    live = [each for each in found.secrets if each.state in ALIVE]
     recent = runs.recent(it.hub, found.connection.id, 10)
     return it.render(
         "issued_one.html",
@@ -195,7 +198,6 @@ def _one(
         kind=kind,
         method=_method(it, kind),
         live=live,
-        accepted=ACCEPTED,
         where=where,
         newest=newest,
         affected=register.affected(it.hub, found.connection.id),
@@ -211,6 +213,7 @@ def _one(
         may_edit=it.may(Operation.CONNECTION_CHANGE, project),
         is_public=_is_public(found.connection),
         overlaps=OVERLAPS,
+        starts=STARTS,
         links=LINKS,
         chosen=issued.OVERLAP_S,
         trigger=new_id("web"),
@@ -221,6 +224,11 @@ def _one(
 
 def _is_public(connection: Connection) -> bool:
     return connection.settings.get("client_type") == "public"
+
+
+def _length(offered: tuple[tuple[float, str], ...], sent: str, usual: float) -> float:
+    """The seconds that were chosen from those offered."""
+    return next((seconds for seconds, _ in offered if f"{seconds:g}" == sent), usual)
 
 
 def reissue(it: Visit, issued_id: str) -> Response:
@@ -244,9 +252,15 @@ def reissue(it: Visit, issued_id: str) -> Response:
         if anew:
             handed = issued.recreate(it.hub, name, reason=reason, trigger=trigger)
         else:
-            overlap_s = next((s for s, _ in OVERLAPS if f"{s:g}" == it.text("overlap")), issued.OVERLAP_S)
-            force = it.text("force") == "yes"
-            handed = issued.reissue(it.hub, name, overlap_s, force=force, reason=reason, trigger=trigger)
+            handed = issued.reissue(
+                it.hub,
+                name,
+                _length(OVERLAPS, it.text("overlap"), issued.OVERLAP_S),
+                force=it.text("force") == "yes",
+                reason=reason,
+                trigger=trigger,
+                starts_in_s=_length(STARTS, it.text("starts"), 0.0),
+            )
     except KeyturnError as error:
         return _one(it, found, project, 409, words.sentence(error.message), words.hint(error.hint))
     it.done(Operation.ISSUED_CHANGE, found.connection.name, verb="recreate" if anew else "reissue")
@@ -327,7 +341,7 @@ def take_back(it: Visit, issued_id: str) -> Response:
 def link(it: Visit, issued_id: str) -> Response:
     """A one-time link to the newest value; the answer shows it, this once."""
     connection, _ = it.connection(issued_id)
-    for_s = next((s for s, _ in LINKS if f"{s:g}" == it.text("for")), register.LINK_S)
+    for_s = _length(LINKS, it.text("for"), register.LINK_S)
     try:
         made = register.link(it.hub, connection.id, it.text("holder").strip(), for_s=for_s)
     except (Conflict, InvalidInput) as error:
