@@ -104,6 +104,23 @@ def test_a_key_in_the_url_is_refused_and_reported(client, key, hub):
     assert headers["AccessKey"] not in repr(told)
 
 
+@pytest.mark.parametrize("path", ["/api/v1/whoami", "/api/v1/connections", "/api/v1/events"])
+@pytest.mark.parametrize("name", ["AccessKey", "accesskey", "access_token", "x"])
+def test_no_parameter_of_the_url_is_a_credential(client, key, path, name):
+    """Whatever it is called, and where else it is: refused before anything else."""
+    value = key()["AccessKey"]
+    is_problem(client.get(f"{path}?{name}={value}"), 400, "cred.in_url")
+    is_problem(client.get(f"{path}?{name}=%6B{value[1:]}"), 401, "cred.missing")
+
+
+def test_no_call_is_redirected(client, key):
+    """A client would drop its header, or carry it elsewhere."""
+    headers = key()
+    for path in ("/api/v1/whoami/", "/api/v1/connections/", "/api/v1//whoami", "/api//v1/whoami"):
+        answer = client.get(path, headers=headers, follow_redirects=False)
+        assert answer.status_code == 404, path
+
+
 def test_a_scope_too_few_is_403(client, key):
     """With the scope that is missing, in the header the standard names."""
     answer = client.post(

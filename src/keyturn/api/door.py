@@ -137,7 +137,9 @@ class Door:
             shown = _TOKEN.search(request.scope.get("query_string", b"").decode("latin-1"))
             if refusal.code == "cred.in_url" and shown is not None:
                 address, agent = _from(request)
-                found = self._book.look_up(self._book.roots.token_digest(shown[0]))
+                digest = self._book.roots.token_digest(shown[0])
+                look_up = self._book.look_up_token if _is_token(shown[0]) else self._book.look_up
+                found = look_up(digest)
                 self._book.note(found._replace(code=Code.IN_URL), address=address, agent=agent)
             raise
 

@@ -100,7 +100,7 @@ def _page(each: Issued) -> dict[str, Any]:
     }
 
 
-def _handed(hub: Keyturn, made: Handed) -> Response:
+def handed(hub: Keyturn, made: Handed) -> Response:
     """The one answer that shows it."""
     found = issued.get(hub, made.connection.id)
     body = {
@@ -163,7 +163,7 @@ def issue(it: Caller, body: Issue) -> Response:
         starts_in_s=body.starts_in_s,
     )
     it.done(made.connection.name, verb="issue")
-    return _handed(it.hub, made)
+    return handed(it.hub, made)
 
 
 @calls.post(
@@ -313,7 +313,7 @@ def reissue(it: Caller, credential: str, body: Reissue | None = None) -> Respons
             starts_in_s=asked.starts_in_s,
         )
     it.done(found.connection.name, verb="reissue")
-    return _handed(it.hub, made)
+    return handed(it.hub, made)
 
 
 @calls.post(
