@@ -78,6 +78,7 @@ def test_expired_and_not_yet_active_are_401(client, hub):
         assert answer.headers["www-authenticate"] == 'Bearer realm="keyturn", error="invalid_token"'
         assert answer.json()["hint"]
         assert value not in answer.text
+    assert answer.json()["detail"] == "the credential expired on 1970-01-01T00:00:01.000Z"
 
 
 def test_two_ways_at_once_is_a_bad_request(client, key):
