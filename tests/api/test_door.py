@@ -78,6 +78,7 @@ def test_expired_and_not_yet_active_are_401(client, hub):
         assert answer.headers["www-authenticate"] == 'Bearer realm="keyturn", error="invalid_token"'
         assert answer.json()["hint"]
         assert value not in answer.text
+    assert answer.json()["detail"] == "the credential expired on 1970-01-01T00:00:01.000Z"
 
 
 def test_two_ways_at_once_is_a_bad_request(client, key):
@@ -102,6 +103,23 @@ def test_a_key_in_the_url_is_refused_and_reported(client, key, hub):
     )
     assert [(line.facts["why"], line.facts["from"]) for line in told] == [("in_url", "testclient")]
     assert headers["AccessKey"] not in repr(told)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/whoami", "/api/v1/connections", "/api/v1/events"])
+@pytest.mark.parametrize("name", ["AccessKey", "accesskey", "access_token", "x"])
+def test_no_parameter_of_the_url_is_a_credential(client, key, path, name):
+    """Whatever it is called, and where else it is: refused before anything else."""
+    value = key()["AccessKey"]
+    is_problem(client.get(f"{path}?{name}={value}"), 400, "cred.in_url")
+    is_problem(client.get(f"{path}?{name}=%6B{value[1:]}"), 401, "cred.missing")
+
+
+def test_no_call_is_redirected(client, key):
+    """A client would drop its header, or carry it elsewhere."""
+    headers = key()
+    for path in ("/api/v1/whoami/", "/api/v1/connections/", "/api/v1//whoami", "/api//v1/whoami"):
+        answer = client.get(path, headers=headers, follow_redirects=False)
+        assert answer.status_code == 404, path
 
 
 def test_a_scope_too_few_is_403(client, key):

@@ -53,6 +53,26 @@ def test_a_client_is_issued_reissued_and_made_anew(keyturn):
         assert value not in shown
 
 
+def test_many_are_ended_at_once(keyturn):
+    """Listed with whom it hits, and only with a yes; one or many, not both."""
+    for name in ("a", "b"):
+        keyturn("issue", "api-key", "--name", name)
+    keyturn("issue", "m2m", "--name", "etl")
+    refused = keyturn("revoke-issued", "--kind", "api-key", code=2)
+    assert "--yes" in refused.stderr
+    assert "b (api-key) A" in refused.stderr
+    done = keyturn.json("revoke-issued", "--kind", "api-key", "--yes", "--reason", "incident 7")
+    assert [(each["name"], each["slots"], bool(each["run"])) for each in done] == [
+        ("a", ["A"], True),
+        ("b", ["A"], True),
+    ]
+    states = {each["name"]: each["secrets"][0]["state"] for each in keyturn.json("issued")}
+    assert states == {"a": "revoked", "b": "revoked", "etl": "live"}
+    assert "Nothing of that" in keyturn("revoke-issued", "--before", "2020-01-01", "--yes").stdout
+    for wrong in (["a", "--kind", "m2m"], [], ["--kind", "m2m", "--slot", "A"], ["--before", "soon"]):
+        keyturn("revoke-issued", *wrong, "--yes", code=2)
+
+
 def test_one_made_for_later(keyturn):
     """Listed as pending with its start; ended before it began; making a client anew has no later."""
     keyturn("issue", "m2m", "--name", "etl", "--starts-in", "7d")

@@ -18,6 +18,7 @@ from keyturn.keymaking import passwords
 from keyturn.model.card import GapClass
 from keyturn.model.run import RunState
 from keyturn.operations import issued, leaks, runs
+from keyturn.storage import journal
 
 CLIENTS = [("m2m", "read"), ("bulk", "bulk"), ("events", "events:write")]
 BASIC = 'Basic realm="keyturn"'
@@ -302,6 +303,24 @@ def test_revoking_ends_secrets_and_tokens_at_once(world):
     assert again.client_id == client.id
     assert world.token(Registered(client.id, again.value.reveal(), "")).status_code == 200
     assert world.whoami(token).status_code == 401
+
+
+def test_a_token_in_the_url_is_refused_and_reported(world):
+    """As a key: on the record of its client, without the value."""
+    client = register(world.hub)
+    token = world.token(client).json()["access_token"]
+    answer = world.http.get(f"/api/v1/whoami?access_token={token}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "cred.in_url")
+    connection = issued.get(world.hub, "etl").connection
+    told = wait_for(
+        lambda: [
+            line
+            for line in world.hub.store.read(lambda tx: journal.of_connection(tx, connection.id))
+            if line.facts.get("what") == "refused_secret"
+        ]
+    )
+    assert [line.facts["why"] for line in told] == ["in_url"]
+    assert token not in repr(told)
 
 
 def test_a_leaked_access_token_ends_alone(world):

@@ -160,6 +160,8 @@ def test_what_nobody_uses_is_warned_of_and_ended_a_month_later(hub, told):
     use(hub, value, time.time())
     at = used_at(hub)
     assert any("was not used for 90 days" in f for f in register.findings(hub, at + 90 * DAY)["crm"])
+    assert not any("is ended" in f for f in register.findings(hub, at + 149 * DAY)["crm"])
+    assert any("is ended after 180 days" in f for f in register.findings(hub, at + 151 * DAY)["crm"])
     assert [upkeep.end_unused(hub, at + days * DAY) for days in (100, 149, 151, 152, 179)] == [0, 0, 1, 0, 0]
     book = IssuedBook(hub.store, hub.roots)
     assert book.look(value).accepted

@@ -149,6 +149,32 @@ def test_ending_it(it, idle):
     wait_for(lambda: "Ended" in it.get(path).text)
 
 
+def test_ending_many(it, idle, browser, person):
+    """Shown first with whom it hits; asked twice; then refused at once, what was not chosen goes on."""
+    idle.engine.start()
+    values = {name: value_of(issue(it, "api-key", name)) for name in ("a", "b")}
+    other, ledger = value_of(issue(it, "bulk-key", "c")), issued.book(idle)
+    register.hold(idle, issued.get(idle, "a").connection.id, "Acme", contact="sam@acme.example")
+    page = it.post("/issued/end", {"kind": "api-key"}, on="/issued/end")
+    assert "2 would end" in page.text
+    assert "sam@acme.example" in text(page)
+    assert it.post("/issued/end", {"kind": "api-key", "end": "yes"}, on="/issued/end").status_code == 422
+    assert it.post("/issued/end", {}, on="/issued/end").status_code == 422
+    assert it.post("/issued/end", {"before": "soon"}, on="/issued/end").status_code == 422
+    early = it.post("/issued/end", {"before": "2020-01-01T00:00"}, on="/issued/end")
+    assert "Nothing of that is alive" in early.text
+    assert all(ledger.check(each).accepted for each in values.values())
+    viewer = browser(person(Role.VIEWER, "eve"))
+    assert viewer.get("/issued/end").status_code == 403
+    sure = {"kind": "api-key", "end": "yes", "sure": "yes", "reason": "incident 7"}
+    answer = it.post("/issued/end", sure, on="/issued/end")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/issued")
+    assert not any(ledger.check(each).accepted for each in values.values())
+    assert ledger.check(other).accepted
+    assert events.latest(idle, 1)[0].facts["verb"] == "revoke_many"
+    ledger.close()
+
+
 def test_a_value_once_more(it, idle, browser, person):
     """To the same person within ten minutes; to nobody else, and not afterwards."""
     value = value_of(issue(it))

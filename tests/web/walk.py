@@ -79,6 +79,13 @@ def _issued_value(page: Page, _: There) -> None:
     page.locator("#value").wait_for()
 
 
+def _many(page: Page, _: There) -> None:
+    page.goto("/issued/end")
+    page.select_option("#f-kind", "api-key")
+    _press(page, "Show what that is")
+    page.locator("button.danger").wait_for()
+
+
 def _consent(page: Page, there: There) -> None:
     page.goto(there["ask"][0])
     page.get_by_role("button", name="Allow").wait_for()
@@ -127,6 +134,7 @@ def sign_in(page: Page) -> None:
 DONE: Mapping[str, Callable[[Page, There], None]] = {
     "consent": _consent,
     "issued-value": _issued_value,
+    "issued-end": _many,
     "issued-link": _made("#link", "Make a link", "/issued/{issued_id}"),
     "help-link": _made("#link", "Make a link", "/tasks/{task_id}"),
     "token": _made("#token", "Make the token", "/people/{account_id}"),

@@ -1,10 +1,10 @@
-"""What lies behind the keys this hub issues: bulk loads and datasets, events, reports of leaks, one-time links."""
+"""What lies behind the keys this hub issues: bulk loads and datasets, events, reports of leaks, one-time links, their own reissue."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI
 
-from keyturn.api import bulk, events, handover, leaks
+from keyturn.api import bulk, events, handover, leaks, own
 from keyturn.api.door import Door
 from keyturn.bootstrap import Keyturn
 from keyturn.operations.datasets import Loader
@@ -18,6 +18,7 @@ def add_routes(app: FastAPI, hub: Keyturn, door: Door) -> Loader:
         events.routes(hub, door),
         leaks.routes(hub, door),
         handover.routes(hub),
+        own.routes(hub, door),
     ):
         app.router.routes.extend(
             each.routes

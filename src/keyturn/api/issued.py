@@ -13,8 +13,8 @@ from keyturn.api.connections import Name, Policy, Values, Word
 from keyturn.api.paging import After, Limit, cursor, place
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import InvalidInput, NotFound
-from keyturn.model.moment import iso
-from keyturn.operations import grants, issued, register
+from keyturn.model.moment import iso, parse
+from keyturn.operations import emergency, grants, issued, register
 from keyturn.operations.issued import Handed, Issued
 from keyturn.operations.rights import Operation
 
@@ -54,6 +54,16 @@ class Revoke(Body):
     reason: Reason = ""
 
 
+class Emergency(Body):
+    """A kind, a moment (ISO 8601) before which it was issued, or both. `dry_run` names what would be ended and whom that
+    hits, and does nothing."""
+
+    kind: Annotated[str, Field(max_length=40)] = ""
+    before: Annotated[str, Field(max_length=40)] = ""
+    reason: Reason = ""
+    dry_run: bool = False
+
+
 class Reveal(Body):
     """The version that was handed out."""
 
@@ -90,7 +100,7 @@ def _page(each: Issued) -> dict[str, Any]:
     }
 
 
-def _handed(hub: Keyturn, made: Handed) -> Response:
+def handed(hub: Keyturn, made: Handed) -> Response:
     """The one answer that shows it."""
     found = issued.get(hub, made.connection.id)
     body = {
@@ -153,7 +163,60 @@ def issue(it: Caller, body: Issue) -> Response:
         starts_in_s=body.starts_in_s,
     )
     it.done(made.connection.name, verb="issue")
-    return _handed(it.hub, made)
+    return handed(it.hub, made)
+
+
+@calls.post(
+    "/issued/revoke",
+    Operation.ISSUED_CHANGE,
+    "End many at once",
+    answer=shapes.EndedMany,
+    example={
+        "dry_run": False,
+        "items": [
+            {
+                "name": "partner",
+                "kind": "api-key",
+                "slots": ["A"],
+                "hits": ["Acme, ops@acme.example"],
+                "run": examples.RUN["id"],
+                "error": None,
+            }
+        ],
+    },
+    sends={"kind": "api-key", "before": "2026-11-01T00:00:00Z", "reason": "incident 7", "dry_run": True},
+    problems=(404,),
+)
+def revoke_many(it: Caller, body: Emergency) -> dict[str, Any]:
+    """For an emergency: all of a kind, all that was issued before a moment, or both; in the caller's projects. Refused on
+    every worker, with their tokens, when this answers. A run for each proves it."""
+    try:
+        before = parse(body.before) if body.before else None
+    except ValueError:
+        raise InvalidInput("before must be a moment, as 2026-11-01T00:00:00Z", field="before") from None
+    chosen = emergency.choose(it.hub, body.kind, before, it.projects())
+    ended = {}
+    if not body.dry_run:
+        found = emergency.end(
+            it.hub, body.kind, before, projects=it.projects(), reason=body.reason, who=it.who.login
+        )
+        ended = {each.name: each for each in found}
+        for each in found:
+            it.done(each.name, verb="revoke_many")
+    items = []
+    for one in chosen:
+        result = ended.get(one.credential.connection.name)
+        items.append(
+            {
+                "name": one.credential.connection.name,
+                "kind": one.credential.kind,
+                "slots": [s.slot for s in one.secrets if s.slot],
+                "hits": list(one.hit),
+                "run": (result.run_id or None) if result else None,
+                "error": (result.error or None) if result else None,
+            }
+        )
+    return {"dry_run": body.dry_run, "items": items}
 
 
 @calls.get(
@@ -250,7 +313,7 @@ def reissue(it: Caller, credential: str, body: Reissue | None = None) -> Respons
             starts_in_s=asked.starts_in_s,
         )
     it.done(found.connection.name, verb="reissue")
-    return _handed(it.hub, made)
+    return handed(it.hub, made)
 
 
 @calls.post(

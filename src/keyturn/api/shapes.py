@@ -454,6 +454,24 @@ class Ended(BaseModel):
     run: str | None
 
 
+class EndedOne(BaseModel):
+    """One of many that were ended at once, or would be. `hits`: whom that cuts off; `error`: what a person must do."""
+
+    name: str
+    kind: str
+    slots: list[str]
+    hits: list[str]
+    run: str | None
+    error: str | None
+
+
+class EndedMany(BaseModel):
+    """What was ended at once; with `dry_run`, what would be."""
+
+    dry_run: bool
+    items: list[EndedOne]
+
+
 class Definition(BaseModel):
     """A definition that is kept here, and who uses it."""
 

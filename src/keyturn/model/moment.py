@@ -12,6 +12,12 @@ def iso(at: float | None) -> str | None:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def parse(text: str) -> float:
+    """Seconds since the epoch of an instant that somebody wrote: ISO 8601, in UTC where it names no zone. Raises: ValueError."""
+    found = datetime.fromisoformat(text.strip())
+    return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+
+
 def ago(seconds: float) -> str:
     """A length of time as a person says it: '3 min', '2 d'."""
     for size, word in ((86400, "d"), (3600, "h"), (60, "min")):

@@ -20,6 +20,7 @@ from keyturn.issued import reveal as kept
 from keyturn.model.credential import Connection, Version
 from keyturn.model.ids import ConnectionId, new_id
 from keyturn.model.moment import iso
+from keyturn.model.policy import Policy
 from keyturn.model.run import LineKind
 from keyturn.model.secret import Secret
 from keyturn.operations import issued as issued_operations
@@ -35,6 +36,7 @@ LINK_S, LONGEST_LINK_S = 86400.0, 7 * 86400.0
 SEEN_S = 30 * 86400.0
 _DAY_S = 86400.0
 UNUSED_S, OLD_S = 90 * _DAY_S, 90 * _DAY_S
+WARNING_DAYS = 30.0  # between a warning and the end of what nobody uses
 _SHORT = 200
 
 
@@ -208,6 +210,10 @@ def _findings(found: Issued, now: float, gone: frozenset[str]) -> tuple[str, ...
             said.append(f"{where} was not used for {int(idle / _DAY_S)} days")
         if secret.ends_at is not None and 0 < secret.ends_at - now <= 5 * _DAY_S:
             said.append(f"{where} expires in {max(1, round((secret.ends_at - now) / _DAY_S))} days")
+    last = max((s.last_used_at or s.starts_at or s.created_at for s in live), default=now)
+    limit = Policy.read(connection.policy).unused_days
+    if counts_uses and limit and now - last >= max(limit - WARNING_DAYS, limit / 2) * _DAY_S:
+        said.append(f"nobody uses it: it is ended after {limit:g} days, and not before somebody was warned")
     if len(live) > 1 and all(s.last_used_at is not None for s in live):
         said.append("both slots are in use")
     if live and not connection.settings.get("contact"):

@@ -21,6 +21,7 @@ from keyturn.model.moment import iso
 from keyturn.model.policy import Policy
 from keyturn.operations import issued as issued_operations
 from keyturn.operations import notices, register
+from keyturn.operations.register import WARNING_DAYS
 from keyturn.storage import connections, issued, runs
 from keyturn.storage import notices as rows
 from keyturn.storage import register as register_rows
@@ -29,7 +30,6 @@ from keyturn.storage.issued import IssuedSecret
 
 PARTS = (50, 80, 95)  # of an overlap in hundredths, at which whoever still calls with the old one is named
 SHORTEST_S = 3600.0  # an overlap shorter than this is over before a reminder is read
-WARNING_DAYS = 30.0
 BY = "keyturn"
 _DAY_S = 86400.0
 _MOST = 40  # lines of one letter

@@ -162,6 +162,8 @@ def site_map(live: Live) -> tuple[Page, ...]:
         Page("GET", "/issued/new", issued.choose, Operation.ISSUED_CHANGE),
         Page("GET", "/issued/new/{kind}", issued.form, Operation.ISSUED_CHANGE),
         Page("POST", "/issued/new/{kind}", issued.issue, Operation.ISSUED_CHANGE),
+        Page("GET", "/issued/end", issued.end_many, Operation.ISSUED_CHANGE),
+        Page("POST", "/issued/end", issued.end_many, Operation.ISSUED_CHANGE),
         Page("GET", "/issued/{issued_id}", issued.one, Operation.ISSUED_READ),
         Page("POST", "/issued/{issued_id}/reissue", issued.reissue, Operation.ISSUED_CHANGE),
         Page("POST", "/issued/{issued_id}/revoke", issued.revoke, Operation.ISSUED_CHANGE),

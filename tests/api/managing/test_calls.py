@@ -20,7 +20,7 @@ from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
 from keyturn.model.plan import Goal
 from keyturn.model.secret import Material
 from keyturn.model.verdict import accepted, rejected, unknown
-from keyturn.operations import connections, issued, people, register, runs, tasks
+from keyturn.operations import connections, issued, people, projects, register, runs, tasks
 from keyturn.storage import journal
 
 CONNECTABLE = "two_slots"
@@ -439,6 +439,30 @@ def test_a_task_from_the_list_to_its_check(client, admin, connect, hub, vendor, 
             continue
     assert client.get(f"tasks/{task['id']}", headers=admin).json()["result"] == "DONE"
     is_problem(client.post(f"tasks/{task['id']}/submit", json={"values": value}, headers=admin), 409)
+
+
+def test_many_are_ended_at_once(client, admin, token, hub):
+    """Shown first; then refused when it answers. Only in the caller's projects; a moment that is none is named."""
+    keys = {
+        name: client.post("issued", json={"kind": "api-key", "name": name}, headers=admin).json()["value"]
+        for name in ("a", "b")
+    }
+    projects.move(hub, issued.get(hub, "b").connection.id, "billing")
+    asked = {"kind": "api-key", "dry_run": True}
+    shown = client.post("issued/revoke", json=asked, headers=admin).json()
+    assert (shown["dry_run"], [each["name"] for each in shown["items"]]) == (True, ["a", "b"])
+    assert all(client.get("whoami", headers={"AccessKey": each}).status_code == 200 for each in keys.values())
+    assert client.post("issued/revoke", json={"before": "2020-01-01"}, headers=admin).json()["items"] == []
+    is_problem(client.post("issued/revoke", json={"before": "soon"}, headers=admin), 422)
+    is_problem(client.post("issued/revoke", json={}, headers=admin), 422)
+    narrow = token("admin", "billing")
+    done = client.post("issued/revoke", json={"kind": "api-key"}, headers=narrow).json()
+    assert [each["name"] for each in done["items"]] == ["b"]
+    assert client.get("whoami", headers={"AccessKey": keys["a"]}).status_code == 200
+    is_problem(client.get("whoami", headers={"AccessKey": keys["b"]}), 401, "cred.revoked")
+    done = client.post("issued/revoke", json={"before": "2100-01-01"}, headers=admin).json()
+    assert [(each["name"], bool(each["run"])) for each in done["items"]] == [("a", True)]
+    is_problem(client.get("whoami", headers={"AccessKey": keys["a"]}), 401, "cred.revoked")
 
 
 def test_when_a_clients_secret_expires(client, admin, idle):

@@ -28,6 +28,7 @@ BODIES = {  # whole enough to be read, about what is not there
     "/definitions/check": {"text": "schema: none"},
     "/leases": {"connection": "none", "consumer": "x"},
     "/issued": {"kind": "none", "name": "x"},
+    "/issued/revoke": {"kind": "none"},
     "/issued/{credential}/reveal": {"version": "none"},
     "/audit/verify": {"export": "x"},
     "/people": {"login": "!", "roles": [{"role": "viewer"}]},

@@ -10,7 +10,7 @@ from keyturn.cli import follow, inputs, terminal, words
 from keyturn.cli.session import Session, pass_session
 from keyturn.cli.terminal import Exit
 from keyturn.errors import InvalidInput
-from keyturn.model.moment import iso
+from keyturn.model.moment import iso, parse
 
 if TYPE_CHECKING:
     from keyturn.bootstrap import Keyturn
@@ -255,20 +255,43 @@ def _hand_over(made: Handed, as_json: bool) -> None:
 
 @click.command(
     "revoke-issued",
-    epilog=terminal.examples("keyturn revoke-issued partner --slot A", "keyturn revoke-issued partner --yes"),
+    epilog=terminal.examples(
+        "keyturn revoke-issued partner --slot A",
+        "keyturn revoke-issued partner --yes",
+        "keyturn revoke-issued --kind api-key --before 2026-11-01T12:00Z --reason 'incident 7'",
+    ),
 )
-@click.argument("name")
+@click.argument("name", required=False)
 @click.option("--slot", help="End only this one, A or B; both when left out.")
+@click.option("--kind", default="", help="Instead of one: all of this kind.")
+@click.option(
+    "--before", metavar="TIME", default="", help="Instead of one: all issued before then (ISO 8601)."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--reason", default="", help="Why, for the audit trail.")
 @terminal.json_option
 @pass_session
 def revoke_issued_command(
-    session: Session, name: str, slot: str | None, yes: bool, reason: str, as_json: bool
+    session: Session,
+    name: str | None,
+    slot: str | None,
+    kind: str,
+    before: str,
+    yes: bool,
+    reason: str,
+    as_json: bool,
 ) -> None:
-    """End an issued credential now: it is refused from this moment on. Cannot be undone."""
+    """End an issued credential now: it is refused from this moment on, with its tokens. Cannot be undone.
+
+    In an emergency many at once: all of a kind, all that was issued before some moment, or both. They are listed first.
+    """
     from keyturn.operations import issued
 
+    if bool(name) == bool(kind or before) or (slot and not name):
+        raise InvalidInput("name one credential, or say which by --kind and --before", field="NAME")
+    if not name:
+        _end_many(session, kind, before, reason, yes=yes, as_json=as_json)
+        return
     with session.hub() as hub:
         found = issued.get(hub, inputs.connection(hub, name).name)
         _name_users(hub, found.connection.name, slot.upper() if slot else None)
@@ -277,6 +300,43 @@ def revoke_issued_command(
         run = issued.revoke(hub, found.connection.name, slot.upper() if slot else None, reason=reason)
         code = _proven(hub, run.id if run else "", name, as_json)
     raise click.exceptions.Exit(code)
+
+
+def _end_many(session: Session, kind: str, before: str, reason: str, *, yes: bool, as_json: bool) -> None:
+    from keyturn.operations import emergency
+
+    try:
+        moment = parse(before) if before else None
+    except ValueError:
+        raise InvalidInput("--before must be a moment, as 2026-11-01T12:00Z", field="--before") from None
+    with session.hub() as hub:
+        chosen = emergency.choose(hub, kind, moment)
+        for each in chosen:
+            slots = ", ".join(s.slot for s in each.secrets if s.slot)
+            terminal.note(f"{each.credential.connection.name} ({each.credential.kind}) {slots}".rstrip())
+            for hit in each.hit:
+                terminal.note(f"  used by {hit}")
+        ended = []
+        if chosen:
+            terminal.confirm([f"{len(chosen)} credentials"], f"Ending all {len(chosen)}", yes=yes)
+            hub.engine.start()
+            ended = emergency.end(hub, kind, moment, reason=reason)
+            follow.follow(hub, [each.run_id for each in ended if each.run_id], as_json=True, timeout_s=60)
+    rows = [(each.name, ", ".join(each.slots), each.run_id, each.error) for each in ended]
+    if as_json:
+        terminal.emit(
+            [
+                {
+                    "name": each.name,
+                    "slots": list(each.slots),
+                    "run": each.run_id or None,
+                    "error": each.error or None,
+                }
+                for each in ended
+            ]
+        )
+        return
+    terminal.table(("Refused now", "Slots", "Proven by", "To do"), rows, "Nothing of that is alive.")
 
 
 @click.command(

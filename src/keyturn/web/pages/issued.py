@@ -17,7 +17,8 @@ from keyturn.issued.kinds import BUCKET, Kind
 from keyturn.issued.reveal import REVEAL_S
 from keyturn.model.credential import Connection
 from keyturn.model.ids import new_id
-from keyturn.operations import events, grants, issued, overview, projects, register, rights, runs
+from keyturn.model.moment import parse
+from keyturn.operations import emergency, events, grants, issued, overview, projects, register, rights, runs
 from keyturn.operations.issued import Handed, Issued
 from keyturn.operations.rights import Operation
 from keyturn.storage.issued import ALIVE
@@ -282,6 +283,40 @@ def revoke(it: Visit, issued_id: str) -> Response:
     it.done(Operation.ISSUED_CHANGE, found.connection.name, verb="revoke", slot=slot or "all")
     said = f"Slot {slot} is refused from now on." if slot else "It is refused from now on, everywhere."
     return it.redirect(f"/runs/{run.id}" if run else f"/issued/{found.connection.id}", said)
+
+
+def end_many(it: Visit) -> Response:
+    """All of a kind, or all issued before some moment: shown first, ended only when somebody says that they are sure."""
+    kind, text, reason = it.text("kind"), it.text("before").strip(), " ".join(it.text("reason").split())[:300]
+    mine, problem, chosen = rights.projects(it.who, Operation.ISSUED_CHANGE), "", None
+    try:
+        before = parse(text) if text else None
+        chosen = emergency.choose(it.hub, kind, before, mine) if kind or text or it.form else None
+        if chosen and it.text("end") == "yes" and it.text("sure") == "yes":
+            ended = emergency.end(it.hub, kind, before, projects=mine, reason=reason)
+            for each in ended:
+                it.done(Operation.ISSUED_CHANGE, each.name, verb="revoke_many")
+            left = [f"{each.name}: {each.error}" for each in ended if each.error]
+            said = f"{len(ended)} are refused from now on, everywhere."
+            return it.redirect("/issued", f"{said} {' '.join(left)}".strip(), "warn" if left else "good")
+        if it.text("end") == "yes":
+            problem = "Say that you are sure: they are refused from that moment on."
+    except ValueError:
+        problem = "Issued before must be a moment, as 2026-11-01T12:00."
+    except (InvalidInput, NotFound) as error:
+        problem = words.sentence(error.message)
+    return it.render(
+        "issued_end.html",
+        422 if problem else 200,
+        kinds=[
+            (each.name, _method(it, each).title)
+            for each in kinds.KINDS
+            if each.system in it.hub.catalog.names()
+        ],
+        typed={"kind": kind, "before": text, "reason": reason},
+        chosen=chosen,
+        problem=problem,
+    )
 
 
 def reveal(it: Visit, issued_id: str) -> Response:
