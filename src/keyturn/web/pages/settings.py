@@ -56,6 +56,11 @@ def _facts(it: Visit) -> list[tuple[str, str, str]]:
             f"from {settings.post.sender}" if settings.post else "off",
             "How it writes to people.",
         ),
+        (
+            "Signed leak reports",
+            f"with keys of {urlsplit(settings.leak_keys).hostname}" if settings.leak_keys else "off",
+            "A scanning service that signs what it found is believed.",
+        ),
         ("Single sign-on", "on" if single_sign_on.is_there(hub) else "off", "OpenID Connect."),
         ("Store", store(settings.database), "Where everything is kept; values in it are sealed."),
         (
