@@ -70,36 +70,6 @@ class Reveal(Body):
     version: Word
 
 
-def _page(each: Issued) -> dict[str, Any]:
-    return {
-        "id": each.connection.id,
-        "name": each.connection.name,
-        "kind": each.kind,
-        "state": each.connection.state.value,
-        "owner": each.connection.owner,
-        "client_id": each.client_id,
-        "client_secret_expires_at": each.client_secret_expires_at(),
-        "settings": dict(each.connection.settings),
-        "secrets": [
-            {
-                "version": s.version_id,
-                "slot": s.slot,
-                "hint": s.hint,
-                "state": s.state.value,
-                "created": iso(s.created_at),
-                "starts": iso(s.starts_at),
-                "ends": iso(s.ends_at),
-                "first_used": iso(s.first_used_at),
-                "last_used": iso(s.last_used_at),
-                "last_used_from": s.last_used_from,
-                "last_used_agent": s.last_used_agent,
-                "uses": s.uses,
-            }
-            for s in each.secrets
-        ],
-    }
-
-
 def handed(hub: Keyturn, made: Handed) -> Response:
     """The one answer that shows it."""
     found = issued.get(hub, made.connection.id)
@@ -135,7 +105,7 @@ def every(it: Caller, after: After = "", limit: Limit = 100) -> dict[str, Any]:
     found = issued.page(it.hub, it.projects(), after=str(begin[0]) if begin else "", limit=limit + 1)
     here = found[:limit]
     more = {"next": cursor(it.hub, of, [here[-1].connection.name])} if len(found) > limit else {}
-    return {"items": [_page(each) for each in here], **more}
+    return {"items": [each.told() for each in here], **more}
 
 
 @calls.post(
@@ -229,7 +199,7 @@ def revoke_many(it: Caller, body: Emergency) -> dict[str, Any]:
 )
 def one(it: Caller, credential: str) -> dict[str, Any]:
     """By name or id."""
-    return _page(_one(it, credential))
+    return _one(it, credential).told()
 
 
 @calls.get(

@@ -28,6 +28,7 @@ from keyturn.model.credential import (
     Version,
 )
 from keyturn.model.ids import ConnectionId, PrincipalId, VersionId, new_id
+from keyturn.model.moment import iso
 from keyturn.model.plan import Goal, Kind, Plan
 from keyturn.model.policy import Policy
 from keyturn.model.run import LineKind, Run, Track
@@ -87,6 +88,36 @@ class Issued:
         asked = (s for s in self.secrets if s.version_id == version_id or not version_id)
         found = next((s for s in asked if s.state in ALIVE), None)
         return None if found is None else int(found.ends_at or 0)
+
+    def told(self) -> dict[str, Any]:
+        """As the API and the command line tell it: no value."""
+        return {
+            "id": self.connection.id,
+            "name": self.connection.name,
+            "kind": self.kind,
+            "state": self.connection.state.value,
+            "owner": self.connection.owner,
+            "client_id": self.client_id,
+            "client_secret_expires_at": self.client_secret_expires_at(),
+            "settings": dict(self.connection.settings),
+            "secrets": [
+                {
+                    "version": s.version_id,
+                    "slot": s.slot,
+                    "hint": s.hint,
+                    "state": s.state.value,
+                    "created": iso(s.created_at),
+                    "starts": iso(s.starts_at),
+                    "ends": iso(s.ends_at),
+                    "first_used": iso(s.first_used_at),
+                    "last_used": iso(s.last_used_at),
+                    "last_used_from": s.last_used_from,
+                    "last_used_agent": s.last_used_agent,
+                    "uses": s.uses,
+                }
+                for s in self.secrets
+            ],
+        }
 
 
 def book(hub: Keyturn) -> IssuedBook:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,7 @@ from keyturn.model.moment import iso, parse
 
 if TYPE_CHECKING:
     from keyturn.bootstrap import Keyturn
-    from keyturn.operations.issued import Handed, Issued
+    from keyturn.operations.issued import Handed
 
 
 @click.command(
@@ -88,7 +88,7 @@ def issued_command(session: Session, as_json: bool) -> None:
     with session.hub() as hub:
         found = issued.every(hub)
     if as_json:
-        terminal.emit([_page(each) for each in found])
+        terminal.emit([each.told() for each in found])
         return
     terminal.table(
         ("Name", "Kind", "Slot", "Ends in", "State", "Issued", "Last used", "From", "Uses"),
@@ -109,41 +109,6 @@ def issued_command(session: Session, as_json: bool) -> None:
         ],
         "Nothing issued. `keyturn issue api-key --name NAME` issues a key.",
     )
-
-
-def _page(each: Issued) -> dict[str, Any]:
-    return {
-        "name": each.connection.name,
-        "kind": each.kind,
-        "state": each.connection.state.value,
-        "owner": each.connection.owner,
-        **(
-            {
-                "client_id": each.client_id,
-                "client_secret_expires_at": each.client_secret_expires_at(),
-            }
-            if each.client_id
-            else {}
-        ),
-        "settings": dict(each.connection.settings),
-        "secrets": [
-            {
-                "version": s.version_id,
-                "slot": s.slot,
-                "hint": s.hint,
-                "state": s.state.value,
-                "created": iso(s.created_at),
-                "starts": iso(s.starts_at),
-                "ends": iso(s.ends_at),
-                "first_used": iso(s.first_used_at),
-                "last_used": iso(s.last_used_at),
-                "last_used_from": s.last_used_from,
-                "last_used_agent": s.last_used_agent,
-                "uses": s.uses,
-            }
-            for s in each.secrets
-        ],
-    }
 
 
 @click.command(
