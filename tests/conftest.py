@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import skips, stores
+from tests import quick, skips, stores
 
 # A file runs in one process: one of these begun last would keep a process busy while the others have nothing to do.
 LONGEST = (
@@ -28,6 +28,7 @@ LONGEST = (
 def pytest_configure(config: pytest.Config) -> None:
     """For the lab's tests too, which have no conftest over them."""
     config.pluginmanager.register(skips)
+    config.pluginmanager.register(quick)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
