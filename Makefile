@@ -16,12 +16,11 @@ ROWS := tests/compliance tests/operations/test_rows_end_to_end.py
 ON_BOTH := tests/api tests/consumers tests/faces tests/issued tests/operations
 
 # Three programs, so that no process gets old: drivers, servers and their threads of every row add up. Tests wait for servers, so there
-# are more workers than cores: of the second and third program, which wait for two thirds of their time, more than of the first, which
-# computes for most of it. The longest files begin first (tests/conftest.py), however few tests they have.
+# are more workers than cores; the longest files begin first (tests/conftest.py), however few tests they have.
 test: check  ## the whole gate: lint, types, import contracts, generated files, all tests on SQLite and PostgreSQL
 	@$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(ROWS)) $(ARGS)
-	@$(PY) -m pytest -n 6 --dist loadgroup $(ROWS) $(ARGS)
-	@TEST_STORE=postgresql $(PY) -m pytest -n 6 --dist loadfile --no-loadscope-reorder -m "not slow" $(ON_BOTH) $(ARGS)
+	@$(PY) -m pytest -n 4 --dist loadgroup $(ROWS) $(ARGS)
+	@TEST_STORE=postgresql $(PY) -m pytest -n 5 --dist loadfile --no-loadscope-reorder -m "not slow" $(ON_BOTH) $(ARGS)
 
 quick: setup  ## tests without the slow ones
 	@$(PY) -m pytest -m "not slow" -x $(ARGS)
