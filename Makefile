@@ -19,8 +19,8 @@ ON_BOTH := tests/api tests/consumers tests/faces tests/issued tests/operations
 # are more workers than cores; the longest files begin first (tests/conftest.py), however few tests they have.
 test: check  ## the whole gate: lint, types, import contracts, generated files, all tests on SQLite and PostgreSQL
 	@$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(ROWS)) $(ARGS)
-	@$(PY) -m pytest -n 3 --dist loadgroup $(ROWS) $(ARGS)
-	@TEST_STORE=postgresql $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not slow" $(ON_BOTH) $(ARGS)
+	@$(PY) -m pytest -n 4 --dist loadgroup $(ROWS) $(ARGS)
+	@TEST_STORE=postgresql $(PY) -m pytest -n 5 --dist loadfile --no-loadscope-reorder -m "not slow" $(ON_BOTH) $(ARGS)
 
 quick: setup  ## tests without the slow ones
 	@$(PY) -m pytest -m "not slow" -x $(ARGS)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
     load_der_public_key,
+    load_pem_private_key,
 )
 
 from keyturn.errors import InvalidInput
@@ -95,6 +96,36 @@ def test_faults_are_told_apart(pair):
         assert caught.value.facts["field"] == field
         assert plain[60:90] not in caught.value.message + caught.value.hint
         assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+def test_a_text_is_checked_once(monkeypatch):
+    """What was found sound, or was made here, is believed the next time: a check takes longer than a login."""
+    unchecked = []
+
+    def look(text, secret, *, unsafe_skip_rsa_key_validation):
+        unchecked.append(unsafe_skip_rsa_key_validation)
+        return load_pem_private_key(
+            text, secret, unsafe_skip_rsa_key_validation=unsafe_skip_rsa_key_validation
+        )
+
+    monkeypatch.setattr("keyturn.keymaking.rsa.load_pem_private_key", look)
+    supplied = _pem(rsa.generate_private_key(65537, 2048))
+    load(supplied)
+    load(supplied)
+    load(generate().private_pem.reveal())
+    assert unchecked == [False, True, True]
+
+
+def test_a_key_that_is_none_is_refused_every_time():
+    """One whose numbers do not belong together, as often as it comes: it would sign, and give itself away."""
+    sound = rsa.generate_private_key(65537, 2048).private_numbers()
+    odd = rsa.RSAPrivateNumbers(
+        sound.p, sound.q, sound.d, sound.dmp1 + 2, sound.dmq1, sound.iqmp, sound.public_numbers
+    )
+    text = _pem(odd.private_key(unsafe_skip_rsa_key_validation=True))
+    for _ in range(2):
+        with pytest.raises(InvalidInput, match="cannot be read"):
+            load(text)
 
 
 def test_small_keys_are_not_made():

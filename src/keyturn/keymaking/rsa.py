@@ -88,7 +88,9 @@ class KeyPair:
         return builder.not_valid_before(starts).not_valid_after(ends).sign(self._key, SHA256())
 
     def _pem(self, encryption: NoEncryption | BestAvailableEncryption) -> str:
-        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+        text = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
+        _note(_digest(text))
+        return text
 
 
 def generate(bits: int = MIN_BITS) -> KeyPair:
@@ -107,6 +109,8 @@ def load(
 ) -> KeyPair:
     """The pair in a PEM text: PKCS#8, encrypted or not, or the older PKCS#1.
 
+    That the numbers in it are a key's takes 40 ms to find out at 2048 bits, 250 ms at 4096: each text is checked once.
+
     Raises: InvalidInput; `facts['field']` says whether the key or its passphrase is at fault.
     """
     text = pem.strip()
@@ -120,8 +124,12 @@ def load(
         raise InvalidInput(
             "the private key is encrypted", hint="Give its passphrase.", field=passphrase_field
         )
+    digest = _digest(text)
     try:
-        key = load_pem_private_key(text.encode("ascii", "replace"), secret)
+        key = load_pem_private_key(
+            text.encode("ascii", "replace"), secret, unsafe_skip_rsa_key_validation=digest in _CHECKED
+        )
+        _note(digest)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if secret is not None and not isinstance(error, UnsupportedAlgorithm):
             raise InvalidInput(
@@ -143,6 +151,19 @@ def load(
             field=field,
         )
     return KeyPair(key)
+
+
+_CHECKED: set[bytes] = set()  # digests of texts whose key was found sound, or made here
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.strip().encode("ascii", "replace")).digest()
+
+
+def _note(digest: bytes) -> None:
+    if len(_CHECKED) >= 10_000:
+        _CHECKED.clear()
+    _CHECKED.add(digest)
 
 
 def _refuse_other_kinds(text: str, field: str) -> None:

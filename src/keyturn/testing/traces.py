@@ -7,12 +7,14 @@ import binascii
 import html
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
 LEAST = 8  # shorter texts occur by chance and prove nothing
 _LINE = 48  # a line of a PEM body this long is as good as the key
 
 
+@lru_cache(maxsize=1024)
 def forms(secret: str) -> frozenset[bytes]:
     """Every byte string whose presence means that `secret` leaked; empty for one too short to tell from chance."""
     text = secret.strip()

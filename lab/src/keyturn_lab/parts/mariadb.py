@@ -99,7 +99,11 @@ class MariaDBServer:
         if self._account:
             account = pwd.getpwnam(self._account)
             owner = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        made = subprocess.run(argv, cwd="/", capture_output=True, text=True, check=False, **owner)
+        # In a folder shared with another installation each clears away the other's temporary tables.
+        environment = {**os.environ, "TMPDIR": str(base)}
+        made = subprocess.run(
+            argv, cwd="/", env=environment, capture_output=True, text=True, check=False, **owner
+        )
         if made.returncode:
             raise PartMissing(f"{installer.name} failed: {(made.stderr or made.stdout).strip()[-1500:]}")
 

@@ -1,0 +1,25 @@
+"""What costs every test and shows nothing is done once for all of them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from functools import cache
+
+import httpcore2
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def trust_is_read_once() -> Iterator[None]:
+    """`httpx2.get` and its like read the authorities' file on each call, for http too: 30 ms where a call takes one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpcore2, "default_ssl_context", cache(httpcore2.default_ssl_context))
+        yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Some thousand tests and all they import live as long as the process: the collector need not walk over them."""
+    gc.collect()
+    gc.freeze()
