@@ -30,8 +30,8 @@ class Quota:
 
     @cached_property
     def each_s(self) -> float:
-        """What one call takes to drain."""
-        return self.window_s / self.most
+        """What one call takes to drain; 0 where there is no limit."""
+        return self.window_s / self.most if self.most > 0 else 0.0
 
     @cached_property
     def policy(self) -> str:
@@ -50,6 +50,7 @@ class Verdict(NamedTuple):
     headers: Mapping[str, str]
 
 
+_HAIR = 1e-9  # seconds: what sums of floats are off by
 _UNLIMITED = Verdict(0, {})
 
 
@@ -69,27 +70,22 @@ class Limits:
     def take(self, who: str, scope: str, rate: int | None, cost: int = 1) -> Verdict:
         """Counts a call of `who` that needs `scope`. `rate`: the credential's own calls a minute, 0 for no limit."""
         quota = QUOTAS.get(scope.partition(":")[0], DEFAULT) if rate is None else _own(rate)
-        if quota.most <= 0:
+        name, most, window, each = quota.name, quota.most, quota.window_s, quota.each_s
+        if most <= 0:
             return _UNLIMITED
-        each = quota.each_s
-        now = self._clock()
+        now, key = self._clock(), (who, name)
         with self._lock:
-            key = (who, quota.name)
-            drained_at = max(now, self._full_at.get(key, now))
-            after = drained_at + each * cost
-            wait = after - now - quota.window_s
-            if wait <= 1e-9:
-                self._full_at[key] = drained_at = after
+            full = max(self._full_at.get(key, now) - now, 0.0)  # seconds until the bucket is empty
+            wait = full + each * cost - window
+            if wait <= _HAIR:
+                full += each * cost
+                self._full_at[key] = now + full
                 self._full_at.move_to_end(key)
                 if len(self._full_at) > KEPT:
                     self._full_at.popitem(last=False)
-        full = drained_at - now
-        left = max(0, int((quota.window_s - full) / each + 1e-6))
-        headers = {
-            "RateLimit-Policy": quota.policy,
-            "RateLimit": f'"{quota.name}";r={left};t={math.ceil(full)}',
-        }
-        if wait <= 1e-9:
-            return Verdict(0, headers)
+        left = max(0, int((window - full) / each + 1e-6))
+        said = {"RateLimit-Policy": quota.policy, "RateLimit": f'"{name}";r={left};t={math.ceil(full)}'}
+        if wait <= _HAIR:
+            return Verdict(0, said)
         wait_s = max(1, math.ceil(wait))
-        return Verdict(wait_s, {**headers, "Retry-After": str(wait_s)})
+        return Verdict(wait_s, {**said, "Retry-After": str(wait_s)})
