@@ -304,8 +304,11 @@ def _is_token(value: str) -> bool:
 def _from(request: Request) -> tuple[str, str]:
     """Address and agent; headers from the raw list, here and below, as this is asked at every call."""
     client = request.scope.get("client")
-    agents = [value for name, value in request.scope["headers"] if name == b"user-agent"]
-    return (client[0] if client else ""), b", ".join(agents).decode("latin-1")
+    agent = b""
+    for name, value in request.scope["headers"]:
+        if name == b"user-agent":
+            agent = agent + b", " + value if agent else value
+    return (client[0] if client else ""), agent.decode("latin-1")
 
 
 def _presented(request: Request) -> str:
@@ -319,16 +322,20 @@ def _presented(request: Request) -> str:
             {"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
             hint="Send it in the header AccessKey, and have this one reissued: it has been shown.",
         )
-    shown = [each for each in request.scope["headers"] if each[0] in _SHOWN_IN]
-    if len(shown) > 1:
-        raise Refused(
-            400,
-            "cred.twice",
-            "more than one credential was sent",
-            {"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
-        )
-    header, value = (shown[0][0], shown[0][1].decode("latin-1")) if shown else (b"", "")
-    if header == b"accesskey":
+    shown = None
+    for header in request.scope["headers"]:
+        if header[0] in _SHOWN_IN:
+            if shown is not None:
+                raise Refused(
+                    400,
+                    "cred.twice",
+                    "more than one credential was sent",
+                    {"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
+                )
+            shown = header
+    name, raw = shown or (b"", b"")
+    value = raw.decode("latin-1")
+    if name == b"accesskey":
         return value.strip()
     kind, _, value = value.partition(" ")
     if kind.lower() != "bearer" or not value.strip():

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -65,7 +64,7 @@ class Limits:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._full_at: OrderedDict[tuple[str, str], float] = OrderedDict()  # when a bucket is empty again
+        self._full_at: dict[tuple[str, str], float] = {}  # when a bucket is empty again
 
     def take(self, who: str, scope: str, rate: int | None, cost: int = 1) -> Verdict:
         """Counts a call of `who` that needs `scope`. `rate`: the credential's own calls a minute, 0 for no limit."""
@@ -74,15 +73,14 @@ class Limits:
         if most <= 0:
             return _UNLIMITED
         now, key = self._clock(), (who, name)
-        with self._lock:
-            full = max(self._full_at.get(key, now) - now, 0.0)  # seconds until the bucket is empty
+        with self._lock:  # taken out and put back, a bucket is the youngest
+            full = max(self._full_at.pop(key, now) - now, 0.0)  # seconds until it is empty
             wait = full + each * cost - window
             if wait <= _HAIR:
                 full += each * cost
-                self._full_at[key] = now + full
-                self._full_at.move_to_end(key)
-                if len(self._full_at) > KEPT:
-                    self._full_at.popitem(last=False)
+            self._full_at[key] = now + full
+            if len(self._full_at) > KEPT:
+                del self._full_at[next(iter(self._full_at))]
         left = max(0, int((window - full) / each + 1e-6))
         said = {"RateLimit-Policy": quota.policy, "RateLimit": f'"{name}";r={left};t={math.ceil(full)}'}
         if wait <= _HAIR:
