@@ -67,18 +67,19 @@ warn_missing() {
 
 # ---- Python --------------------------------------------------------------------------------------------------------
 
-# The system's own first: distributions build theirs with profile-guided optimisation, and one that pyenv compiled took
-# 1.6 times as long for the same loop.
 python=
-for candidate in ${PYTHON:-} /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
-  if has "$candidate" && "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+for candidate in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do
+  if has "$candidate" && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     python=$candidate
     break
   fi
 done
 if [ -z "$python" ]; then
-  say "Python 3.11 or newer with venv is required; found: $(python3 --version 2>&1 || echo none)"
-  say "on Debian: apt-get install -y python3-venv. PYTHON=/path/to/python3 chooses one."
+  say "Python 3.11 or newer is required; found: $(python3 --version 2>&1 || echo none). PYTHON=/path/to/python3 chooses one."
+  exit 1
+fi
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+  say "$python cannot make virtual environments; on Debian: apt-get install -y python3-venv"
   exit 1
 fi
 
