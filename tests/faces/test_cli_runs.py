@@ -104,7 +104,7 @@ def test_rollback_undoes_a_run_that_waits_for_a_consumer(
     name = fresh_name("undo")
     keyturn.connect(vendor, "many_ids", name)
     keyturn("use", name, "slow", "--kind", "live")
-    run = keyturn.json("rotate", name, "--timeout", "1s", code=3)
+    run = keyturn.json("rotate", name, "--timeout", "3s", code=3)
     assert run["state"] == "waiting"
     assert "consumers" in run["waiting_for"] or "slow" in run["waiting_for"]
     assert run["alive"] == sorted(run["alive"], reverse=True)
