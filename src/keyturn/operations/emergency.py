@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from keyturn.bootstrap import Keyturn
 from keyturn.errors import Conflict, InvalidInput, KeyturnError
 from keyturn.issued import kinds
-from keyturn.issued import reveal as kept
-from keyturn.model.run import LineKind
 from keyturn.operations import issued, register
 from keyturn.operations.issued import Issued
-from keyturn.storage import journal, runs
 from keyturn.storage.database import Tx
 from keyturn.storage.issued import ALIVE, IssuedSecret
 
@@ -83,24 +80,11 @@ def end(
 
     def brake(tx: Tx) -> None:
         for each in chosen:
-            connection = each.credential.connection
-            if not kinds.named(each.credential.kind).is_ours_to_check:
-                continue  # the store alone can end it: its run does
-            for secret in each.secrets:
-                ledger.retire(tx, secret)
-                kept.destroy(tx, secret.hash)
-            slots = [s.slot for s in each.secrets]
-            facts = {
-                "decision": "revoked_now",
-                "slots": slots,
-                "by": who,
-                "reason": reason,
-                "among": len(chosen),
-            }
-            journal.append(tx, connection.id, [journal.Entry(now, "", "issued", LineKind.DECISION, 0, facts)])
-            unfinished = runs.unfinished_of(tx, connection.id)
-            if unfinished is not None:
-                runs.wake(tx, unfinished.id, now)
+            if kinds.named(
+                each.credential.kind
+            ).is_ours_to_check:  # else the store alone can end it: its run does
+                about = each.credential.connection.id
+                issued.end_now(tx, ledger, about, each.secrets, now, by=who, reason=reason, among=len(chosen))
 
     if chosen:
         hub.store.write(brake)

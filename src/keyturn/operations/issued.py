@@ -568,6 +568,26 @@ def _asked_by(hub: Keyturn, version: Version) -> str:
     return hub.store.read(work)
 
 
+def end_now(
+    tx: Tx,
+    ledger: IssuedBook,
+    connection_id: ConnectionId,
+    secrets: Sequence[IssuedSecret],
+    now: float,
+    **facts: Any,
+) -> Run | None:
+    """Refuses secrets of one credential from this commit on, on record; its open run, which looks again at once."""
+    for each in secrets:
+        ledger.retire(tx, each)
+        kept.destroy(tx, each.hash)
+    said = {"decision": "revoked_now", "slots": [each.slot for each in secrets], **facts}
+    journal.append(tx, connection_id, [journal.Entry(now, "", "issued", LineKind.DECISION, 0, said)])
+    unfinished = runs.unfinished_of(tx, connection_id)
+    if unfinished is not None:
+        runs.wake(tx, unfinished.id, now)
+    return unfinished
+
+
 def revoke(
     hub: Keyturn, name: str, slot: str | None = None, *, reason: str = "", who: str = ""
 ) -> Run | None:
@@ -596,16 +616,9 @@ def revoke(
             return cut_off(reason, who)
         raise Conflict(f"{name} has nothing alive" + (f" in slot {slot}" if slot else ""))
     now = time.time()
-    facts = {"decision": "revoked_now", "slots": [s.slot for s in chosen], "by": who, "reason": reason}
 
     def brake(tx: Tx) -> tuple[Run | None, Connection | None]:
-        for each in chosen:
-            ledger.retire(tx, each)
-            kept.destroy(tx, each.hash)
-        journal.append(tx, connection.id, [journal.Entry(now, "", "issued", LineKind.DECISION, 0, facts)])
-        unfinished = runs.unfinished_of(tx, connection.id)
-        if unfinished is not None:
-            runs.wake(tx, unfinished.id, now)
+        unfinished = end_now(tx, ledger, connection.id, chosen, now, by=who, reason=reason)
         return unfinished, connections.by_id(tx, connection.id)
 
     unfinished, as_is = hub.store.write(brake)

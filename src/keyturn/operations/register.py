@@ -212,7 +212,7 @@ def _findings(found: Issued, now: float, gone: frozenset[str]) -> tuple[str, ...
             said.append(f"{where} expires in {max(1, round((secret.ends_at - now) / _DAY_S))} days")
     last = max((s.last_used_at or s.starts_at or s.created_at for s in live), default=now)
     limit = Policy.read(connection.policy).unused_days
-    if counts_uses and limit and now - last >= max(limit - WARNING_DAYS, limit / 2) * _DAY_S:
+    if counts_uses and limit and now - last >= warned_after_s(limit):
         said.append(f"nobody uses it: it is ended after {limit:g} days, and not before somebody was warned")
     if len(live) > 1 and all(s.last_used_at is not None for s in live):
         said.append("both slots are in use")
@@ -221,6 +221,11 @@ def _findings(found: Issued, now: float, gone: frozenset[str]) -> tuple[str, ...
     if live and connection.owner in gone:
         said.append(f"its owner {connection.owner} has left: name another one")
     return tuple(said)
+
+
+def warned_after_s(unused_days: float) -> float:
+    """How long nobody may use a credential before somebody is told that it will be ended."""
+    return max(unused_days - WARNING_DAYS, unused_days / 2) * _DAY_S
 
 
 def findings(

@@ -138,7 +138,7 @@ def _untouched(tx: Tx, connection_id: ConnectionId) -> Connection | None:
 
 def _warn_or_end(hub: Keyturn, connection: Connection, used_at: float, now: float) -> int:
     days = Policy.read(connection.policy).unused_days
-    if not days or now < used_at + max(days - WARNING_DAYS, days / 2) * _DAY_S:
+    if not days or now < used_at + register.warned_after_s(days):
         return 0
     subject, last = f"unused/{connection.id}", f"{used_at:.0f}"
     before, _, ends = hub.store.read(lambda tx: rows.marks(tx, [subject])).get(subject, "").partition("/")
