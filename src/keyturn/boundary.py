@@ -7,8 +7,8 @@ matrix listens and kills the process there.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from keyturn.errors import CallInsideTransaction
 
@@ -21,14 +21,20 @@ _thread = _Thread()
 _listener: Callable[[str], None] | None = None
 
 
-@contextmanager
-def transaction() -> Iterator[None]:
-    """Marks the current thread as holding an open database transaction."""
-    _thread.transactions += 1
-    try:
-        yield
-    finally:
+class _Transaction:
+    def __enter__(self) -> None:
+        _thread.transactions += 1
+
+    def __exit__(self, *_: object) -> None:
         _thread.transactions -= 1
+
+
+_transaction = _Transaction()
+
+
+def transaction() -> AbstractContextManager[None]:
+    """Marks the current thread as holding an open database transaction."""
+    return _transaction
 
 
 def leaving(target: str) -> None:

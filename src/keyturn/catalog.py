@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -139,17 +140,24 @@ class Catalog:
     def _capabilities(self, system: str, row: Method, settings: Mapping[str, Any]) -> Capabilities:
         if system in self._external:
             return self._external[system].capabilities(row.name, settings)
-        module = f"keyturn.connectors.{system.replace('-', '_')}.connector"
+        code = _code(system)
         if row.rest is not None:
             declared = definitions.capabilities(row.rest)
-            if find_spec(module) is None:
+            if code is None:
                 return declared
-            extended: Capabilities = import_module(module).extend(row.name, settings, declared)
+            extended: Capabilities = code.extend(row.name, settings, declared)
             return extended
-        if find_spec(module) is None:
+        if code is None:
             raise NotFound(f"{system} has no connector", hint="Only its page is known.")
-        found: Capabilities = import_module(module).capabilities(row.name, settings)
+        found: Capabilities = code.capabilities(row.name, settings)
         return found
+
+
+@cache
+def _code(system: str) -> Any:
+    """The module of a system's connector, None where there is none."""
+    name = f"keyturn.connectors.{system.replace('-', '_')}.connector"
+    return None if find_spec(name) is None else import_module(name)
 
 
 def check(name: str, row: Method, card: Card, can: Capabilities) -> None:

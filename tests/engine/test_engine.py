@@ -6,13 +6,12 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from keyturn.bootstrap import Keyturn
-from keyturn.engine.embedded import Embedded, Seat
+from keyturn.engine.embedded import Embedded, no_seat
 from keyturn.engine.queue import Queue
 from keyturn.executor.executor import Claim
 from keyturn.model.ids import RunId
@@ -31,11 +30,6 @@ def finished(hub: Keyturn) -> bool:
 
 def pool_of(hub: Keyturn) -> Embedded:
     return hub.engine._pool if isinstance(hub.engine, Queue) else hub.engine
-
-
-def nobody_free() -> AbstractContextManager[Seat]:
-    """As if every thread were busy: a started run is only hinted at."""
-    return nullcontext(Seat(None))
 
 
 def test_every_store_has_its_engine(hub: Keyturn, kind: str) -> None:
@@ -69,7 +63,7 @@ def test_a_hint_is_acted_on_at_once(
     would come in an hour."""
     names, pool = connected(30), pool_of(hub)
     pool._look_s = 3600.0
-    monkeypatch.setattr(pool, "seat", nobody_free)
+    monkeypatch.setattr(pool, "seat", no_seat)
     hub.engine.start()
     for name in names:
         runs.start(hub, name, Goal.ROTATE)
@@ -82,7 +76,7 @@ def test_without_a_hint_the_table_is_enough(
     """A run whose hint was lost is found by looking at our own table."""
     (name,) = connected(1)
     hub.engine.start()
-    monkeypatch.setattr(pool_of(hub), "seat", nobody_free)
+    monkeypatch.setattr(pool_of(hub), "seat", no_seat)
     monkeypatch.setattr(hub.engine, "wake", lambda _run, _at: None)
     run = runs.start(hub, name, Goal.ROTATE)
     assert hub.engine.run_until(lambda: runs.get(hub, run.id).state is RunState.COMPLETE, 15)

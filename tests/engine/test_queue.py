@@ -13,12 +13,12 @@ from procrastinate import SyncPsycopgConnector
 
 from keyturn.bootstrap import Keyturn
 from keyturn.engine import queue
+from keyturn.engine.embedded import no_seat
 from keyturn.model.plan import Goal
 from keyturn.operations import runs
 from keyturn.storage import runs as rows
 from tests.engine import noop
 from tests.engine.conftest import open_noop
-from tests.engine.test_engine import nobody_free
 
 pytestmark = pytest.mark.postgres
 SCHEMA = queue.schema_name()
@@ -68,7 +68,7 @@ def test_losing_every_row_loses_nothing(hub: Keyturn) -> None:
 def test_losing_the_whole_queue_loses_nothing(hub: Keyturn, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its schema dropped under a running worker, runs are still done."""
     names = noop.connect(hub, 4)
-    monkeypatch.setattr(hub.engine._pool, "seat", nobody_free)
+    monkeypatch.setattr(hub.engine._pool, "seat", no_seat)
     runs.start(hub, names[0], Goal.ROTATE)
     hub.engine.start()
     assert hub.engine.run_until(lambda: hub.store.read(rows.unfinished) == 0, 20)

@@ -61,9 +61,9 @@ def draining(hub, client, run, name):
 def test_the_plan_is_made_from_what_is_locked(hub, client, name, monkeypatch):
     """A switch that lands while a run is being started is in its plan: the free slot, the old version."""
     world.connect(hub, client, "two_slots", name)
-    connection, real = connections.find(hub, name), type(hub.catalog).row_of
+    connection, real = connections.find(hub, name), hub.engine.seat
 
-    def switched_meanwhile(catalog, of):
+    def switched_meanwhile():
         if connections.find(hub, name).generation == connection.generation:
             version = Version(
                 VersionId("ver_2"),
@@ -80,9 +80,9 @@ def test_the_plan_is_made_from_what_is_locked(hub, client, name, monkeypatch):
             )
             hub.store.write(lambda tx: versions.add(tx, version))
             hub.store.write(lambda tx: rows.flip(tx, connection, version.id))
-        return real(catalog, of)
+        return real()
 
-    monkeypatch.setattr(type(hub.catalog), "row_of", switched_meanwhile)
+    monkeypatch.setattr(hub.engine, "seat", switched_meanwhile)
     run = runs.start(hub, name, Goal.ROTATE)
     assert run.old_version_id == "ver_2"
     assert run.plan.target_slot == "a"

@@ -6,15 +6,14 @@ import heapq
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
+from queue import Empty, SimpleQueue
+from typing import Protocol, Self
 
 from keyturn.engine.sweep import Sweep, Sweeper, worker_name
-from keyturn.executor.executor import Claim, Executor
-from keyturn.model.credential import Connection, Version
+from keyturn.executor.executor import Claim, Executor, Seen
 from keyturn.model.ids import RunId
 from keyturn.model.run import Run, RunState
 from keyturn.storage import runs
@@ -39,8 +38,8 @@ class Engine(Protocol):
     def wake(self, run_id: str, at: float) -> None:
         """A run may go on at `at`. Safe from any thread, after the commit that says so; never raises."""
 
-    def seat(self) -> AbstractContextManager[Seat]:
-        """Keeps a free thread for a run that is about to be started, if there is one; given back at the end unless the
+    def seat(self) -> Seat:
+        """For a `with` block: keeps a free thread for a run that is about to be started, if there is one; given back at the end unless the
         run was claimed."""
 
     def run_until(self, finished: Callable[[], bool], timeout_s: float | None = None) -> bool:
@@ -57,20 +56,33 @@ class _Ready:
 
 
 class Seat:
-    """A thread that waits for one run: what starts it claims it in the same transaction, so that no other need follow."""
+    """A thread that waits for one run: what starts it claims it in the same transaction, so that no other need follow.
 
-    def __init__(self, executor: Executor | None) -> None:
-        self._executor = executor
+    `leave` gets the claim, or None, when the `with` block ends.
+    """
+
+    def __init__(self, executor: Executor | None, leave: Callable[[Claim | None], None]) -> None:
+        self._executor, self._leave = executor, leave
         self.claimed: Claim | None = None
 
-    def claim(self, tx: Tx, run: Run, connection: Connection | None, known: Sequence[Version] | None) -> Run:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._leave(self.claimed if kind is None else None)
+
+    def claim(self, tx: Tx, run: Run, seen: Seen | None) -> Run:
         """As `Executor.claim`, for the thread: the run as it is to be stored, which is as given where no thread is free.
         The transaction may be run again."""
-        if self._executor is not None:
-            self.claimed = self._executor.claim(tx, run, connection, known)
+        self.claimed = self._executor.claim(tx, run, seen) if self._executor is not None else None
         if self.claimed is None:
             return run
         return replace(run, state=RunState.RUNNING, started_at=self.claimed.at)
+
+
+def no_seat() -> Seat:
+    """Where no thread is free."""
+    return Seat(None, lambda _: None)
 
 
 class Embedded:
@@ -94,10 +106,9 @@ class Embedded:
         self._sweep, self._sweeper = sweep, Sweeper(sweep) if sweep else None
         self._look_s, self._grace_s = look_s, grace_s
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)  # pool threads wait here for a run
         self._change = threading.Condition(self._lock)  # the looking thread waits here for a reason to look
         self._done = threading.Condition(self._lock)  # `run_until` waits here for a run to come to rest
-        self._ready: deque[_Ready] = deque()
+        self._ready: SimpleQueue[_Ready | None] = SimpleQueue()  # None: nothing more comes
         self._seats = 0  # threads that are kept for runs about to be started
         self._busy: set[RunId] = set()  # ready or in flight
         self._again: set[RunId] = set()  # hinted at while in flight
@@ -150,22 +161,18 @@ class Embedded:
                 self._done.wait(timeout=0.2)
         return True
 
-    @contextmanager
-    def seat(self) -> Iterator[Seat]:
+    def seat(self) -> Seat:
         with self._lock:
-            free = bool(self._threads) and not self._stopping and len(self._busy) + self._seats < self._size
-            self._seats += free
-        seat = Seat(self._executor if free else None)
-        try:
-            yield seat
-        except BaseException:
-            seat.claimed = None
-            raise
-        finally:
-            with self._lock:
-                self._seats -= free
-                if seat.claimed is not None:
-                    self._add(_Ready(seat.claimed.run.id, claim=seat.claimed))
+            if not self._threads or self._stopping or len(self._busy) + self._seats >= self._size:
+                return no_seat()
+            self._seats += 1
+        return Seat(self._executor, self._leave_seat)
+
+    def _leave_seat(self, claimed: Claim | None) -> None:
+        with self._lock:
+            self._seats -= 1
+            if claimed is not None:
+                self._add(_Ready(claimed.run.id, claim=claimed))
 
     # -- for the queue engine ------------------------------------------------------------------------------------
 
@@ -202,15 +209,30 @@ class Embedded:
         """Takes nothing new from now on; the runs that were waiting for a thread."""
         with self._lock:
             self._stopping = True
-            left = [each.run_id for each in self._ready if each.claim is None]
-            self._ready = deque(each for each in self._ready if each.claim is not None)
+            left = []
+            for ready in self._take_ready():
+                if ready.claim is None:
+                    left.append(ready.run_id)
+                else:  # its principal is taken
+                    self._ready.put(ready)
+            self._ready.put(None)
             self._busy.difference_update(left)
             then = [each for run_id in left for each in self._then.pop(run_id, [])]
-            for condition in (self._work, self._change, self._done):
+            for condition in (self._change, self._done):
                 condition.notify_all()
         for each in then:
             each()
         return left
+
+    def _take_ready(self) -> list[_Ready]:
+        """Everything that waits for a thread, out of the queue."""
+        found: list[_Ready] = []
+        with suppress(Empty):
+            while True:
+                ready = self._ready.get_nowait()
+                if ready is not None:
+                    found.append(ready)
+        return found
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -232,7 +254,7 @@ class Embedded:
         while not self._stopping:
             with self._lock:
                 changes, self._look_at, self._rested = self._changes, math.inf, False
-                busy, room = set(self._busy), len(self._ready) < self._size
+                busy, room = set(self._busy), self._ready.qsize() < self._size
                 self._fire_timers()
             pause = self._look_s
             if room:
@@ -278,8 +300,7 @@ class Embedded:
 
     def _add(self, ready: _Ready) -> None:
         self._busy.add(ready.run_id)
-        self._ready.append(ready)
-        self._work.notify()
+        self._ready.put(ready)
 
     def _fire_timers(self) -> None:
         now = self._clock()
@@ -294,13 +315,14 @@ class Embedded:
 
     def _serve(self) -> None:
         while True:
-            with self._lock:
-                while not self._ready and not self._stopping:
-                    self._work.wait()
-                if not self._ready:
+            ready = self._ready.get()
+            if ready is None:
+                self._ready.put(None)  # for the next thread; what came behind it is still done
+                if self._ready.qsize() == 1:
                     return
-                ready = self._ready.popleft()
-                if self._more and len(self._ready) == self._size - 1:
+                continue
+            if self._more and self._ready.qsize() == self._size - 1:
+                with self._lock:
                     self._look_soon()
             settled, again = self._advance(ready)
             self._rest(ready.run_id, settled=settled, again=again)
@@ -346,7 +368,7 @@ class Embedded:
                 self._add(_Ready(run_id))
             self._again.discard(run_id)
             if (
-                len(self._ready) < self._size
+                self._ready.qsize() < self._size
             ):  # another run of the same principal may have waited for this one
                 self._look_together()
             self._done.notify_all()

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -107,7 +107,7 @@ class Queue:
                 return
         self._send(run, at)
 
-    def seat(self) -> AbstractContextManager[Seat]:
+    def seat(self) -> Seat:
         return self._pool.seat()
 
     def run_until(self, finished: Callable[[], bool], timeout_s: float | None = None) -> bool:

@@ -274,13 +274,13 @@ class Context:
 
     def line(self, step: Step, kind: LineKind, **facts: Any) -> None:
         """Buffers a journal line."""
-        boundary.reach(f"line:{kind.value}:{step.key}:before")
+        boundary.reach(f"line:{kind}:{step.key}:before")
         now = self.hub.clock()
         key = self.key(step)
         facts = {name: _clean(value) for name, value in facts.items()}
         self.said.append((key, kind, facts, now))
         self._entries.append(journal.Entry(now, self.run.id, key, kind, self.epoch, facts))
-        boundary.reach(f"line:{kind.value}:{step.key}:after")
+        boundary.reach(f"line:{kind}:{step.key}:after")
 
     def lines(self, step: Step, kind: LineKind) -> list[tuple[dict[str, Any], float]]:
         """What this step has said so far, of one kind, in order, with instants."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from keyturn.errors import (
     CallInsideTransaction,
@@ -20,7 +21,7 @@ from keyturn.errors import (
     unexpected,
 )
 from keyturn.executor.context import CommitFailed, Context
-from keyturn.executor.hub import Hub
+from keyturn.executor.hub import Hub, RowOf
 from keyturn.executor.moves import Abort, Back, Done, Move, Wait
 from keyturn.executor.retries import soon
 from keyturn.executor.steps import STEPS
@@ -40,14 +41,21 @@ _BRINGS = frozenset({Kind.SET, Kind.ISSUE, Kind.ASK, Kind.CONSENT, Kind.REFRESH}
 _MOST_MOVES = 200  # a run that neither waits nor ends within this many steps is our bug
 
 
+class Seen(NamedTuple):
+    """A connection as a transaction has read it, its versions in play, and its row where that was asked for as well."""
+
+    connection: Connection
+    known: Sequence[Version]
+    row: RowOf | None = None
+
+
 @dataclass(frozen=True)
 class Claim:
     """A run with its principal taken, and what was read with it. Taken `at`; the lease holds `until`."""
 
     run: Run
-    connection: Connection
+    seen: Seen
     epoch: int
-    known: Sequence[Version]
     lines: Sequence[Line]
     bodies: dict[str, bytes]
     at: float
@@ -116,34 +124,35 @@ class Executor:
         # Nothing hangs on this commit alone: the first INTENT makes it durable, and before it nothing was changed.
         return self.hub.store.write(work, durable=False)
 
-    def claim(
-        self,
-        tx: Tx,
-        run: Run,
-        connection: Connection | None = None,
-        known: Sequence[Version] | None = None,
-    ) -> Claim | None:
+    def claim(self, tx: Tx, run: Run, seen: Seen | None = None) -> Claim | None:
         """Takes a run's principal for this worker and reads what `advance` goes by; None when somebody else has it.
 
-        `connection` and `known`, its versions, are not read again when the same transaction has just read them.
+        What the same transaction has just `seen` is not read again.
         """
         now = self.hub.clock()
         until = now + self.hub.lease_s
         epoch = principals.take(tx, run.principal_id, self.hub.worker, run.id, now, until)
-        connection = connection or connections.by_id(tx, run.connection_id)
-        if epoch is None or connection is None:
+        if epoch is None:
             return None
         lines = journal.of_run(tx, run.id) if run.started_at is not None else []
-        if known is None:
-            known = versions.of_connection(tx, connection.id)
-        bodies = sealed.some(tx, admin_row(connection.id), version_row(run.old_version_id or ""))
-        return Claim(run, connection, epoch, known, lines, bodies, now, until)
+        seen = seen or self._see(tx, run, lines)
+        if seen is None:
+            return None
+        bodies = sealed.some(tx, admin_row(run.connection_id), version_row(run.old_version_id or ""))
+        return Claim(run, seen, epoch, lines, bodies, now, until)
+
+    def _see(self, tx: Tx, run: Run, lines: Sequence[Line]) -> Seen | None:
+        connection = connections.by_id(tx, run.connection_id)
+        if connection is None:
+            return None
+        named = {run.old_version_id, run.new_version_id, *(line.facts.get("version") for line in lines)}
+        return Seen(connection, versions.in_play(tx, connection.id, named))
 
     def _context(self, claim: Claim) -> Context:
-        hub, connection = self.hub, claim.connection
-        row = hub.rows.row_of(connection)
+        connection, known, row = claim.seen
+        row = row or self.hub.rows.row_of(connection)
         has_admin = admin_row(connection.id) in claim.bodies
-        ctx = Context(hub, claim.run, connection, row, claim.epoch, claim.known, claim.lines, has_admin)
+        ctx = Context(self.hub, claim.run, connection, row, claim.epoch, known, claim.lines, has_admin)
         ctx.bodies, ctx.held_until = claim.bodies, claim.until
         return ctx
 

@@ -158,7 +158,7 @@ def approve(hub: Keyturn, who: Who, run_id: str, reason: str = "") -> Run:
     fit = _fitting(hub, run, asked)
 
     def work(tx: Tx) -> str:
-        tx.lock("SELECT generation FROM connection WHERE id = ?", connection.id)
+        tx.hold("SELECT generation FROM connection WHERE id = ?", connection.id)
         late = _still_open(tx, asked, now)
         if late:
             return late
@@ -210,7 +210,7 @@ def refuse(hub: Keyturn, who: Who, run_id: str, reason: str) -> Run:
     now = time.time()
 
     def work(tx: Tx) -> str:
-        tx.lock("SELECT generation FROM connection WHERE id = ?", connection.id)
+        tx.hold("SELECT generation FROM connection WHERE id = ?", connection.id)
         late = _still_open(tx, asked, now)
         if not late:
             why = f"{who.login} refused: {reason}"
@@ -336,7 +336,7 @@ def _answer(hub: Keyturn, who: Who, asked: Approval, how: ApprovalState, reason:
     now = time.time()
 
     def work(tx: Tx) -> None:
-        tx.lock("SELECT generation FROM connection WHERE id = ?", asked.connection_id)
+        tx.hold("SELECT generation FROM connection WHERE id = ?", asked.connection_id)
         if not approvals.decide(tx, asked.run_id, how, by=who.login, address=who.address, why=reason, at=now):
             raise Conflict(f"{asked.run_id} was looked at already", run=asked.run_id)
         _line(tx, asked, how, who, reason, now)

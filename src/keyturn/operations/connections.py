@@ -358,9 +358,11 @@ def _save(
 
 def find(hub: Keyturn, name: str) -> Connection:
     """A connection by name or id. Raises: NotFound."""
-    found = hub.store.read(
-        lambda tx: connections.by_name(tx, name) or connections.by_id(tx, ConnectionId(name)), alone=True
-    )
+    return named(hub.store.read(lambda tx: connections.by_name_or_id(tx, name), alone=True), name)
+
+
+def named(found: Connection | None, name: str) -> Connection:
+    """What was found by a name. Raises: NotFound."""
     if found is None:
         raise NotFound(f"there is no connection named {name}", hint="`keyturn list` shows all.", field="name")
     return found
@@ -457,7 +459,7 @@ def forget(hub: Keyturn, name: str) -> None:
         )
 
     def work(tx: Tx) -> None:
-        tx.lock("SELECT generation FROM connection WHERE id = ?", connection.id)
+        tx.hold("SELECT generation FROM connection WHERE id = ?", connection.id)
         left = projects.labels_of(tx, connection.id)
         if left:
             raise Conflict(

@@ -110,7 +110,7 @@ def begin(
     uploads(hub).make(load.id)
 
     def work(tx: Tx) -> Load:
-        tx.lock("SELECT generation FROM connection WHERE id = ?", connection_id)
+        tx.hold("SELECT generation FROM connection WHERE id = ?", connection_id)
         again = bulk.by_trigger(tx, connection_id, load.trigger)
         if again is not None:
             if (again.dataset, again.format, again.mode) != (dataset, form, mode):

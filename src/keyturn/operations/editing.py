@@ -71,7 +71,7 @@ def edit(
     }
 
     def work(tx: Tx) -> Connection:
-        tx.lock("SELECT generation FROM connection WHERE id = ?", before.id)
+        tx.hold("SELECT generation FROM connection WHERE id = ?", before.id)
         as_is = connections.by_id(tx, before.id)
         if as_is is None or any(getattr(as_is, key) != getattr(before, key) for key in changed):
             raise Conflict("somebody else edited it meanwhile", hint="Look at it, then try again.")

@@ -184,7 +184,7 @@ def add_source(
         _must_read(hub, found, reads)
 
     def work(tx: Tx) -> None:
-        tx.lock("SELECT generation FROM connection WHERE id = ?", found.id)
+        tx.hold("SELECT generation FROM connection WHERE id = ?", found.id)
         if with_place:
             _place(tx, project, object_, now, by)
         if not rows.add_source(tx, _object(tx, project, object_), name, found.id, reads, now, by):
@@ -217,7 +217,7 @@ def edit_source(
         _must_read(hub, to, wanted)
 
     def work(tx: Tx) -> None:
-        tx.lock("SELECT generation FROM connection WHERE id = ?", to.id)
+        tx.hold("SELECT generation FROM connection WHERE id = ?", to.id)
         as_is = _source(tx, label)
         rows.change_source(tx, as_is.id, to.id, wanted, now)
         _note(tx, to.id, "source_edited", by, source=label, reads=wanted, came_from=as_is.connection)

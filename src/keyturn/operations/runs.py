@@ -13,6 +13,7 @@ from typing import Any
 from keyturn.bootstrap import Keyturn
 from keyturn.contract.capabilities import Capabilities
 from keyturn.errors import Conflict, InvalidInput, NotFound
+from keyturn.executor.executor import Seen
 from keyturn.executor.hub import RowOf
 from keyturn.model.approval import Approval, ApprovalState, why_needed
 from keyturn.model.credential import Connection, ConnectionState, State, Version
@@ -20,7 +21,7 @@ from keyturn.model.ids import ConnectionId, RunId, new_id
 from keyturn.model.plan import Goal, Kind, Plan, says
 from keyturn.model.policy import Policy
 from keyturn.model.run import TERMINAL, Debt, Line, LineKind, Outcome, Run, RunState, Task, TaskState, Track
-from keyturn.operations.connections import find
+from keyturn.operations.connections import find, named
 from keyturn.planner.plans import plan as make_plan
 from keyturn.planner.situation import Situation
 from keyturn.storage import (
@@ -58,24 +59,26 @@ def _there(found: Connection | None) -> Connection:
 
 def _situation(tx: Tx, connection: Connection, row: RowOf, *, drop: bool) -> Situation:
     policy = Policy.read(connection.policy)
-    known = versions.of_connection(tx, connection.id)
-    siblings = [other for other in connections.siblings(tx, connection) if other.state not in _WITHOUT]
+    known = versions.in_play(tx, connection.id, (connection.current_version_id,))
+    there = connections.around(tx, connection, admin_row(connection.id))
+    others = connections.siblings(tx, connection) if there.siblings else []
+    siblings = [other for other in others if other.state not in _WITHOUT]
     return Situation(
         connection=connection,
         method=row.method,
         card=row.card,
         can=capability_names(row.can),
-        has_admin=tx.one("SELECT 1 FROM sealed WHERE id = ?", admin_row(connection.id)) is not None,
+        has_admin=there.admin,
         versions=known,
         policy=replace(policy, drop_principal=True) if drop else policy,
         siblings=siblings,
         same_value=_same_value(tx, connection, known, siblings) if siblings else frozenset(),
         jobs=[
             (job.id, job.name)
-            for job in jobs.of_connection(tx, connection.id)
+            for job in (jobs.of_connection(tx, connection.id) if there.jobs else ())
             if job.after_rotation and job.paused_at is None
         ],
-        sources=projects.labels_of(tx, connection.id),
+        sources=projects.labels_of(tx, connection.id) if there.sources else (),
     )
 
 
@@ -139,10 +142,8 @@ def start(
     Raises: InvalidInput naming the words when they were not said; Conflict when another run of this connection has not ended, or one with this goal waits for approval
     (`facts['run']`).
     """
-    connection, by = find(hub, name), who or hub.settings.actor
-    row = hub.catalog.row_of(connection)
-    now, given, run_id = time.time(), trigger, RunId(new_id("run"))
-    trigger = given or new_id("trg")
+    now, given, run_id, by = time.time(), trigger, RunId(new_id("run")), who or hub.settings.actor
+    trigger = given or f"trg_{run_id.removeprefix('run_')}"
     emergency = " ".join(emergency.split())
     reason = reason or emergency
     said = {"decision": "started", "goal": goal.value, "by": by, "reason": reason, **facts}
@@ -158,33 +159,35 @@ def start(
 
     def work(tx: Tx) -> Run:
         seat.claimed = None  # of an attempt that was undone
-        # principals are locked before connections: an emergency may end a run, and a free thread takes the new one
-        tx.lock("SELECT epoch FROM principal WHERE id = ?", connection.principal_id)
-        as_is = _there(connections.locked(tx, connection.id))
-        again = runs.by_trigger(tx, connection.id, given) if given else None
+        # with its principal: an emergency may end a run, and a free thread takes the new one
+        as_is = named(connections.locked(tx, name), name)
+        again = runs.by_trigger(tx, as_is.id, given) if given else None
         if again is not None:
             return again
-        _one_question(tx, connection, goal, now, by, is_emergency=bool(emergency))
-        unfinished = runs.unfinished_of(tx, connection.id)
+        still_open = runs.open_of(tx, as_is.id)
+        if any(each.goal is goal and each.state is RunState.WAITING_APPROVAL for each in still_open):
+            _one_question(tx, as_is, goal, now, by, is_emergency=bool(emergency))
+        unfinished = runs.under_way(still_open)
         needed = why(tx, as_is, None) if goal is Goal.CONTAIN else ""
         hurries = goal is Goal.CONTAIN and (bool(emergency) or not needed)
         if unfinished is not None and hurries and unfinished.goal in _ROUTINE:
             if _goes_on(unfinished):
                 open_one = approvals.of_run(tx, unfinished.id)
                 if needed and (open_one is None or open_one.decided_at is not None):
-                    _ask(tx, connection.id, unfinished, needed, now, by, address, emergency)
+                    _ask(tx, as_is.id, unfinished, needed, now, by, address, emergency)
                 return _hurry(tx, unfinished, now, by, reason)
             _give_way(tx, hub, unfinished, name, now, by)
-            as_is = _there(connections.by_id(tx, connection.id))
+            as_is = _there(connections.by_id(tx, as_is.id))
         elif unfinished is not None:
             raise Conflict(
                 f"{name} has a run that has not ended ({unfinished.id}, {unfinished.state.value})",
                 hint=f"Wait, or use `keyturn rollback {unfinished.id}` or `keyturn cancel {unfinished.id}`.",
                 run=unfinished.id,
             )
+        row = hub.catalog.row_of(as_is)
         stands = _situation(tx, as_is, row, drop=drop)
         seen = view(stands)
-        run = replace(_queued(seen.connection, shape(make_plan(seen, goal)), trigger, reason, now), id=run_id)
+        run = _queued(run_id, seen.connection, shape(make_plan(seen, goal)), trigger, reason, now)
         needed = why(tx, as_is, run.plan)
         waits = bool(needed) and not emergency
         if waits:
@@ -194,14 +197,13 @@ def start(
         elif also is not None:
             also(tx, seen.connection)
         if not waits:
-            known = (as_is, stands.versions) if also is None else (None, None)
-            run = seat.claim(tx, run, *known)
+            run = seat.claim(tx, run, Seen(as_is, stands.versions, row) if also is None else None)
         runs.add(tx, run)
         began = {**said, **_accepted(run.plan, accept), "decision": "requested" if waits else "started"}
-        journal.append(tx, connection.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, began)])
+        journal.append(tx, as_is.id, [journal.Entry(now, run.id, "start", LineKind.DECISION, 0, began)])
         if needed:
             as_planned = make_plan(seen, goal) if waits else None
-            _ask(tx, connection.id, run, needed, now, by, address, emergency, as_planned)
+            _ask(tx, as_is.id, run, needed, now, by, address, emergency, as_planned)
         return run
 
     with hub.engine.seat() as seat:
@@ -224,9 +226,11 @@ def _accepted(made: Plan, said: Sequence[str]) -> dict[str, str]:
     return {"risk": made.risk, "accepted": made.accept or "by the connection's policy"}
 
 
-def _queued(connection: Connection, frozen: Plan, trigger: str, reason: str, now: float) -> Run:
+def _queued(
+    run_id: RunId, connection: Connection, frozen: Plan, trigger: str, reason: str, now: float
+) -> Run:
     return Run(
-        id=RunId(new_id("run")),
+        id=run_id,
         connection_id=connection.id,
         principal_id=connection.principal_id,
         goal=frozen.goal,
@@ -357,7 +361,7 @@ def end_waiting(
     run = runs.by_id(tx, run_id)
     if run is None or run.state is not RunState.WAITING_APPROVAL:
         return False
-    tx.lock("SELECT generation FROM connection WHERE id = ?", run.connection_id)
+    tx.hold("SELECT generation FROM connection WHERE id = ?", run.connection_id)
     if not approvals.decide(tx, run_id, how, by=by, address=address, why=why, at=now):
         return False
     facts = {"decision": _SAID[how], "by": by, "from": address, "why": why}

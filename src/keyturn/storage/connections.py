@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from keyturn.model.credential import Connection, ConnectionState
 from keyturn.model.ids import ConnectionId, PrincipalId, VersionId
@@ -65,10 +65,21 @@ def by_id(tx: Tx, connection_id: ConnectionId) -> Connection | None:
     return _read(row) if row else None
 
 
-def locked(tx: Tx, connection_id: ConnectionId) -> Connection | None:
-    """The connection of this id, which nobody else changes until the commit."""
-    row = tx.lock(f"SELECT {_COLUMNS} FROM connection WHERE id = ?", connection_id)
+def locked(tx: Tx, name: str) -> Connection | None:
+    """The connection of this name or id, which nobody else changes until the commit, and neither its principal.
+
+    Principals are locked before connections, everywhere.
+    """
+    whose = "SELECT principal_id FROM connection WHERE name = ? OR id = ?"
+    tx.hold(f"SELECT epoch FROM principal WHERE id IN ({whose})", name, name)
+    sql = f"SELECT {_COLUMNS} FROM connection WHERE "
+    row = tx.lock(sql + "name = ?", name) or tx.lock(sql + "id = ?", name)
     return _read(row) if row else None
+
+
+def by_name_or_id(tx: Tx, name: str) -> Connection | None:
+    """The connection of this name, else of this id."""
+    return by_name(tx, name) or by_id(tx, ConnectionId(name))
 
 
 def by_ids(tx: Tx, ids: Collection[str]) -> dict[str, Connection]:
@@ -145,6 +156,32 @@ def to_rotate(tx: Tx, now: float, begun: tuple[str, str], limit: int) -> list[Co
         limit,
     )
     return [_read(row) for row in rows]
+
+
+class Around(NamedTuple):
+    """What there is besides a connection: an administrator's credential, others of its account, jobs, sources."""
+
+    admin: bool
+    siblings: bool
+    jobs: bool
+    sources: bool
+
+
+def around(tx: Tx, connection: Connection, admin_row: str) -> Around:
+    """Asked in one trip, so that only what is there is read: most connections have little of it. `admin_row` is where an
+    administrator's credential would be sealed."""
+    row = tx.one(
+        "SELECT EXISTS (SELECT 1 FROM sealed WHERE id = ?),"
+        " EXISTS (SELECT 1 FROM connection WHERE principal_id = ? AND id <> ?),"
+        " EXISTS (SELECT 1 FROM job WHERE connection_id = ?),"
+        " EXISTS (SELECT 1 FROM source WHERE connection_id = ?)",
+        admin_row,
+        connection.principal_id,
+        connection.id,
+        connection.id,
+        connection.id,
+    )
+    return Around(*map(bool, row or ()))
 
 
 def siblings(tx: Tx, connection: Connection) -> list[Connection]:

@@ -48,6 +48,9 @@ class Tx(Protocol):
     def lock(self, sql: str, *params: Any) -> Row | None:
         """Like `one`, and on PostgreSQL keeps the row locked until the commit (SQLite has one writer anyway)."""
 
+    def hold(self, sql: str, *params: Any) -> None:
+        """Like `lock` where nothing of the row is needed: SQLite has nothing to do."""
+
 
 class Store(Protocol):
     """A database that holds our tables."""
@@ -98,6 +101,9 @@ class _SqliteTx:
         return found
 
     lock = one
+
+    def hold(self, sql: str, *params: Any) -> None:
+        """One writer: nobody else gets in."""
 
     def run(self, sql: str, *params: Any) -> int:
         return self._connection.execute(sql, params).rowcount
@@ -380,6 +386,9 @@ class _PostgresTx:
 
     def lock(self, sql: str, *params: Any) -> Row | None:
         return self.one(sql + " FOR UPDATE", *params)
+
+    def hold(self, sql: str, *params: Any) -> None:
+        self._execute(sql + " FOR UPDATE", params)
 
     def run(self, sql: str, *params: Any) -> int:
         count: int = self._execute(sql, params).rowcount

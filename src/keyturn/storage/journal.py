@@ -38,7 +38,7 @@ def link(previous: str, connection_id: str, number: int, entry: Entry, facts: st
             repr(entry.at),
             entry.run_id,
             entry.step,
-            entry.kind.value,
+            entry.kind,
             entry.epoch,
         ]
     )
@@ -70,7 +70,7 @@ def append(tx: Tx, connection_id: str, entries: Sequence[Entry]) -> None:
                 entry.at,
                 entry.run_id,
                 entry.step,
-                entry.kind.value,
+                str(entry.kind),
                 entry.epoch,
                 facts,
                 previous,

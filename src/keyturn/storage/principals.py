@@ -23,7 +23,7 @@ def ensure(tx: Tx, identity: str) -> PrincipalId:
 
 def alone(tx: Tx, identity: str) -> None:
     """Until the commit nobody else gets past this for the same identity text, in any process."""
-    tx.lock("SELECT id FROM principal WHERE id = ?", ensure(tx, identity))
+    tx.hold("SELECT id FROM principal WHERE id = ?", ensure(tx, identity))
 
 
 def by_identity(tx: Tx, identity: str) -> PrincipalId | None:

@@ -180,14 +180,21 @@ def since(tx: Tx, connection_id: ConnectionId, at: float) -> list[Run]:
     return [_read(row) for row in tx.all(sql, connection_id, at)]
 
 
+def open_of(tx: Tx, connection_id: ConnectionId) -> list[Run]:
+    """The runs of a connection that have not ended, newest first: one at most that does not wait for approval."""
+    # in order here: to have the order from an index, SQLite would go through all that have ended
+    rows = tx.all(f"SELECT {_COLUMNS} FROM run WHERE connection_id = ? AND ended_at IS NULL", connection_id)
+    return sorted(map(_read, rows), key=lambda run: run.created_at, reverse=True)
+
+
 def unfinished_of(tx: Tx, connection_id: ConnectionId) -> Run | None:
     """The one run of a connection that has begun, or is about to, and has not ended."""
-    sql = (
-        f"SELECT {_COLUMNS} FROM run WHERE connection_id = ? AND ended_at IS NULL AND state <> ?"
-        " ORDER BY created_at DESC LIMIT 1"
-    )
-    row = tx.one(sql, connection_id, RunState.WAITING_APPROVAL.value)
-    return _read(row) if row else None
+    return under_way(open_of(tx, connection_id))
+
+
+def under_way(found: Sequence[Run]) -> Run | None:
+    """The first of some open runs that does not wait for approval."""
+    return next((each for each in found if each.state is not RunState.WAITING_APPROVAL), None)
 
 
 def due(tx: Tx, now: float, limit: int) -> list[tuple[RunId, float]]:

@@ -90,6 +90,26 @@ def of_connection(tx: Tx, connection_id: ConnectionId) -> list[Version]:
     return [_read(row) for row in tx.all(sql, connection_id)]
 
 
+_NOT_DEAD = tuple(state.value for state in State if state is not State.DEAD)
+
+
+def in_play(tx: Tx, connection_id: ConnectionId, named: Collection[str | None]) -> list[Version]:
+    """What a run goes by, however many values the connection has had: the versions that are not dead, the newest of all,
+    and those named; newest first."""
+    rows = tx.all(
+        f"SELECT {_COLUMNS} FROM version WHERE"
+        f" (connection_id = ? AND state IN ({','.join('?' * len(_NOT_DEAD))}))"
+        " OR (connection_id = ? AND number = (SELECT MAX(number) FROM version WHERE connection_id = ?))"
+        f" OR id IN ({','.join('?' * len(named))}) ORDER BY number DESC",
+        connection_id,
+        *_NOT_DEAD,
+        connection_id,
+        connection_id,
+        *named,
+    )
+    return [_read(row) for row in rows]
+
+
 def unspent_of(tx: Tx, ids: Collection[str]) -> dict[str, list[Version]]:
     """The versions of some connections that are neither dead nor refused, newest first: the few that matter now."""
     some, unspent = sorted(set(ids)), [s.value for s in State if s not in {State.DEAD, State.REFUSED}]

@@ -28,7 +28,7 @@ from keyturn.model.plan import Kind, Step
 from keyturn.model.run import LineKind, RunState, TaskState
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Verdict, mismatch
-from keyturn.storage import connections, tasks
+from keyturn.storage import connections, tasks, versions
 from keyturn.vault.secrets import receipt_row
 
 MAX_VALUES = 3
@@ -286,7 +286,7 @@ def _resolve_issue(ctx: Context, step: Step, intent: tuple[dict[str, Any], float
             else Abort("a create call went unanswered twice")
         )
     known = [Ref.from_json(each) for each in facts.get("before", [])]
-    ledger = [v.ref for v in ctx.versions.values()]
+    ledger = [v.ref for v in ctx.hub.store.read(lambda tx: versions.of_connection(tx, ctx.connection.id))]
     fresh = [r for r in _inventory(ctx) if not any(r.ref.same_place(k) for k in (*known, *ledger))]
     ours = [r for r in fresh if _is_ours(ctx, r, facts, at, until)]
     ctx.line(step, LineKind.OBSERVED, what="orphans", fresh=[r.ref.as_json() for r in fresh], ours=len(ours))

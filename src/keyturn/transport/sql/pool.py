@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,14 +118,12 @@ def _is_stale(born: float, since: float) -> bool:
 _pool = _Pool()
 
 
-@contextmanager
-def admin(params: Login) -> Iterator[Session]:
+def admin(params: Login) -> AbstractContextManager[Session]:
     """A session of an administrator, reused between calls and threads. Never for a proof: it proves only the pool.
 
     Raises: like `login`, and VendorUnavailable when all sessions stay busy until the deadline.
     """
-    with _pool.session(params) as session:
-        yield session
+    return _pool.session(params)
 
 
 def close_idle() -> None:
