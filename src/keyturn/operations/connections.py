@@ -380,9 +380,8 @@ def every(hub: Keyturn) -> list[Connection]:
 
 def access_of(hub: Keyturn, connection: Connection) -> tuple[RowOf, Access, Version | None]:
     """A connection's row and with what it acts now."""
-    row = hub.catalog.row_of(connection)
-    known = hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
-    current = next((v for v in known if v.id == connection.current_version_id), None)
+    row, serving = hub.catalog.row_of(connection), connection.current_version_id
+    current = hub.store.read(lambda tx: versions.by_id(tx, serving), alone=True) if serving else None
     admin = hub.secrets.find(admin_row(connection.id))
     access = Access(
         settings=connection.settings,

@@ -168,9 +168,4 @@ def users(hub: Keyturn, name: str) -> list[Consumer]:
 def held(hub: Keyturn, name: str) -> list[tuple[int, Lease]]:
     """Who holds a version of a connection now, with the version's number; newest version first."""
     connection, now = find(hub, name), time.time()
-
-    def work(tx: Tx) -> list[tuple[int, Lease]]:
-        known = versions.of_connection(tx, connection.id)
-        return [(v.number, lease) for v in reversed(known) for lease in consumers.holders(tx, v.id, now)]
-
-    return hub.store.read(work)
+    return hub.store.read(lambda tx: consumers.held(tx, connection.id, now), alone=True)

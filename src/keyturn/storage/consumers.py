@@ -135,3 +135,16 @@ def holders(tx: Tx, version_id: VersionId, now: float) -> list[Lease]:
     """Who holds this version now, longest first."""
     sql = f"SELECT {_LEASE} FROM lease WHERE version_id = ? AND ended_at IS NULL AND until_at > ? ORDER BY until_at DESC"
     return [_lease(row) for row in tx.all(sql, version_id, now)]
+
+
+def held(tx: Tx, connection_id: ConnectionId, now: float) -> list[tuple[int, Lease]]:
+    """Who holds which version of a connection now, with its number: newest version first, then longest first."""
+    columns = ", ".join(f"l.{name}" for name in _LEASE.split(", "))
+    rows = tx.all(
+        f"SELECT {columns}, v.number FROM version v JOIN lease l ON l.version_id = v.id"
+        " WHERE v.connection_id = ? AND l.ended_at IS NULL AND l.until_at > ?"
+        " ORDER BY v.number DESC, l.until_at DESC",
+        connection_id,
+        now,
+    )
+    return [(int(row[-1]), _lease(row[:-1])) for row in rows]
