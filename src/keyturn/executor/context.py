@@ -57,17 +57,6 @@ class CommitFailed(Exception):
     """A commit failed for a reason that is ours. What was buffered is gone: the context must be dropped with it."""
 
 
-def _clean(value: Any) -> Any:
-    """Text from outside may hold what UTF-8 cannot: it must not be able to stop a commit."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {str(_clean(k)): _clean(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(each) for each in value]
-    return value
-
-
 def _refresh_at(material: Material, now: float) -> float | None:
     """At 70 % of the token's life, earlier by up to a tenth of it, so that a fleet does not ask in one breath."""
     ends = material.get("expires_at", "")
@@ -191,7 +180,10 @@ class Context:
 
     def serving(self) -> Version | None:
         """The version consumers get now."""
-        return next((v for v in self.versions.values() if v.state is State.CURRENT), self.old)
+        for version in self.versions.values():
+            if version.state is State.CURRENT:
+                return version
+        return self.old
 
     def is_superseded(self, version: Version) -> bool:
         """Whether a newer value that the vendor took sits in the same slot: ending `version` there would end that one."""
@@ -238,7 +230,7 @@ class Context:
     def move(self, version: Version, state: State) -> Version:
         """Buffers a change of a version's state; a dead one's ciphertext is planned for destruction."""
         now = self.hub.clock()
-        changed = Version(**{**version.__dict__, "state": state, "changed_at": now})
+        changed = version.moved(state, now)
         self.versions[version.id] = changed
         self._moves[version.id] = (
             changed  # only the last state of a commit is stored; the journal has every step
@@ -277,7 +269,6 @@ class Context:
         boundary.reach(f"line:{kind}:{step.key}:before")
         now = self.hub.clock()
         key = self.key(step)
-        facts = {name: _clean(value) for name, value in facts.items()}
         self.said.append((key, kind, facts, now))
         self._entries.append(journal.Entry(now, self.run.id, key, kind, self.epoch, facts))
         boundary.reach(f"line:{kind}:{step.key}:after")

@@ -120,6 +120,12 @@ class Version:
     method: str = ""
     refresh_at: float | None = None
 
+    def moved(self, state: State, at: float) -> Version:
+        """The same version in another state: the one thing about it that changes."""
+        copy = object.__new__(Version)
+        copy.__dict__.update(self.__dict__, state=state, changed_at=at)  # a run does it five times
+        return copy
+
 
 @dataclass(frozen=True)
 class Connection:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn, final
+from typing import Any, NoReturn, TypeVar, final, overload
+
+T = TypeVar("T")
 
 MASK = "••••"
 
@@ -56,6 +58,14 @@ class Material(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._parts[name]
+
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+    @overload
+    def get(self, name: str, /, default: str | T) -> str | T: ...
+    def get(self, name: str, /, default: Any = None) -> Any:
+        """A part, or `default` where there is none."""
+        return self._parts.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._parts)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from keyturn.errors import NotFound
 from keyturn.model.run import Line, LineKind
@@ -16,8 +16,7 @@ from keyturn.storage.rows import dump, load
 HUB = "hub"  # the chain of what belongs to no connection
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A line about to be written."""
 
     at: float
@@ -51,6 +50,12 @@ def actor(facts: Mapping[str, Any]) -> str:
     return by if isinstance(by, str) else ""
 
 
+def _text(facts: Mapping[str, Any]) -> str:
+    """Text from outside may hold what UTF-8 cannot: it must not be able to stop a commit."""
+    said = dump(dict(facts))
+    return said if said.isascii() else said.encode("utf-8", "replace").decode()
+
+
 def append(tx: Tx, connection_id: str, entries: Sequence[Entry]) -> None:
     """Adds lines to the connection's chain. Raises: NotFound when there is no such connection."""
     table = "chain" if connection_id == HUB else "connection"
@@ -61,7 +66,7 @@ def append(tx: Tx, connection_id: str, entries: Sequence[Entry]) -> None:
     rows: list[Row] = []
     for entry in entries:
         number += 1
-        facts = dump(dict(entry.facts))
+        facts = _text(entry.facts)
         previous = link(previous, connection_id, number, entry, facts)
         rows.append(
             (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from keyturn.model.ids import ConnectionId, PrincipalId, RunId, VersionId
@@ -224,8 +224,12 @@ def unfinished(tx: Tx) -> int:
 
 def change(tx: Tx, run_id: RunId, columns: dict[str, Any]) -> None:
     """Sets columns of a run."""
-    names = ", ".join(f"{name} = ?" for name in columns)
-    tx.run(f"UPDATE run SET {names} WHERE id = ?", *columns.values(), run_id)
+    tx.run(_setting(tuple(columns)), *columns.values(), run_id)
+
+
+@cache
+def _setting(names: tuple[str, ...]) -> str:
+    return f"UPDATE run SET {', '.join(f'{name} = ?' for name in names)} WHERE id = ?"
 
 
 def wake(tx: Tx, run_id: RunId, at: float) -> None:
