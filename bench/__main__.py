@@ -90,6 +90,7 @@ def _core(found: dict[str, Any], options: argparse.Namespace, parser: argparse.A
             parser.exit(2, f"{missing}\nor run again with --install-peer\n")
         found["noop_run"] = _noop(home, options)
         found["noop_run_ms"] = found["noop_run"]["8"]["ms"]
+        found["aged_times"] = _aged(home, options)
         found["queue_10k"] = _queue(home, 1000 if options.quick else 10_000)
         found["help_ms"] = round(reading.help_ms(3 if options.quick else 10), 1)
 
@@ -233,6 +234,17 @@ def _noop(home: Path, options: argparse.Namespace) -> dict[str, dict[str, float]
     return found
 
 
+def _aged(home: Path, options: argparse.Namespace) -> float:
+    """How many times as long a run takes for connections with a long history as for the same without any."""
+    with noop.noop_hub(home / "young", 20) as young, noop.noop_hub(home / "aged", 20) as aged:
+        noop.insert_history(aged, 100 if options.quick else 5000)
+        for hub in (young, aged):
+            noop.overhead(hub, 8)  # warms caches
+        rounds = range(2 if options.quick else 4 * options.rounds)
+        took = [noop.overhead(aged, 8)["ms"] / noop.overhead(young, 8)["ms"] for _ in rounds]
+    return round(statistics.median(took), 2)
+
+
 def _queue(home: Path, count: int) -> dict[str, float]:
     """In a process of its own, so that its memory is its own."""
     done = subprocess.run(
@@ -285,6 +297,7 @@ def _of_core(found: Mapping[str, Any]) -> _Judged:
         ("of the best bare loop at 8 in flight, at least", ratio, 0.70, ratio >= 0.70),
         ("of the best bare loop at 8 in flight, stretch", ratio, 0.90, ratio >= 0.90),
         ("ms a run that does nothing", found["noop_run_ms"], 3.0, found["noop_run_ms"] < 3.0),
+        ("times that after 5,000 values and runs", found["aged_times"], 1.5, found["aged_times"] < 1.5),
         (
             "MB with many runs queued",
             found["queue_10k"]["peak_rss_mb"],

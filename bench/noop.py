@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,30 +145,7 @@ def insert_runs(hub: Keyturn) -> int:
         now = time.time()
         queued = []
         for connection in every[first : first + 500]:
-            queued.append(
-                Run(
-                    id=RunId(new_id("run")),
-                    connection_id=connection.id,
-                    principal_id=connection.principal_id,
-                    goal=Goal.ROTATE,
-                    trigger=new_id("trg"),
-                    reason="",
-                    plan=make_plan(runs.situation(hub, connection), Goal.ROTATE),
-                    state=RunState.QUEUED,
-                    track=Track.FORWARD,
-                    cursor=0,
-                    due_at=now,
-                    waiting_for="",
-                    old_version_id=connection.current_version_id,
-                    new_version_id=None,
-                    attempts=0,
-                    proof="",
-                    created_at=now,
-                    started_at=None,
-                    ended_at=None,
-                    outcome="",
-                )
-            )
+            queued.append(_run(hub, connection, now))
 
         def work(tx: Tx, queued: list[Run] = queued) -> None:
             for run in queued:
@@ -178,6 +156,48 @@ def insert_runs(hub: Keyturn) -> int:
 
         hub.store.write(work)
     return len(every)
+
+
+def _run(hub: Keyturn, connection: Connection, now: float) -> Run:
+    return Run(
+        id=RunId(new_id("run")),
+        connection_id=connection.id,
+        principal_id=connection.principal_id,
+        goal=Goal.ROTATE,
+        trigger=new_id("trg"),
+        reason="",
+        plan=make_plan(runs.situation(hub, connection), Goal.ROTATE),
+        state=RunState.QUEUED,
+        track=Track.FORWARD,
+        cursor=0,
+        due_at=now,
+        waiting_for="",
+        old_version_id=connection.current_version_id,
+        new_version_id=None,
+        attempts=0,
+        proof="",
+        created_at=now,
+        started_at=None,
+        ended_at=None,
+        outcome="",
+    )
+
+
+def insert_history(hub: Keyturn, many: int) -> None:
+    """Gives every connection so many values that are dead and runs that have ended, as a grant that renews itself every
+    hour collects them."""
+    for connection in connecting.every(hub):
+        known = hub.store.read(lambda tx, c=connection: versions.of_connection(tx, c.id))
+        serving, now = known[0], time.time()
+        ended = replace(_run(hub, connection, now), state=RunState.COMPLETE, due_at=0.0, ended_at=now)
+
+        def work(tx: Tx, serving: Version = serving, ended: Run = ended) -> None:
+            for number in range(serving.number + 1, serving.number + many + 1):
+                dead = replace(serving, id=VersionId(new_id("ver")), number=number, state=State.DEAD)
+                versions.add(tx, dead)
+                run_rows.add(tx, replace(ended, id=RunId(new_id("run")), trigger=new_id("trg")))
+
+        hub.store.write(work)
 
 
 @contextmanager
