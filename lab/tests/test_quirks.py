@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 from flask import Flask, Response, jsonify
+from tests.waiting import wait_for
 
 from keyturn_lab import guard
 from keyturn_lab.clock import Clock, Lifespan
 from keyturn_lab.quirks import Fault, Kind, Quirks
 from keyturn_lab.standin import Live, Stage, build_app, meets, running, stage_of
-from tests.waiting import wait_for
 
 
 class Counter:
