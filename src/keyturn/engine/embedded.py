@@ -39,8 +39,8 @@ class Engine(Protocol):
         """A run may go on at `at`. Safe from any thread, after the commit that says so; never raises."""
 
     def seat(self) -> Seat:
-        """For a `with` block: keeps a free thread for a run that is about to be started, if there is one; given back at the end unless the
-        run was claimed."""
+        """For a `with` block: keeps a free thread for a run that is about to be started, if there is one; given back at
+        the end unless the run was claimed."""
 
     def run_until(self, finished: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Blocks until `finished`, asked after every change; False when time ran out."""
