@@ -57,6 +57,7 @@ def test_a_run_reads_what_is_in_play(aged: Store) -> None:
     """What is not dead, the newest (its number counts) and what the run names, newest first; nothing of others."""
     found = aged.read(lambda tx: versions.in_play(tx, CONNECTION, ("ver_7", None)))
     assert [each.number for each in found] == [_DEAD + 3, _DEAD + 2, _DEAD + 1, 7]
+    assert aged.read(lambda tx: versions.in_play(tx, CONNECTION)) == found[:-1]
 
 
 def test_what_is_in_play_is_found_by_index(aged: Store) -> None:

@@ -92,7 +92,7 @@ class Own:
         digest, now = material["digest"], time.time()
 
         def work(tx: Tx) -> None:
-            known = versions.in_play(tx, self._connection.id, ())
+            known = versions.in_play(tx, self._connection.id)
             version = next((v for v in known if v.ref.same_place(ref)), None)
             if version is None or not reveal.prolong(tx, digest, now):
                 raise ValueRefused("the new value was destroyed before anybody could see it")

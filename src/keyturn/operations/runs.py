@@ -724,8 +724,7 @@ def retry(hub: Keyturn, run_id: str) -> Run:
 
 def serving(hub: Keyturn, connection: Connection) -> str:
     """In words: what serves traffic now and what else is alive."""
-    known = hub.store.read(lambda tx: versions.in_play(tx, connection.id, (connection.current_version_id,)))
-    return in_words(known)
+    return in_words(hub.store.read(lambda tx: versions.in_play(tx, connection.id), alone=True))
 
 
 def page(hub: Keyturn, after: str, limit: int) -> list[tuple[Connection, str]]:

@@ -93,14 +93,14 @@ def of_connection(tx: Tx, connection_id: ConnectionId) -> list[Version]:
 _NOT_DEAD = tuple(state.value for state in State if state is not State.DEAD)
 
 
-def in_play(tx: Tx, connection_id: ConnectionId, named: Collection[str | None]) -> list[Version]:
+def in_play(tx: Tx, connection_id: ConnectionId, named: Collection[str | None] = ()) -> list[Version]:
     """What a run goes by, however many values the connection has had: the versions that are not dead, the newest of all,
     and those named; newest first."""
     rows = tx.all(
         f"SELECT {_COLUMNS} FROM version WHERE"
         f" (connection_id = ? AND state IN ({','.join('?' * len(_NOT_DEAD))}))"
         " OR (connection_id = ? AND number = (SELECT MAX(number) FROM version WHERE connection_id = ?))"
-        f" OR id IN ({','.join('?' * len(named))}) ORDER BY number DESC",
+        f" OR id IN ({','.join('?' * len(named)) or 'NULL'}) ORDER BY number DESC",
         connection_id,
         *_NOT_DEAD,
         connection_id,
