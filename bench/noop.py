@@ -25,7 +25,7 @@ from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
 from keyturn.model.credential import Connection, ConnectionState, Provenance, Ref, State, Version
 from keyturn.model.ids import ConnectionId, PrincipalId, RunId, VersionId, new_id
 from keyturn.model.plan import Goal
-from keyturn.model.run import LineKind, Run, RunState, Track
+from keyturn.model.run import LineKind, Run, RunState
 from keyturn.model.secret import Material
 from keyturn.model.verdict import Probe, accepted, rejected
 from keyturn.operations import connections as connecting
@@ -159,28 +159,8 @@ def insert_runs(hub: Keyturn) -> int:
 
 
 def _run(hub: Keyturn, connection: Connection, now: float) -> Run:
-    return Run(
-        id=RunId(new_id("run")),
-        connection_id=connection.id,
-        principal_id=connection.principal_id,
-        goal=Goal.ROTATE,
-        trigger=new_id("trg"),
-        reason="",
-        plan=make_plan(runs.situation(hub, connection), Goal.ROTATE),
-        state=RunState.QUEUED,
-        track=Track.FORWARD,
-        cursor=0,
-        due_at=now,
-        waiting_for="",
-        old_version_id=connection.current_version_id,
-        new_version_id=None,
-        attempts=0,
-        proof="",
-        created_at=now,
-        started_at=None,
-        ended_at=None,
-        outcome="",
-    )
+    made = make_plan(runs.situation(hub, connection), Goal.ROTATE)
+    return runs.queued(RunId(new_id("run")), connection, made, new_id("trg"), "", now)
 
 
 def insert_history(hub: Keyturn, many: int) -> None:

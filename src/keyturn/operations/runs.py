@@ -187,7 +187,7 @@ def start(
         row = hub.catalog.row_of(as_is)
         stands = _situation(tx, as_is, row, drop=drop)
         seen = view(stands)
-        run = _queued(run_id, seen.connection, shape(make_plan(seen, goal)), trigger, reason, now)
+        run = queued(run_id, seen.connection, shape(make_plan(seen, goal)), trigger, reason, now)
         needed = why(tx, as_is, run.plan)
         waits = bool(needed) and not emergency
         if waits:
@@ -226,9 +226,8 @@ def _accepted(made: Plan, said: Sequence[str]) -> dict[str, str]:
     return {"risk": made.risk, "accepted": made.accept or "by the connection's policy"}
 
 
-def _queued(
-    run_id: RunId, connection: Connection, frozen: Plan, trigger: str, reason: str, now: float
-) -> Run:
+def queued(run_id: RunId, connection: Connection, frozen: Plan, trigger: str, reason: str, now: float) -> Run:
+    """A run of this plan that nobody has begun: due at once, not stored yet."""
     return Run(
         id=run_id,
         connection_id=connection.id,

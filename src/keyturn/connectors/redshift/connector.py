@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from keyturn.connectors.redshift import client
@@ -298,17 +298,13 @@ class TwoUsers(_Users):
         return place.user_at(slot)
 
 
-@contextmanager
-def _acting(place: Place, access: Access) -> Iterator[sql.Session]:
+def _acting(place: Place, access: Access) -> AbstractContextManager[sql.Session]:
     """The administrator's pooled session, or a fresh one of the credential itself."""
     admin = admin_of(access)
     if admin is not None:
-        with sql.admin(place.login(access, *admin)) as session:
-            yield session
-        return
+        return sql.admin(place.login(access, *admin))
     acting = own(access, client.SET_RIGHT)
-    with sql.login(place.login(access, acting.get("user", ""), acting.get("password", ""))) as session:
-        yield session
+    return sql.login(place.login(access, acting.get("user", ""), acting.get("password", "")))
 
 
 def _close(place: Place, access: Access, user: str) -> None:
