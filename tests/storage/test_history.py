@@ -58,11 +58,13 @@ def test_a_run_reads_what_is_in_play(aged: Store) -> None:
     found = aged.read(lambda tx: versions.in_play(tx, CONNECTION, ("ver_7", None)))
     assert [each.number for each in found] == [_DEAD + 3, _DEAD + 2, _DEAD + 1, 7]
     assert aged.read(lambda tx: versions.in_play(tx, CONNECTION)) == found[:-1]
+    latest = aged.read(lambda tx: versions.in_play(tx, CONNECTION, latest=30))
+    assert [each.number for each in latest] == [*range(_DEAD + 3, _DEAD - 27, -1)]
 
 
 def test_what_is_in_play_is_found_by_index(aged: Store) -> None:
     """Not one of the dead is looked at."""
-    plans = _plans(aged, lambda tx: versions.in_play(tx, CONNECTION, ("ver_7",)))
+    plans = _plans(aged, lambda tx: versions.in_play(tx, CONNECTION, ("ver_7",), latest=30))
     plans += _plans(aged, lambda tx: runs.open_of(tx, CONNECTION))
     assert not re.search(r"SCAN (version|run)\b|Seq Scan", plans), plans
     if aged.dialect == "sqlite":

@@ -111,7 +111,8 @@ class Consumer(BaseModel):
 
 
 class ConnectionPage(BaseModel):
-    """One connection: settings, identity, versions, consumers, what serves. Never a secret."""
+    """One connection: settings, identity, what serves, consumers, and the versions: the latest 30 and all that are not
+    dead. Never a secret."""
 
     name: str
     id: str
@@ -203,7 +204,7 @@ class Trail(Page[Line]):
 
 
 class History(BaseModel):
-    """The versions of a connection and its latest journal lines, oldest first."""
+    """The latest journal lines of a connection, oldest first, and the versions they speak of or that are not dead."""
 
     versions: list[VersionPage]
     journal: list[Line]

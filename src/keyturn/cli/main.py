@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "show": ("connections", "One connection: versions, consumers, identity"),
         "test": ("connections", "Test what serves now"),
         "discover": ("connections", "What the credential can see at the vendor"),
-        "history": ("connections", "Versions and journal of a connection"),
+        "history": ("connections", "Journal of a connection, and its versions"),
         "use": ("connections", "Declare who uses a connection"),
         "project": ("projects", "Projects and their objects"),
         "source": ("projects", "Which object reads what through which connection"),

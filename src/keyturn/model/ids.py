@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import NewType
 
@@ -16,6 +17,8 @@ LeaseId = NewType("LeaseId", str)
 JobId = NewType("JobId", str)
 ProjectId = NewType("ProjectId", str)
 SourceId = NewType("SourceId", str)
+
+VERSION_ID = re.compile(r"ver_[0-9a-z]{20,}")  # in any text
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base 32: sorts by time, survives being read aloud
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]

@@ -729,15 +729,12 @@ def serving(hub: Keyturn, connection: Connection) -> str:
 def page(hub: Keyturn, after: str, limit: int) -> list[tuple[Connection, str]]:
     """The connections whose names follow `after`, by name, with what serves each."""
 
-    def work(tx: Tx) -> tuple[list[Connection], list[Version]]:
+    def work(tx: Tx) -> tuple[list[Connection], dict[str, list[Version]]]:
         found = connections.page(tx, after, limit)
-        return found, versions.of_page(tx, found[0].name, found[-1].name) if found else []
+        return found, versions.unspent_of(tx, [connection.id for connection in found])
 
     found, known = hub.store.read(work)
-    of: dict[str, list[Version]] = {}
-    for version in known:
-        of.setdefault(version.connection_id, []).append(version)
-    return [(connection, in_words(of.get(connection.id, []))) for connection in found]
+    return [(connection, in_words(known[connection.id])) for connection in found]
 
 
 def in_words(known: Sequence[Version]) -> str:

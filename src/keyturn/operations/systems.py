@@ -22,6 +22,7 @@ from keyturn.definitions.model import Definition
 from keyturn.errors import Conflict, InvalidInput
 from keyturn.model.card import Card, GapClass, Hands, Proof, Strategy
 from keyturn.model.credential import LIVE, Connection, State, Version
+from keyturn.model.ids import VERSION_ID
 from keyturn.model.moment import iso, span
 from keyturn.model.plan import Plan
 from keyturn.model.run import TERMINAL, Debt, Line, Run, RunState, Task
@@ -30,6 +31,7 @@ from keyturn.operations.connections import find
 from keyturn.operations.leases import users
 from keyturn.storage import connections, debts, journal, projects, tasks, versions
 from keyturn.storage.database import Tx
+from keyturn.storage.rows import dump
 
 T = TypeVar("T")
 GAPS: Mapping[GapClass, str] = {
@@ -394,6 +396,7 @@ def overview(hub: Keyturn) -> list[dict[str, Any]]:
 
 
 _AT_ONCE = 500  # ids in one statement
+_LATEST = 30  # versions that are told of a connection, dead or not, beside those that are not dead
 
 
 def _chunks(every: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -457,11 +460,11 @@ def _line(connection: Connection, known: list[Version]) -> dict[str, Any]:
 def connection_page(hub: Keyturn, name: str) -> dict[str, Any]:
     """One connection: settings, identity, versions, consumers, what serves. Raises: NotFound."""
     connection = find(hub, name)
-    known = hub.store.read(lambda tx: versions.of_connection(tx, connection.id))
+    known = versions_of(hub, connection)
     row = hub.catalog.row_of(connection)
     return {
         **_line(connection, known),
-        "serving": runs.serving(hub, connection),
+        "serving": runs.in_words(known),
         **_card_short(row.card),
         "title": row.method.title,
         "identity": dict(connection.identity),
@@ -488,6 +491,11 @@ def connection_page(hub: Keyturn, name: str) -> dict[str, Any]:
     }
 
 
+def versions_of(hub: Keyturn, connection: Connection) -> list[Version]:
+    """The latest and every one that is not dead, newest first: a grant that renews itself has thousands of dead ones."""
+    return hub.store.read(lambda tx: versions.in_play(tx, connection.id, latest=_LATEST), alone=True)
+
+
 def _validation(hub: Keyturn, connection: Connection, version_id: str | None) -> list[dict[str, Any]]:
     found = jobs.validations(hub, connection, version_id) if version_id else []
     return [each.as_json() for each in found]
@@ -508,17 +516,29 @@ def version_page(version: Version) -> dict[str, Any]:
 
 
 def history(hub: Keyturn, name: str, limit: int = 200) -> tuple[list[Version], list[Line]]:
-    """The versions of a connection and its latest journal lines. Raises: NotFound."""
+    """The latest journal lines of a connection, and the versions they speak of or that are not dead. Raises: NotFound."""
     connection = find(hub, name)
 
     def work(tx: Tx) -> tuple[list[Version], list[Line]]:
         row = tx.one("SELECT journal_count FROM connection WHERE id = ?", connection.id)
         after = max(0, (int(row[0]) if row else 0) - limit)
-        return versions.of_connection(tx, connection.id), journal.of_connection(
-            tx, connection.id, after, limit
-        )
+        lines = journal.of_connection(tx, connection.id, after, limit)
+        return _spoken_of(tx, connection, lines), lines
 
     return hub.store.read(work)
+
+
+def spoken_of(hub: Keyturn, connection: Connection, lines: Sequence[Line]) -> list[Version]:
+    """The versions that some lines of a connection speak of, and those that are not dead; newest first."""
+    return hub.store.read(lambda tx: _spoken_of(tx, connection, lines))
+
+
+def _spoken_of(tx: Tx, connection: Connection, lines: Sequence[Line]) -> list[Version]:
+    found = {version.id: version for version in versions.in_play(tx, connection.id)}
+    named = sorted(set(VERSION_ID.findall(dump([dict(line.facts) for line in lines]))) - found.keys())
+    for some in _chunks(named):
+        found |= {v.id: v for v in versions.by_ids(tx, some) if v.connection_id == connection.id}
+    return sorted(found.values(), key=lambda version: -version.number)
 
 
 def run_page(hub: Keyturn, run: Run) -> dict[str, Any]:

@@ -93,18 +93,21 @@ def of_connection(tx: Tx, connection_id: ConnectionId) -> list[Version]:
 _NOT_DEAD = tuple(state.value for state in State if state is not State.DEAD)
 
 
-def in_play(tx: Tx, connection_id: ConnectionId, named: Collection[str | None] = ()) -> list[Version]:
-    """What a run goes by, however many values the connection has had: the versions that are not dead, the newest of all,
+def in_play(
+    tx: Tx, connection_id: ConnectionId, named: Collection[str | None] = (), *, latest: int = 1
+) -> list[Version]:
+    """What a run goes by, however many values the connection has had: the versions that are not dead, the `latest` of all,
     and those named; newest first."""
     rows = tx.all(
         f"SELECT {_COLUMNS} FROM version WHERE"
         f" (connection_id = ? AND state IN ({','.join('?' * len(_NOT_DEAD))}))"
-        " OR (connection_id = ? AND number = (SELECT MAX(number) FROM version WHERE connection_id = ?))"
+        " OR (connection_id = ? AND number > (SELECT MAX(number) FROM version WHERE connection_id = ?) - ?)"
         f" OR id IN ({','.join('?' * len(named)) or 'NULL'}) ORDER BY number DESC",
         connection_id,
         *_NOT_DEAD,
         connection_id,
         connection_id,
+        latest,
         *named,
     )
     return [_read(row) for row in rows]
@@ -124,17 +127,6 @@ def unspent_of(tx: Tx, ids: Collection[str]) -> dict[str, list[Version]]:
         for row in rows:
             found[row[1]].append(_read(row))
     return found
-
-
-def of_page(tx: Tx, first: str, last: str) -> list[Version]:
-    """All versions of the connections with names from `first` to `last`, newest first."""
-    rows = tx.all(
-        f"SELECT {_FULL} FROM version v JOIN connection c ON c.id = v.connection_id"
-        " WHERE c.name >= ? AND c.name <= ? ORDER BY v.number DESC",
-        first,
-        last,
-    )
-    return [_read(row) for row in rows]
 
 
 def candidates(tx: Tx, connection_id: ConnectionId) -> list[Version]:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from keyturn.contract.manifest import System
 from keyturn.model.credential import Version
+from keyturn.model.ids import VERSION_ID
 from keyturn.model.job import Job
 from keyturn.model.plan import Goal
 from keyturn.model.run import Line
@@ -243,7 +244,6 @@ def clock(at: float | None, where: tzinfo) -> Markup:
     return moment(at, where, f"{local:%H:%M:%S}" if today else f"{local.day} {local:%b %Y, %H:%M}")
 
 
-_VERSION = re.compile(r"ver_[0-9a-z]{20,}")
 
 
 def fact(value: object, versions: Mapping[str, str] | None = None) -> str:
@@ -255,7 +255,7 @@ def fact(value: object, versions: Mapping[str, str] | None = None) -> str:
         return ", ".join(fact(each, known) for each in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _VERSION.sub(lambda found: known.get(found[0], found[0]), str(value))
+    return VERSION_ID.sub(lambda found: known.get(found[0], found[0]), str(value))
 
 
 def versions(known: Sequence[Version]) -> dict[str, str]:

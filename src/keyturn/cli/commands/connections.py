@@ -246,7 +246,7 @@ def _fact(value: object) -> str:
 @terminal.json_option
 @pass_session
 def history_command(session: Session, name: str, limit: int, as_json: bool) -> None:
-    """The versions of a connection and what was done, line by line, from its journal."""
+    """What was done with a connection, line by line, from its journal, and the versions that were in it or are alive."""
     from keyturn.operations import systems
 
     with session.hub() as hub:

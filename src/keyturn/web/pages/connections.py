@@ -141,7 +141,7 @@ def one(it: Visit, connection_id: str) -> Response:
     line = overview.line(it.hub, connection.id)
     page = systems.connection_page(it.hub, connection.id)
     found = runs.recent(it.hub, connection.id, _RUNS)
-    versions, _ = systems.history(it.hub, connection.id, 1)
+    versions = systems.versions_of(it.hub, connection)
     row = it.hub.catalog.row_of(connection)
     labels = {field.name: field.label for field in row.method.fields}
     return it.render(

@@ -25,7 +25,6 @@ def show(it: Visit, run_id: str) -> Response:
     times = _times(lines)
     items = progress.checklist(run, frozenset(times))
     page = systems.run_page(it.hub, run)
-    known, _ = systems.history(it.hub, connection.id, 1)
     _, left = runs.left_behind(it.hub, run.id)
     may_steer = it.may(Operation.RUN_STEER, project)
     asked = approvals.of_run(it.hub, run.id)
@@ -53,7 +52,7 @@ def show(it: Visit, run_id: str) -> Response:
         evidence=_evidence(lines),
         proof=systems.PROOFS[Proof(run.proof)] if run.proof in set(Proof) else "",
         gap=systems.GAPS[run.plan.gap_class],
-        versions=words.versions(known),
+        versions=words.versions(systems.spoken_of(it.hub, connection, lines)),
         advice=_advice(run, page),
         recovery=systems.recovery(it.hub, connection) if run.state is RunState.LOST else (),
     )
