@@ -55,9 +55,7 @@ def test_a_history_tells_of_the_versions_that_its_lines_speak_of(hub, aged):
     known, lines = systems.history(hub, "old")
     assert lines
     assert [each.number for each in known] == [_OLD, 1]
-    seventh = next(
-        v for v in hub.store.read(lambda tx: versions.of_connection(tx, aged.id)) if v.number == 7
-    )
+    seventh = next(v for v in hub.store.read(lambda tx: versions.of_connection(tx, aged.id)) if v.number == 7)
     spoken = {"what": "revoke", "ref": {"near": [seventh.id]}}
     line = Line(aged.id, 99, time.time(), "", "retire", LineKind.INTENT, 1, spoken, "")
     found = systems.spoken_of(hub, aged, [*lines, line])

@@ -114,10 +114,9 @@ def test_due_and_open_debts_are_chosen_by_the_database(store):
     assert store.read(lambda tx: debts.due(tx, 10.0, 9)) == []
 
 
-def test_pages_of_connections_come_with_their_versions(store):
-    """In the database's own order, each page on its own."""
+def test_connections_come_in_pages(store):
+    """In the database's own order."""
     connected(store, "a", "b", "c")
     first = store.read(lambda tx: connections.page(tx, "", 2))
     rest = store.read(lambda tx: connections.page(tx, first[-1].name, 2))
     assert [c.name for c in (*first, *rest)] == ["a", "b", "c"]
-    assert store.read(lambda tx: versions.of_page(tx, "a", "c")) == []

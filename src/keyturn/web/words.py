@@ -244,8 +244,6 @@ def clock(at: float | None, where: tzinfo) -> Markup:
     return moment(at, where, f"{local:%H:%M:%S}" if today else f"{local.day} {local:%b %Y, %H:%M}")
 
 
-
-
 def fact(value: object, versions: Mapping[str, str] | None = None) -> str:
     """A fact of a journal line as text; `versions` are the names of versions by their ids."""
     known = versions or {}
