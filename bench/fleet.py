@@ -25,12 +25,13 @@ from typing import Any
 from urllib.parse import quote
 
 from bench.crowd import Crowd, Size, fill
-from bench.reading import BIN, free_port, wait_for
+from bench.reading import BIN, wait_for
 from bench.world import STORES, Cpu, folder, open_product_hub, process_seconds
 from keyturn.bootstrap import Keyturn
 from keyturn.engine.sweep import Sweep, free_dead_holders
 from keyturn.operations import notices, overview, people, rights, schedule, sessions
 from keyturn.storage import runs as run_rows
+from keyturn_lab.parts.child import free_port
 from keyturn_lab.parts.postgres import PostgresCluster
 
 RESULTS = Path(__file__).parent / "results.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from bench.world import Product
 from keyturn.operations import issued, leases
+from keyturn_lab.parts.child import free_port
 
 BIN = Path(sys.executable).parent
 
@@ -100,14 +100,6 @@ def wait_for(port: int) -> None:
         except OSError:
             time.sleep(0.05)
     raise TimeoutError("the server did not start")
-
-
-def free_port() -> int:
-    """One that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        found: int = probe.getsockname()[1]
-        return found
 
 
 def help_ms(times: int) -> float:

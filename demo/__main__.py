@@ -26,6 +26,7 @@ from demo.rows import rows
 from keyturn.bootstrap import Keyturn, open_hub
 from keyturn.operations import people, rights
 from keyturn.settings import Settings
+from keyturn_lab.parts.child import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".demo"
@@ -51,7 +52,7 @@ def main() -> int:
     began = time.monotonic()
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir(mode=0o700)
-    port = options.port if _is_free(options.port) else _free_port()
+    port = options.port if _is_free(options.port) else free_port()
     with ExitStack() as stack:
         world = _lab(stack)
         environment = _environment(world, port)
@@ -390,13 +391,6 @@ def _end(child: subprocess.Popen[Any]) -> None:
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        found: int = probe.getsockname()[1]
-        return found
 
 
 def _say(what: str, words: str) -> None:

@@ -28,6 +28,7 @@ from tests.compliance.lab import or_skip
 
 from keyturn_lab import main as cli
 from keyturn_lab.parts import PartMissing, aws, oidc, postgres
+from keyturn_lab.parts.child import Child, PartFailed
 
 NO_RETRY = {"retries": {"max_attempts": 0}}
 
@@ -96,6 +97,17 @@ def test_many_roles_are_made_quickly(cluster):
 
 
 @pytest.mark.postgres
+def test_a_part_that_ends_at_once_says_why(tmp_path):
+    """Its status and the end of its log, although the folder with the log is gone."""
+    folder = tmp_path / "part"
+    folder.mkdir()
+    dies = [sys.executable, "-c", "print('the port is taken'); raise SystemExit(3)"]
+    part = Child(dies, log_path=folder / "log", remove=folder)
+    with pytest.raises(PartFailed, match=r"ended \(3\); the end of its log:\nthe port is taken"):
+        part.wait_until(lambda: False)
+    assert not folder.exists()
+
+
 def test_cluster_ends_with_a_killed_parent(cluster):
     """A parent ended by kill -9 leaves neither a server nor its directory."""
     code = (

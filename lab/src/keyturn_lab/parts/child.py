@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import random
 import socket
 import subprocess
 import sys
@@ -53,6 +54,8 @@ class Child:
         }
         self.name = os.path.basename(argv[0])
         self.log_path = log_path
+        self._log = open(log_path, "a+", errors="replace")  # noqa: SIM115 (readable when the keeper has removed it)
+        self._log.seek(0)
         with open(log_path, "ab") as log:
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, json.dumps(spec)],
@@ -83,8 +86,9 @@ class Child:
             if answer := is_ready():
                 return answer
             if self.has_ended or time.monotonic() > deadline:
-                reason = "ended" if self.has_ended else f"did not answer within {timeout_s:g} s"
-                tail = self.read_log()[-2000:]
+                status = self._keeper.returncode
+                reason = f"did not answer within {timeout_s:g} s" if status is None else f"ended ({status})"
+                tail = self._log.read()[-2000:]
                 self.stop()
                 raise PartFailed(f"{self.name} {reason}; the end of its log:\n{tail}")
             time.sleep(0.01)
@@ -92,6 +96,7 @@ class Child:
     def stop(self) -> None:
         """Ends the program and waits for it; calling twice is fine. A keeper that still removes a large directory when
         patience is over goes on by itself."""
+        self._log.close()
         if self._keeper.stdin and not self._keeper.stdin.closed:
             self._keeper.stdin.close()
         with suppress(subprocess.TimeoutExpired):
@@ -99,9 +104,13 @@ class Child:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """One that nobody listens at, and below those that systems give to callers: there any connection of anybody's could
+    take it before the part does."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def scratch_directory(part: str, user: str | None = None) -> Path:
