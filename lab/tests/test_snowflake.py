@@ -51,8 +51,10 @@ class Lab:
     @contextmanager
     def login(self, user: str, **how: object) -> Iterator[snowflake.connector.SnowflakeConnection]:
         place = urlsplit(self.url)
-        # Unset, the last one makes the driver warn, and warnings are errors here.
-        quiet = {"enable_server_session_keep_alive_auto_detection": False}
+        # Unset, the first one makes the driver warn, and warnings are errors here. The second keeps a login that failed
+        # from closing itself when the collector finds it: the driver does that with context variables, in whatever thread
+        # and at whatever moment it is, and Python 3.11 crashes when that moment is the middle of another change to them.
+        quiet = {"enable_server_session_keep_alive_auto_detection": False, "auto_cleanup": False}
         how = {"login_timeout": 10, "network_timeout": 10} | quiet | how
         with closing(
             snowflake.connector.connect(

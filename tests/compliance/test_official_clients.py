@@ -97,7 +97,11 @@ def _snowflake(row: RowUnderTest, held: Material) -> str:
         how = {"user": at["user"], "password": held["password"]}
     with (
         snowflake.connector.connect(
-            **where, **how, login_timeout=10, enable_server_session_keep_alive_auto_detection=False
+            **where,
+            **how,
+            login_timeout=10,
+            enable_server_session_keep_alive_auto_detection=False,
+            auto_cleanup=False,
         ) as session,
         session.cursor() as cursor,
     ):

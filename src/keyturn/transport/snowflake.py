@@ -196,6 +196,8 @@ def _bounds(patience_s: int) -> dict[str, Any]:
         "server_session_keep_alive": False,
         "enable_server_session_keep_alive_auto_detection": False,
         "client_session_keep_alive": False,
+        # A login that failed would close itself when the collector finds it, in any thread, with context variables: where
+        # that thread is changing its own, Python 3.11 crashes (a collection runs in the middle of that; not from 3.12 on).
         "auto_cleanup": False,
         "use_proxy_env": False,
         "client_store_temporary_credential": False,

@@ -149,6 +149,7 @@ def test_the_official_driver_takes_the_access_token(lab: Lab) -> None:
             token=token,
             login_timeout=10,
             enable_server_session_keep_alive_auto_detection=False,
+            auto_cleanup=False,
         ) as open_session,
         open_session.cursor() as cursor,
     ):
