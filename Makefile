@@ -4,7 +4,7 @@ PY := .venv/bin/python
 # Some images forbid it; then every program that the tests start compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick check bench lab serve faults canary screens generate bytecode setup clean
+.PHONY: demo test quick check bench lab serve faults canary screens generate setup clean
 
 setup:
 	@sh tools/setup.sh
@@ -17,8 +17,9 @@ ON_BOTH := tests/api tests/consumers tests/faces tests/issued tests/operations
 
 # Three programs, so that no process gets old: drivers, servers and their threads of every row add up. Tests wait for servers, so there
 # are more workers than cores; the longest files begin first (tests/conftest.py), however few tests they have.
-test:  ## the whole gate: lint, types, import contracts, generated files, all tests on SQLite and PostgreSQL
-	@$(MAKE) --no-print-directory --jobs 2 check bytecode
+# Beside the checks all tests are compiled, once: otherwise each worker of the first program does it for itself.
+test: setup  ## the whole gate: lint, types, import contracts, generated files, all tests on SQLite and PostgreSQL
+	@$(PY) -m pytest --collect-only -qq >/dev/null 2>&1 & $(MAKE) --no-print-directory check && wait
 	@$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(ROWS)) $(ARGS)
 	@$(PY) -m pytest -n 4 --dist loadgroup $(ROWS) $(ARGS)
 	@TEST_STORE=postgresql $(PY) -m pytest -n 5 --dist loadfile --no-loadscope-reorder -m "not slow" $(ON_BOTH) $(ARGS)
@@ -32,9 +33,6 @@ check: setup  ## ruff, mypy, import contracts, generated files current
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --cache-dir .import_linter_cache
 	@$(PY) tools/generate.py --check
-
-bytecode: setup  # of all tests, once: each worker of the first program would compile them for itself
-	@$(PY) -m pytest --collect-only -qq >/dev/null || true  # the programs tell what is wrong
 
 generate: setup  ## writes docs/systems/*.md, docs/cli.md, docs/settings.md and the tables of the README
 	@$(PY) tools/generate.py
