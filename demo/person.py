@@ -54,8 +54,9 @@ class Person:
                 self._stop.wait(0.4)
 
     def _open_ones(self) -> list[dict[str, Any]]:
+        taken = set(self._in_hand)  # before it is asked: one that is answered meanwhile is in the list as open
         try:
-            return [task for task in self._cli_json("tasks") if task["id"] not in self._in_hand]
+            return [task for task in self._cli_json("tasks") if task["id"] not in taken]
         except (RuntimeError, subprocess.TimeoutExpired) as error:  # on a busy machine: looked at again
             self.trouble.append(f"tasks: {type(error).__name__}"[:300])
             return []
