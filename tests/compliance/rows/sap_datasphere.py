@@ -14,11 +14,13 @@ from keyturn_lab.vendors.sap_datasphere import people
 from tests.compliance.case import Case, undone
 from tests.compliance.lab import Lab, StandIn
 
-USER, SECOND, STRANGER = "SALES#GAINSIGHT", "SALES#GAINSIGHT_B", "FINANCE#OTHER"
+BY_HAND, BY_HUB, PAIR = "SALES#GAINSIGHT", "SALES#GAINSIGHT_H", ("SALES#GAINSIGHT_A", "SALES#GAINSIGHT_B")
+STRANGER = "FINANCE#OTHER"
 
 
-def _fresh(lab: Lab) -> tuple[StandIn, dict[str, str]]:
-    """A reset tenant, and what every variant's form has. Odd values are tried on one user: no lock in their way."""
+def _fresh(lab: Lab, user: str) -> tuple[StandIn, dict[str, str]]:
+    """A reset tenant, and what every variant's form has; each variant has a user of its own, so one hub can hold them all.
+    Odd values are tried on one user: no lock in their way."""
     there = lab.vendor("sap_datasphere")
     there.post("reset", {})
     there.post("settings", {"max_failures": 100_000})
@@ -28,8 +30,8 @@ def _fresh(lab: Lab) -> tuple[StandIn, dict[str, str]]:
         "host": where["host"],
         "port": str(where["port"]),
         "tls": "false",
-        "user": USER,
-        "password": _first(there, USER),
+        "user": user,
+        "password": _first(there, user),
         "read_table": "SALES.REVENUE",
     }
     return there, values
@@ -52,10 +54,13 @@ def _by_hub(there: StandIn) -> dict[str, str]:
     }
 
 
-def _case(there: StandIn, values: dict[str, str], users: set[str]) -> Case:
+def _case(there: StandIn, values: dict[str, str]) -> Case:
+    user = values["user"]
+    users = {values.get(part, user) for part in ("user", "user_a", "user_b")}
+
     def person(task: Task) -> dict[str, str]:
-        fresh = people.request_password(there.url, USER)
-        return {} if task.kind == "delete" else {"user": USER, "password": fresh}
+        fresh = people.request_password(there.url, user)
+        return {} if task.kind == "delete" else {"user": user, "password": fresh}
 
     @contextmanager
     def lost(access: Access, call: str) -> Iterator[Access]:
@@ -88,8 +93,8 @@ def _case(there: StandIn, values: dict[str, str], users: set[str]) -> Case:
         ),
         secured=lambda _authority: {"tls": True},
         throttled=lambda: undone(
-            lambda: there.post("users", {"name": USER, "locked": True}),
-            lambda: there.post("users", {"name": USER, "unlocked": True}),
+            lambda: there.post("users", {"name": user, "locked": True}),
+            lambda: there.post("users", {"name": user, "unlocked": True}),
         ),
         throttle_says_wait=False,  # a lock is told, and not for how long it lasts
         elsewhere=lambda access: nullcontext(
@@ -103,23 +108,25 @@ def _case(there: StandIn, values: dict[str, str], users: set[str]) -> Case:
 
 
 def datasphere_person(lab: Lab) -> Case:
-    there, values = _fresh(lab)
-    return _case(there, values, {USER})
+    there, values = _fresh(lab, BY_HAND)
+    return _case(there, values)
 
 
 def datasphere_hub(lab: Lab) -> Case:
-    there, values = _fresh(lab)
-    return _case(there, {**values, "users": "one by the hub", **_by_hub(there)}, {USER})
+    there, values = _fresh(lab, BY_HUB)
+    return _case(there, {**values, "users": "one by the hub", **_by_hub(there)})
 
 
 def datasphere_two(lab: Lab) -> Case:
-    there, values = _fresh(lab)
-    pair = {"users": "two", "user_a": USER, "user_b": SECOND}
-    case = _case(there, {**values, **pair, **_by_hub(there)}, {USER, SECOND})
+    first, second = PAIR
+    there, values = _fresh(lab, first)
+    there.post("users", {"name": second})
+    pair = {"users": "two", "user_a": first, "user_b": second}
+    case = _case(there, {**values, **pair, **_by_hub(there)})
     case.slot = Ref(id="user_b", slot="user_b")
     # What the retired user was reset to is accepted at the vendor and known to nobody: nobody ever used it.
     case.alive = lambda: {
-        each["value"] for each in there.alive() if each["owner"] in {USER, SECOND} and each["facts"]["used"]
+        each["value"] for each in there.alive() if each["owner"] in PAIR and each["facts"]["used"]
     }
     return case
 
