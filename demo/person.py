@@ -54,7 +54,7 @@ class Person:
                 self._stop.wait(0.4)
 
     def _open_ones(self) -> list[dict[str, Any]]:
-        taken = set(self._in_hand)  # before it is asked: one that is answered meanwhile is in the list as open
+        taken = set(self._in_hand)  # as of now: one that is answered meanwhile may be in the list as open
         try:
             return [task for task in self._cli_json("tasks") if task["id"] not in taken]
         except (RuntimeError, subprocess.TimeoutExpired) as error:  # on a busy machine: looked at again

@@ -52,7 +52,7 @@ from tests.faults import world
 BIN = Path(sys.executable).parent
 STORED_IN_POSTGRESQL = ("postgresql/password two roles", "shapes/many_ids")
 SETTLED = {RunState.BLOCKED, RunState.LOST}
-ROTATED = {RunState.COMPLETE, RunState.COMPLETE_WITH_DEBT}  # Google ends no single old grant: that one is owed
+ROTATED = {RunState.COMPLETE, RunState.COMPLETE_WITH_DEBT}  # Google ends no single old grant: it is owed
 
 
 @dataclass
