@@ -96,7 +96,6 @@ def test_many_roles_are_made_quickly(cluster):
     assert cluster.accepts(roles[39])
 
 
-@pytest.mark.postgres
 def test_a_part_that_ends_at_once_says_why(tmp_path):
     """Its status and the end of its log, although the folder with the log is gone."""
     folder = tmp_path / "part"
@@ -108,6 +107,7 @@ def test_a_part_that_ends_at_once_says_why(tmp_path):
     assert not folder.exists()
 
 
+@pytest.mark.postgres
 def test_cluster_ends_with_a_killed_parent(cluster):
     """A parent ended by kill -9 leaves neither a server nor its directory."""
     code = (

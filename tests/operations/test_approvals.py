@@ -36,17 +36,10 @@ from keyturn.storage import people as account_rows
 from keyturn.storage import runs as run_rows
 from keyturn.vault.secrets import admin_row
 from keyturn_lab.vendors.shapes import Client
-from keyturn_lab.vendors.shapes.running import Shapes
 from tests.faults import world
 
 NUMBERS = itertools.count(1)
 LOCAL = Who("root", is_local=True)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with Shapes.in_thread() as vendor:
-        yield vendor.client
 
 
 @pytest.fixture

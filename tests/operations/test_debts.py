@@ -17,24 +17,10 @@ from keyturn.storage import connections as connection_rows
 from keyturn.storage import debts as rows
 from keyturn.storage import journal, principals, sealed, versions
 from keyturn.vault.secrets import version_row
-from keyturn_lab.vendors.shapes import Shapes
 from tests.faults import shapes_connector as shapes
 from tests.faults import world
 
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def client():
-    with Shapes.in_thread() as vendor:
-        yield vendor.client
-
-
-@pytest.fixture
-def hub(tmp_path):
-    opened = world.open_world(tmp_path)
-    yield opened
-    opened.close()
 
 
 class Owed:

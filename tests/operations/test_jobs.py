@@ -33,18 +33,11 @@ from keyturn.operations import connections, jobs, runs
 from keyturn.storage import connections as connection_rows
 from keyturn.storage import jobs as rows
 from keyturn.storage import journal, versions
-from keyturn_lab.vendors.shapes import Shapes
 from tests.faults import shapes_connector as shapes
 from tests.faults import world
 
 NUMBERS = itertools.count(1)
 STRANGERS = {}
-
-
-@pytest.fixture(scope="module")
-def client():
-    with Shapes.in_thread() as vendor:
-        yield vendor.client
 
 
 class Reads:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -19,26 +17,12 @@ from keyturn.operations.rights import Who
 from keyturn.storage import connections as connection_rows
 from keyturn.storage import people as account_rows
 from keyturn_lab.vendors.shapes import Client
-from keyturn_lab.vendors.shapes.running import Shapes
 from tests.faults import shapes_connector as shapes
 from tests.faults import world
 
 NUMBERS = itertools.count(1)
 ADA = Who("ada", address="192.0.2.7", is_local=True)
 OUT = {"address": "198.51.100.9", "agent": "Browser/1.0"}
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with Shapes.in_thread() as vendor:
-        yield vendor.client
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Keyturn]:
-    opened = world.open_world(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -16,16 +16,9 @@ from keyturn.model.plan import Goal, Plan
 from keyturn.model.run import RunState
 from keyturn.operations import audit, connections, projects, runs
 from keyturn.storage import journal
-from keyturn_lab.vendors.shapes import Shapes
 from tests.faults import world
 
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def client():
-    with Shapes.in_thread() as vendor:
-        yield vendor.client
 
 
 class Tables:

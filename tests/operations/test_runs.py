@@ -17,24 +17,10 @@ from keyturn.storage import connections as rows
 from keyturn.storage import journal, principals, versions
 from keyturn.storage import runs as run_rows
 from keyturn.storage import tasks as task_rows
-from keyturn_lab.vendors.shapes import Shapes
 from tests.faults import shapes_connector as shapes
 from tests.faults import world
 
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def client():
-    with Shapes.in_thread() as vendor:
-        yield vendor.client
-
-
-@pytest.fixture
-def hub(tmp_path):
-    opened = world.open_world(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -27,13 +27,6 @@ def vendor() -> Iterator[Shapes]:
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Keyturn]:
-    opened = world.open_world(tmp_path)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def connected(hub: Keyturn, vendor: Shapes) -> Callable[..., str]:
     def make(name: str, method: str = "two_slots", **policy: object) -> str:
         world.connect(hub, vendor.client, method, name)

@@ -1,5 +1,6 @@
 """What a page tells of a connection that has lived for years: a screenful, and whatever is alive."""
 
+import itertools
 import time
 from dataclasses import replace
 
@@ -10,30 +11,18 @@ from keyturn.model.ids import VersionId, new_id
 from keyturn.model.run import Line, LineKind
 from keyturn.operations import connections, runs, systems
 from keyturn.storage import versions
-from keyturn_lab.vendors.shapes import Shapes
 from tests.faults import world
 
+NUMBERS = itertools.count(1)
 _OLD = 60
-
-
-@pytest.fixture
-def client():
-    with Shapes.in_thread() as vendor:
-        yield vendor.client
-
-
-@pytest.fixture
-def hub(tmp_path):
-    opened = world.open_world(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
 def aged(hub, client):
     """A connection whose first version serves and many later ones are dead."""
-    world.connect(hub, client, "many_ids", "old")
-    found = connections.find(hub, "old")
+    name = f"old{next(NUMBERS)}"
+    world.connect(hub, client, "many_ids", name)
+    found = connections.find(hub, name)
 
     def fill(tx):
         serving = versions.by_id(tx, found.current_version_id)
@@ -45,14 +34,21 @@ def aged(hub, client):
 
 
 def test_a_page_tells_of_the_latest_versions_and_of_those_not_dead(hub, aged):
-    page = systems.connection_page(hub, "old")
+    page = systems.connection_page(hub, aged.name)
     assert [each["number"] for each in page["versions"]] == [*range(_OLD, _OLD - 30, -1), 1]
     assert (page["version"], page["serving"]) == (1, "v1 serves")
 
 
+def test_a_page_tells_of_the_version_that_is_pointed_at(hub, aged):
+    """However old and dead it is: a connection that was left still says which one it had."""
+    hub.store.write(lambda tx: versions.move(tx, aged.current_version_id, State.DEAD, time.time()))
+    page = systems.connection_page(hub, aged.name)
+    assert (page["version"], page["serving"]) == (1, "nothing serves")
+
+
 def test_a_history_tells_of_the_versions_that_its_lines_speak_of(hub, aged):
     """What serves and the newest, and however old a version is, it has its name where a line speaks of it."""
-    known, lines = systems.history(hub, "old")
+    known, lines = systems.history(hub, aged.name)
     assert lines
     assert [each.number for each in known] == [_OLD, 1]
     seventh = next(v for v in hub.store.read(lambda tx: versions.of_connection(tx, aged.id)) if v.number == 7)
@@ -63,4 +59,4 @@ def test_a_history_tells_of_the_versions_that_its_lines_speak_of(hub, aged):
 
 
 def test_a_list_says_what_serves(hub, aged):
-    assert [(c.name, said) for c, said in runs.page(hub, "", 10)] == [("old", "v1 serves")]
+    assert [(c.name, said) for c, said in runs.page(hub, "", 10)] == [(aged.name, "v1 serves")]

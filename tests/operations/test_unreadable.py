@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,24 +13,11 @@ from keyturn.executor.executor import Executor
 from keyturn.model.plan import Goal
 from keyturn.model.run import LineKind, Run, RunState
 from keyturn.operations import leases, runs, tasks
-from keyturn_lab.vendors.shapes import Client, Shapes
+from keyturn_lab.vendors.shapes import Client
 from tests.faults import shapes_connector as shapes
 from tests.faults import world
 
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with Shapes.in_thread() as vendor:
-        yield vendor.client
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Keyturn]:
-    opened = world.open_world(tmp_path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -492,8 +492,10 @@ def connection_page(hub: Keyturn, name: str) -> dict[str, Any]:
 
 
 def versions_of(hub: Keyturn, connection: Connection) -> list[Version]:
-    """The latest and every one that is not dead, newest first: a grant that renews itself has thousands of dead ones."""
-    return hub.store.read(lambda tx: versions.in_play(tx, connection.id, latest=_LATEST), alone=True)
+    """The latest, every one that is not dead and the one pointed at, newest first: a grant that renews itself has thousands
+    of dead ones."""
+    named = (connection.current_version_id,)
+    return hub.store.read(lambda tx: versions.in_play(tx, connection.id, named, latest=_LATEST), alone=True)
 
 
 def _validation(hub: Keyturn, connection: Connection, version_id: str | None) -> list[dict[str, Any]]:

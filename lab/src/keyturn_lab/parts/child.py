@@ -54,9 +54,8 @@ class Child:
         }
         self.name = os.path.basename(argv[0])
         self.log_path = log_path
-        self._log = open(log_path, "a+", errors="replace")  # noqa: SIM115 (readable when the keeper has removed it)
-        self._log.seek(0)
         with open(log_path, "ab") as log:
+            self._log = open(log_path, errors="replace")  # noqa: SIM115 (readable when the keeper has removed it)
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", keeper.__file__, json.dumps(spec)],
                 stdin=subprocess.PIPE,
